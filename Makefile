@@ -1,0 +1,46 @@
+# `make demo` and `make test` do all the set-up; see `make help`.
+# Options: PYTHON=python3.12  MMCV_CUDA=1  MAX_JOBS=1  TASK=panoptic  ARGS='-k windows'
+
+TASK ?= semantic
+PYTHON ?=
+MMCV_CUDA ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint clean
+
+help:
+	@echo 'make demo     train, test and draw a small EoMT on synthetic scenes (TASK=$(TASK))'
+	@echo 'make test     the whole test suite (ARGS="-k windows" is passed to pytest)'
+	@echo 'make env      only the environment in .venv; demo and test do it by themselves'
+	@echo 'make lint     ruff: rules and format'
+	@echo 'make clean    caches and build output; .venv and work_dirs stay'
+	@echo
+	@echo 'Set-up options, each also for demo and test:'
+	@echo '  PYTHON=python3.12   the Python to use (3.10 to 3.12)'
+	@echo '  MMCV_CUDA=1         compile the CUDA operators of mmcv (needs nvcc; EoMT needs none)'
+	@echo '  MAX_JOBS=1          compilers at a time'
+
+# Any Python 3 may start the script: it looks for a supported one itself.
+env:
+	@for python in $(or $(PYTHON),python3 python python3.11 python3.12 python3.10); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null; \
+	    then exec "$$python" tools/misc/setup_env.py \
+	        --python '$(PYTHON)' --mmcv-cuda '$(MMCV_CUDA)'; fi; \
+	done; \
+	echo 'error: $(or $(PYTHON),python3) does not run here: install Python 3.10 to 3.12' \
+	    'or name one, e.g. make $(MAKECMDGOALS) PYTHON=/usr/bin/python3.11' >&2; exit 2
+
+demo: env
+	@.venv/bin/python tools/demo.py --task $(TASK)
+
+test: env
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: env
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+
+clean:
+	rm -rf build dist *.egg-info eomt_mm/.mim .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,24 @@
+"""What the command-line tools share: options, checks before a run, how they end."""
+
+from .exit import run
+from .options import (
+    add_common_options,
+    add_launch_options,
+    load_config,
+    override,
+    parse_args,
+    read_config,
+)
+from .preflight import check_checkpoint, check_data
+
+__all__ = [
+    'add_common_options',
+    'add_launch_options',
+    'check_checkpoint',
+    'check_data',
+    'load_config',
+    'override',
+    'parse_args',
+    'read_config',
+    'run',
+]

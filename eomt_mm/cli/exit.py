@@ -1,0 +1,103 @@
+"""How a tool ends: 0, one line and status 2, or a traceback.
+
+What a user can mend is told in one line. Everything else is a defect of the program
+and keeps its traceback.
+"""
+
+import errno
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+from eomt_mm.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, what shells report
+
+# MMEngine before 0.10.5 put the class that was being built in front of each message,
+# once per level of nesting.
+_REGISTRY_PREFIX = re.compile(r'^(?:(?:class|function) `[^`]*` in \S+: )+')
+# PyTorch re-raises a worker's exception with the worker's traceback as its message.
+_WORKER = re.compile(r'^Caught \w+ in DataLoader worker process \d+\.')
+_WORKER_USER_ERROR = re.compile(r'^(?:\w+\.)*UserError: ', re.MULTILINE)
+_MISSING_DATA = re.compile(
+    r"No such file or directory: '([^']+\.(?:jpe?g|png|tiff?|bmp|webp|json|txt))'",
+    re.IGNORECASE,
+)
+_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+_RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+
+
+def run(main: Callable[[list[str] | None], object], argv: list[str] | None = None):
+    """Runs a tool and turns what a user can mend into one line on stderr.
+
+    Args:
+        main: The tool. It gets `argv`.
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        int: The exit status: 0, 2 (something the user can mend) or 130 (interrupted).
+    """
+    try:
+        main(argv)
+    except KeyboardInterrupt as error:
+        if _rank() == 0:
+            print(f'\n{str(error) or "interrupted"}', file=sys.stderr, flush=True)
+        return INTERRUPTED
+    except Exception as error:
+        message = one_line(error)
+        if message is None:
+            raise
+        _report(message, of_this_rank=bool(_WORKER.match(str(error))))
+        return USER_ERROR
+    return 0
+
+
+def one_line(error: BaseException) -> str | None:
+    """The message for a user, or None where the error is not theirs to mend."""
+    for link in _causes(error):
+        if isinstance(link, UserError):
+            return _flat(_REGISTRY_PREFIX.sub('', _unwrap_worker(str(link))))
+        if isinstance(link, OSError):
+            missing = _MISSING_DATA.search(str(link))
+            if missing:
+                return (
+                    f'data file not found: {missing[1]}; point the config at your '
+                    'data with --cfg-options data_root=DIR'
+                )
+            if link.errno in _DISK_ERRNOS:
+                where = f' ({link.filename})' if link.filename else ''
+                return f'{os.strerror(link.errno)}{where}'
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _unwrap_worker(message: str) -> str:
+    if not _WORKER.match(message):
+        return message
+    *_, last = _WORKER_USER_ERROR.finditer(message)
+    return message[last.end() :]
+
+
+def _flat(message: str) -> str:
+    return ' '.join(message.split())
+
+
+def _rank() -> int:
+    return int(next((os.environ[v] for v in _RANK_VARIABLES if v in os.environ), 0))
+
+
+def _report(message: str, of_this_rank: bool) -> None:
+    # A bad config is met by every rank alike, so rank 0 speaks for all. A bad image
+    # is met only by the rank that read it.
+    rank = _rank()
+    if rank == 0:
+        print(f'error: {message}', file=sys.stderr, flush=True)
+    elif of_this_rank:
+        print(f'error: (rank {rank}) {message}', file=sys.stderr, flush=True)

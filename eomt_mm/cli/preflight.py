@@ -1,0 +1,148 @@
+"""Checks before a run: are the data there, is the checkpoint whole.
+
+Each costs little and saves the user a traceback from deep inside a framework.
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from eomt_mm.errors import UserError
+
+_WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Checks that directories and annotation files exist and hold images.
+
+    Args:
+        cfg: The config.
+        splits (str): 'train', 'val' or 'test'. A split without loader is passed over.
+
+    Raises:
+        UserError: Names the missing path and the option that mends it.
+    """
+    for split in splits:
+        if cfg.get(f'{split}_dataloader'):
+            for dataset in _leaves(cfg[f'{split}_dataloader']['dataset']):
+                _check_dataset(dataset, split, cfg.get('default_scope'))
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        for metric in [evaluators] if isinstance(evaluators, dict) else evaluators:
+            for key in ('ann_file', 'seg_prefix'):
+                _check_path(metric.get(key), f'{split}_evaluator {key}')
+
+
+def _leaves(dataset: dict) -> Iterator[dict]:
+    """The datasets inside wrappers such as ConcatDataset and RepeatDataset."""
+    if 'datasets' in dataset:
+        for child in dataset['datasets']:
+            yield from _leaves(child)
+    elif 'dataset' in dataset:
+        yield from _leaves(dataset['dataset'])
+    else:
+        yield dataset
+
+
+def _check_dataset(dataset: dict, split: str, scope: str | None) -> None:
+    if dataset.get('backend_args'):
+        return  # not on a local disk
+    root = dataset.get('data_root') or ''
+    _check_path(root, f'{split}_dataloader data_root')
+    ann_file = dataset.get('ann_file')
+    if ann_file:
+        _check_path(os.path.join(root, ann_file), f'{split}_dataloader ann_file')
+    reads_labels = any(
+        'Annotations' in str(step.get('type')) for step in dataset.get('pipeline', [])
+    )
+    for key, prefix in (dataset.get('data_prefix') or {}).items():
+        if prefix and (key.startswith('img') or reads_labels):
+            _check_path(
+                os.path.join(root, prefix), f'{split}_dataloader data_prefix.{key}'
+            )
+    if not ann_file:
+        # Only a scan tells: the suffix of the images is the dataset class's affair.
+        built = DATASETS.build(
+            {**dataset, 'pipeline': [], 'serialize_data': False, '_scope_': scope}
+        )
+        if len(built) == 0:
+            folder = built.data_prefix.get('img_path', root)
+            raise UserError(
+                f'no images: the {split} dataset {dataset["type"]} found no file '
+                f'ending in {getattr(built, "img_suffix", "its suffix")!r} under '
+                f'{os.path.abspath(folder)}; {_WAY_OUT}'
+            )
+
+
+def _check_path(path: str | None, what: str) -> None:
+    if path and '://' not in path and not os.path.exists(path):
+        raise UserError(f'{what} not found: {os.path.abspath(path)}; {_WAY_OUT}')
+
+
+def check_checkpoint(path: str, resume: bool = False) -> None:
+    """Checks that a local file is a readable checkpoint.
+
+    Args:
+        path (str): A file or an address; addresses are left to MMEngine.
+        resume (bool): Whether training goes on from it, which needs the state of
+            optimiser and schedules beside the weights.
+
+    Raises:
+        UserError: Not found, not a checkpoint, damaged, or without training state.
+    """
+    if '://' in path:
+        return
+    if not os.path.isfile(path):
+        raise UserError(f'checkpoint not found: {path}{_other_checkpoints(path)}')
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    if start[:1] == b'\x80':
+        return  # the format before torch 1.6 has no index to check
+    if not zipfile.is_zipfile(path):
+        kind = 'is cut short or damaged' if start == b'PK' else 'is not a checkpoint'
+        raise UserError(
+            f'checkpoint {path} {kind} ({os.path.getsize(path):,} bytes)'
+            f'{_other_checkpoints(path)}'
+        )
+    # PyTorch itself loads weights with flipped bits without a word.
+    damaged = zipfile.ZipFile(path).testzip()
+    if damaged:
+        raise UserError(
+            f'checkpoint {path} is damaged: wrong checksum of {damaged}'
+            f'{_other_checkpoints(path)}'
+        )
+    content = _read(path)
+    if resume and not {'meta', 'optimizer', 'message_hub'} <= content.keys():
+        raise UserError(
+            f'checkpoint {path} holds weights only, so that no run can go on from it; '
+            f'to start from its weights use --cfg-options load_from={path}'
+        )
+
+
+def _read(path: str) -> dict:
+    """Reads a checkpoint's structure; the tensors stay on disk."""
+    try:
+        return torch.load(path, map_location='cpu', mmap=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = next(
+            (line for line in str(error).splitlines() if 'Unsupported' in line),
+            str(error).split('\n')[0],
+        )
+        raise UserError(
+            f'checkpoint {path} cannot be read: {reason.strip()}'
+            f'{_other_checkpoints(path)}'
+        ) from error
+
+
+def _other_checkpoints(path: str) -> str:
+    folder = Path(path) if os.path.isdir(path) else Path(path).parent
+    others = [p for p in folder.glob('*.pth') if p != Path(path)]
+    others.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    if others:
+        return f'; there are: {", ".join(str(p) for p in others[:5])}'
+    return '' if folder.is_dir() else f' (no directory {folder})'

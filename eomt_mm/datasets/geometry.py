@@ -1,0 +1,84 @@
+"""Sizes, resizing, padding and cropping: pure functions, the same for every key.
+
+Images are (H, W, 3) uint8; label maps are (H, W), stacked masks (N, H, W).
+"""
+
+import mmcv
+import numpy as np
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+
+def jittered_size(
+    height: int, width: int, size: tuple[int, int], scale: float
+) -> tuple[int, int]:
+    """Size of an image fitted inside `size`, then scaled.
+
+    At scale 1 the whole image just fits; the result is truncated, and at least
+    one pixel remains.
+
+    Args:
+        height (int): Of the image, in pixels.
+        width (int): Of the image, in pixels.
+        size (tuple[int, int]): Height and width to fit into.
+        scale (float): Multiplies the fitted size.
+
+    Returns:
+        tuple[int, int]: New height and width.
+    """
+    ratio = min(size[0] / height, size[1] / width) * scale
+    return max(1, int(height * ratio)), max(1, int(width * ratio))
+
+
+def short_side_size(
+    height: int, width: int, size: int, max_aspect: float
+) -> tuple[int, int]:
+    """Size of an image whose short side is to be `size`.
+
+    A strip longer than `max_aspect` to one is bounded by its long side instead:
+    one row of 500 pixels would otherwise become 512 x 256000.
+
+    Args:
+        height (int): Of the image, in pixels.
+        width (int): Of the image, in pixels.
+        size (int): Short side asked for.
+        max_aspect (float): Longest long side, in multiples of `size`.
+
+    Returns:
+        tuple[int, int]: New height and width, rounded, at least one pixel.
+    """
+    factor = max(size / height, size / width)
+    factor = min(factor, max_aspect * size / max(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear with antialiasing, on uint8, as torchvision does it."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    tensor = F.resize(
+        tensor, [height, width], InterpolationMode.BILINEAR, antialias=True
+    )
+    return np.ascontiguousarray(tensor.numpy().transpose(1, 2, 0))
+
+
+def resize_image_pil(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear on uint8, as Pillow does it."""
+    return mmcv.imresize(image, (width, height), backend='pillow')
+
+
+def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Nearest neighbour over the last two axes."""
+    tensor = torch.from_numpy(np.ascontiguousarray(labels))[None]
+    return F.resize(tensor, [height, width], InterpolationMode.NEAREST)[0].numpy()
+
+
+def pad(array: np.ndarray, bottom: int, right: int, value: int) -> np.ndarray:
+    """Pad the first two axes, (H, W) or (H, W, 3), at their ends."""
+    widths = [(0, bottom), (0, right)] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, widths, constant_values=value)
+
+
+def crop(array: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
+    """Cut `size` (height, width) out of the first two axes."""
+    return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])

@@ -1,0 +1,193 @@
+"""Reading images and labels, and saying which file could not be read.
+
+MM's own `LoadImageFromFile` and `LoadAnnotations` do the reading, with
+`imdecode_backend='pillow'`: Pillow raises on a truncated file where OpenCV may
+return what it has. Grey, palette and RGBA files come out as BGR (alpha is dropped),
+and EXIF orientation is applied to images, not to label maps.
+"""
+
+import io
+import logging
+
+import mmcv
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine import fileio
+from mmengine.logging import print_log
+from PIL import Image
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class DecodeSixteenBit(BaseTransform):
+    """Bring 16-bit grey images to 8 bits by their high byte; place after the loader.
+
+    Pillow clips them at 255 instead, which leaves a white image. 16-bit colour
+    needs no help, Pillow takes the high byte there. Only images that came out
+    grey are looked at again.
+
+    Args:
+        backend_args (dict, optional): The loader's. Defaults to None.
+    """
+
+    def __init__(self, backend_args: dict | None = None) -> None:
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Replace `img` if the file at `img_path` is a 16-bit grey image."""
+        image, path = results['img'], results.get('img_path')
+        if path is None or not np.array_equal(image[..., 0], image[..., 2]):
+            return results
+        with Image.open(io.BytesIO(fileio.get(path, self.backend_args))) as file:
+            if file.mode.startswith('I'):
+                high_byte = (np.array(file) >> 8).astype(np.uint8)
+                results['img'] = np.repeat(high_byte[..., None], 3, axis=-1)
+        return results
+
+
+def fault_of(path: str, backend_args: dict | None = None) -> str | None:
+    """What keeps an image file from being read, in a few words.
+
+    Args:
+        path (str): The file.
+        backend_args (dict, optional): MMEngine's file backend. Defaults to None.
+
+    Returns:
+        str | None: The fault, or None if the file can be read.
+    """
+    try:
+        content = fileio.get(path, backend_args)
+        if not content:
+            return 'the file is empty'
+        mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
+    except FileNotFoundError:
+        return 'there is no such file'
+    except Image.UnidentifiedImageError:
+        return 'it is not an image in a known format'
+    except Exception as error:  # Pillow raises what each format's decoder raises
+        return str(error)
+    return None
+
+
+def check_label_size(
+    label_shape: tuple[int, ...], image_shape: tuple[int, int], label_path: str | None
+) -> None:
+    """Compare the size of a label map with that of its image.
+
+    Args:
+        label_shape (tuple[int, ...]): Ends in height and width.
+        image_shape (tuple[int, int]): Height and width.
+        label_path (str, optional): Named in the message.
+
+    Raises:
+        UserError: If they differ.
+    """
+    if tuple(label_shape[-2:]) != tuple(image_shape):
+        raise UserError(
+            f'label map {label_path} has shape {tuple(label_shape)}, its image '
+            f'{tuple(image_shape)}; they must have the same height and width. If '
+            'the image is turned by its EXIF orientation and the label map is not, '
+            "set color_type='color_ignore_orientation' in LoadImageFromFile"
+        )
+
+
+class ReadableDataset:
+    """Mixin for MM datasets: reading failures name the file, or are skipped.
+
+    Args:
+        skip_unreadable (bool): Training only: leave out files that cannot be read,
+            count them over all workers, and log each once. Defaults to False.
+    """
+
+    def __init__(self, *args, skip_unreadable: bool = False, **kwargs) -> None:
+        self.skip_unreadable = skip_unreadable
+        super().__init__(*args, **kwargs)
+        if skip_unreadable and self.test_mode:
+            raise UserError(
+                'skip_unreadable=True with test_mode=True: a score on fewer images '
+                'would pass for the real one; use skip_unreadable in training only'
+            )
+
+    def full_init(self) -> None:
+        """Load the annotations, then share one flag per image with the workers."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        # Flags instead of a counter: setting one twice counts the file once.
+        self._skipped = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    def load_data_list(self) -> list[dict]:
+        """List the images.
+
+        Raises:
+            UserError: If there are none.
+        """
+        wanted = f'{type(self).__name__} expects images in {self.data_prefix}'
+        way_out = 'check data_root, data_prefix and img_suffix'
+        try:
+            data_list = super().load_data_list()
+        except FileNotFoundError as error:
+            raise UserError(
+                f'{error.filename} does not exist; {wanted}; {way_out}'
+            ) from error
+        if not data_list:
+            raise UserError(f'no image found; {wanted}; {way_out}')
+        return data_list
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Run the pipeline on one image.
+
+        Returns:
+            dict | None: The sample; None if the image is skipped, upon which
+            MMEngine takes another one at random.
+
+        Raises:
+            UserError: If the image or its label map cannot be read.
+        """
+        try:
+            sample = super().prepare_data(idx)
+        except UserError:
+            raise
+        except Exception as error:
+            unreadable = self._find_unreadable(idx)
+            if unreadable is None:
+                raise
+            if not self.skip_unreadable:
+                raise UserError(
+                    f'cannot read {unreadable}; mend or remove the file, or train '
+                    'with train_dataloader.dataset.skip_unreadable=True'
+                ) from error
+            self._skip(idx, unreadable)
+            return None
+        return sample
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of images skipped so far, over all workers of this process."""
+        return int(self._skipped.sum())
+
+    def _find_unreadable(self, idx: int) -> str | None:
+        """Name the file of image `idx` that cannot be read, and its fault."""
+        info = self.get_data_info(idx)
+        backend_args = getattr(self, 'backend_args', None)
+        for key in ('img_path', 'seg_map_path'):
+            if info.get(key) and (fault := fault_of(info[key], backend_args)):
+                return f'{info[key]}: {fault}'
+        return None
+
+    def _skip(self, idx: int, unreadable: str) -> None:
+        if not self._skipped[idx]:
+            self._skipped[idx] = True
+            print_log(
+                f'skipped {unreadable} ({self.num_skipped} of {len(self)} skipped)',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if self.num_skipped == len(self):
+            raise UserError(
+                f'none of the {len(self)} images can be read; the last one: '
+                f'{unreadable}'
+            )

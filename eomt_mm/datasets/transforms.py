@@ -1,0 +1,213 @@
+"""The augmentation and test-time resizing of EoMT (arXiv 2503.19108), for MM.
+
+Each works on the `results` dict of MMSeg and MMDet: the image under `img`, in BGR,
+and the label maps named in `seg_fields`. Random numbers come from NumPy's global
+generator, which MMEngine seeds in every worker.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform, Compose
+from torchvision.transforms.v2 import functional as F
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import TRANSFORMS
+
+from . import geometry
+from .reading import check_label_size
+
+
+def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(BaseTransform):
+    """Brightness, contrast, saturation and hue, each with probability one half.
+
+    Multiplicative brightness and blended contrast, as SSD's recipe reads in
+    torchvision. MMSeg's `PhotoMetricDistortion` is another one: additive
+    brightness, and twice the hue.
+
+    Brightness comes first. Contrast then comes before saturation and hue in one
+    half of the cases, after them in the other.
+
+    Args:
+        brightness (float): Factor in [1 - b, 1 + b]. Defaults to 32 / 255.
+        contrast (float): Factor in [1 - c, 1 + c]. Defaults to 0.5.
+        saturation (float): Factor in [1 - s, 1 + s]. Defaults to 0.5.
+        hue (float): Shift in [-h, h], in turns of the circle. Defaults to 0.05.
+    """
+
+    def __init__(
+        self,
+        brightness: float = 32 / 255,
+        contrast: float = 0.5,
+        saturation: float = 0.5,
+        hue: float = 0.05,
+    ) -> None:
+        self.ranges = {
+            F.adjust_brightness: (1 - brightness, 1 + brightness),
+            F.adjust_contrast: (1 - contrast, 1 + contrast),
+            F.adjust_saturation: (1 - saturation, 1 + saturation),
+            F.adjust_hue: (-hue, hue),
+        }
+
+    def transform(self, results: dict) -> dict:
+        """Jitter `img`, (H, W, 3) uint8 in BGR."""
+        operations = [F.adjust_brightness, F.adjust_saturation, F.adjust_hue]
+        contrast_at = 1 if np.random.rand() < 0.5 else 3
+        operations.insert(contrast_at, F.adjust_contrast)
+
+        rgb = results['img'][..., ::-1].transpose(2, 0, 1)
+        rgb = torch.from_numpy(np.ascontiguousarray(rgb))
+        for operation in operations:
+            if np.random.rand() < 0.5:
+                rgb = operation(rgb, np.random.uniform(*self.ranges[operation]))
+        bgr = rgb.numpy().transpose(1, 2, 0)[..., ::-1]
+        results['img'] = np.ascontiguousarray(bgr)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ScaleJitter(BaseTransform):
+    """Fit the image inside the crop, then scale by a random factor.
+
+    At scale 1 the *long* side fills the crop, for semantic segmentation too, so
+    that the object sizes differ from those after MMSeg's `RandomResize`.
+
+    Args:
+        size (int | tuple[int, int]): The crop: its side, or height and width.
+        scale_range (tuple[float, float]): The factor is drawn uniformly from it.
+    """
+
+    def __init__(
+        self, size: int | tuple[int, int], scale_range: tuple[float, float]
+    ) -> None:
+        self.size = _as_pair(size)
+        self.scale_range = scale_range
+
+    def transform(self, results: dict) -> dict:
+        """Resize `img` (bilinear, antialiased) and the label maps (nearest)."""
+        height, width = results['img'].shape[:2]
+        new_height, new_width = geometry.jittered_size(
+            height, width, self.size, np.random.uniform(*self.scale_range)
+        )
+        results['img'] = geometry.resize_image(results['img'], new_height, new_width)
+        for key in results.get('seg_fields', []):
+            check_label_size(
+                results[key].shape, (height, width), results.get('seg_map_path')
+            )
+            results[key] = geometry.resize_labels(results[key], new_height, new_width)
+        results['img_shape'] = (new_height, new_width)
+        results['scale_factor'] = (new_width / width, new_height / height)
+        results['keep_ratio'] = True
+        return results
+
+
+@TRANSFORMS.register_module()
+class PadAndCrop(BaseTransform):
+    """Pad right and bottom up to the crop's size, then crop at random.
+
+    The image is padded with raw 0, before normalisation: a network trained this
+    way has seen black borders, not borders of the mean colour, which is what a
+    data preprocessor pads with.
+
+    Args:
+        size (int | tuple[int, int]): The crop: its side, or height and width.
+        seg_pad_val (int): Pads the label maps. Defaults to 255, the ignore value.
+    """
+
+    def __init__(self, size: int | tuple[int, int], seg_pad_val: int = 255) -> None:
+        self.size = _as_pair(size)
+        self.seg_pad_val = seg_pad_val
+
+    def transform(self, results: dict) -> dict:
+        """Pad and crop `img` and the label maps to `size`."""
+        height, width = results['img'].shape[:2]
+        bottom = max(0, self.size[0] - height)
+        right = max(0, self.size[1] - width)
+        top = np.random.randint(0, height + bottom - self.size[0] + 1)
+        left = np.random.randint(0, width + right - self.size[1] + 1)
+
+        pad_values = {'img': 0}
+        pad_values |= dict.fromkeys(results.get('seg_fields', []), self.seg_pad_val)
+        for key, value in pad_values.items():
+            padded = geometry.pad(results[key], bottom, right, value)
+            results[key] = geometry.crop(padded, top, left, self.size)
+        results['img_shape'] = self.size
+        return results
+
+
+@TRANSFORMS.register_module()
+class RetryUntilLabelled(BaseTransform):
+    """Augment again while the result holds no labelled pixel.
+
+    Every try starts from the untouched sample. When the tries are used up the
+    last result is returned: a target without a segment is legal, and an image
+    without a label must not hold training up for ever.
+
+    Args:
+        transforms (list[dict]): The random part of a pipeline.
+        max_tries (int): Bound on the tries. Defaults to 10.
+        ignore_index (int): The label that does not count. Defaults to 255.
+    """
+
+    def __init__(
+        self, transforms: list[dict], max_tries: int = 10, ignore_index: int = 255
+    ) -> None:
+        if max_tries < 1:
+            raise UserError(
+                f'RetryUntilLabelled: max_tries is {max_tries}; give 1 or more'
+            )
+        self.transforms = Compose(transforms)
+        self.max_tries = max_tries
+        self.ignore_index = ignore_index
+
+    def transform(self, results: dict) -> dict | None:
+        """Apply the inner transforms until a label is left."""
+        for _ in range(self.max_tries):
+            augmented = self.transforms(copy.deepcopy(results))
+            if augmented is not None and self._is_labelled(augmented):
+                break
+        return augmented
+
+    def _is_labelled(self, results: dict) -> bool:
+        return any(
+            (results[key] != self.ignore_index).any() for key in results['seg_fields']
+        )
+
+
+@TRANSFORMS.register_module()
+class ResizeShortSide(BaseTransform):
+    """Resize the image, for testing, so that its short side is `size`.
+
+    Even windows then slide along the long side. Label maps keep their size: the
+    evaluation is done at the original one.
+
+    Args:
+        size (int): Short side after resizing; the side of a window.
+        max_aspect (float): Bounds the long side at `max_aspect * size`, so that a
+            strip a few pixels high stays affordable. Images of usual shape are
+            not touched by it. Defaults to 10.
+    """
+
+    def __init__(self, size: int, max_aspect: float = 10.0) -> None:
+        self.size = size
+        self.max_aspect = max_aspect
+
+    def transform(self, results: dict) -> dict:
+        """Resize `img`, bilinear as Pillow does it."""
+        height, width = results['img'].shape[:2]
+        new_height, new_width = geometry.short_side_size(
+            height, width, self.size, self.max_aspect
+        )
+        results['img'] = geometry.resize_image_pil(
+            results['img'], new_height, new_width
+        )
+        results['img_shape'] = (new_height, new_width)
+        results['scale_factor'] = (new_width / width, new_height / height)
+        results['keep_ratio'] = True
+        return results

@@ -1,0 +1,21 @@
+"""Training machinery: annealing, learning rates, seeds, files."""
+
+from .iteration_seed import IterationSeedHook
+from .layer_decay import LayerDecayConstructor, layer_decay_scale
+from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
+from .safe_files import AtomicLocalBackend, allow_mmengine_checkpoints, atomic_path
+from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
+
+__all__ = [
+    'AtomicLocalBackend',
+    'IterationSeedHook',
+    'LayerDecayConstructor',
+    'MaskAnnealingHook',
+    'TwoStageWarmupPolyLR',
+    'allow_mmengine_checkpoints',
+    'annealing_windows',
+    'atomic_path',
+    'layer_decay_scale',
+    'mask_probability',
+    'two_stage_factor',
+]

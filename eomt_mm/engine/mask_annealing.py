@@ -1,0 +1,225 @@
+"""Mask annealing: masked attention is phased out while the model trains.
+
+Each of the last blocks is masked with a probability that falls from 1 to 0 inside
+that block's window of iterations, first block first. What is left at the end is a
+plain ViT (arXiv 2503.19108, section 3.3).
+"""
+
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import HOOKS
+
+# The published schedules, as fractions of the training: every window is a sixth
+# long, the first starts after a sixth and the last ends a sixth before the end.
+WINDOW = Fraction(1, 6)
+FIRST_START = Fraction(1, 6)
+LAST_START = Fraction(4, 6)
+
+
+def annealing_windows(
+    num_blocks: int,
+    max_iters: int,
+    start: str | Sequence[int | float] = 'auto',
+    end: str | Sequence[int | float] = 'auto',
+    first_block: Sequence[int | float] | None = None,
+) -> list[tuple[int, int]]:
+    """The iterations between which each masked block is annealed.
+
+    Args:
+        num_blocks: Number of masked blocks (the paper's L2).
+        max_iters: Length of the training in iterations.
+        start: 'auto' for the rule behind the published schedules, or one value per
+            block. An int is an iteration, a float a fraction of `max_iters`: `1` is
+            the second iteration, `1.0` the end of the training.
+        end: Likewise; the iteration from which the block is no longer masked.
+        first_block: (start, end) that replaces the first block's window, as the
+            DINOv3 models' (0, 3000) does.
+
+    Returns:
+        One (start, end) pair per block, rounded half up. In a training of a few
+        iterations both may round to the same one.
+
+    Raises:
+        UserError: A wrong number of values, a fraction outside [0, 1], or windows
+            that do not increase.
+    """
+    starts = _positions('start', start, num_blocks, max_iters, FIRST_START, LAST_START)
+    ends = _positions(
+        'end', end, num_blocks, max_iters, FIRST_START + WINDOW, LAST_START + WINDOW
+    )
+    if first_block is not None:
+        if len(first_block) != 2:
+            raise UserError(
+                f'first_block={first_block} of the mask annealing: expected '
+                '(start, end), for example (0, 3000)'
+            )
+        starts[0] = _position('first_block', first_block[0], max_iters)
+        ends[0] = _position('first_block', first_block[1], max_iters)
+
+    # Checked before rounding, so that a trial run of a few iterations is legal.
+    windows = list(zip(starts, ends, strict=True))
+    shown = ', '.join(f'{float(s):g}..{float(e):g}' for s, e in windows)
+    if any(s >= e for s, e in windows):
+        raise UserError(
+            f'mask annealing windows [{shown}] of {max_iters} iterations: every '
+            'window must end after it starts; change `start`, `end` or `first_block`'
+        )
+    if any(
+        s1 <= s0 or e1 <= e0
+        for (s0, e0), (s1, e1) in zip(windows, windows[1:], strict=False)
+    ):
+        raise UserError(
+            f'mask annealing windows [{shown}] of {max_iters} iterations do not '
+            'increase from block to block; change `start`, `end` or `first_block`'
+        )
+    return [(_round_half_up(s), _round_half_up(e)) for s, e in windows]
+
+
+def mask_probability(step: int, start: int, end: int, power: float = 0.9) -> float:
+    """Probability with which a query of a block is masked at iteration `step`.
+
+    1 before `start`, 0 from `end` on, `(1 - progress) ** power` in between.
+    """
+    if step < start:
+        return 1.0
+    if step >= end:
+        return 0.0
+    return (1 - (step - start) / (end - start)) ** power
+
+
+def _positions(
+    name: str,
+    values: str | Sequence[int | float],
+    num_blocks: int,
+    max_iters: int,
+    first: Fraction,
+    last: Fraction,
+) -> list[Fraction]:
+    if values == 'auto':
+        if num_blocks == 1:
+            return [last * max_iters]
+        step = (last - first) / (num_blocks - 1)
+        return [(first + i * step) * max_iters for i in range(num_blocks)]
+    if isinstance(values, str) or len(values) != num_blocks:
+        raise UserError(
+            f"{name}={values!r} of the mask annealing: expected 'auto' or one value "
+            f'for each of the {num_blocks} masked blocks'
+        )
+    return [_position(name, value, max_iters) for value in values]
+
+
+def _position(name: str, value: int | float, max_iters: int) -> Fraction:
+    if isinstance(value, int):
+        if value < 0:
+            raise UserError(f'{name} of the mask annealing is {value}: expected >= 0')
+        return Fraction(value)
+    if not 0 <= value <= 1:
+        raise UserError(
+            f'{name} of the mask annealing is {value}: a float is a fraction of the '
+            'training in [0, 1]; write an int for an iteration'
+        )
+    # Through the decimal form, so that 0.3 means 3/10 and not its binary neighbour.
+    return Fraction(str(value)) * max_iters
+
+
+def _round_half_up(value: Fraction) -> int:
+    # round() would turn 25868.5 into the even 25868; the published giant has 25869.
+    return (2 * value.numerator + value.denominator) // (2 * value.denominator)
+
+
+@HOOKS.register_module()
+class MaskAnnealingHook(Hook):
+    """Sets and logs the mask probability of every block before each iteration.
+
+    Writes the list `backbone.mask_probs` of plain floats, one per masked block, on
+    the unwrapped model. The hook keeps no state: the values follow from the
+    iteration and `max_iters` alone, hence a resumed run continues where it was.
+
+    Args:
+        start: See :func:`annealing_windows`.
+        end: See :func:`annealing_windows`.
+        first_block: See :func:`annealing_windows`.
+        power: Exponent of the decay.
+    """
+
+    def __init__(
+        self,
+        start: str | Sequence[int | float] = 'auto',
+        end: str | Sequence[int | float] = 'auto',
+        first_block: Sequence[int | float] | None = None,
+        power: float = 0.9,
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.first_block = first_block
+        self.power = power
+        self._loaded_iter: int | None = None
+
+    def probabilities(self, step: int, max_iters: int, num_blocks: int) -> list[float]:
+        """Mask probability of each block at iteration `step`."""
+        return [
+            mask_probability(step, start, end, self.power)
+            for start, end in self.windows(num_blocks, max_iters)
+        ]
+
+    def windows(self, num_blocks: int, max_iters: int) -> list[tuple[int, int]]:
+        """This schedule's windows, see :func:`annealing_windows`."""
+        return annealing_windows(
+            num_blocks, max_iters, self.start, self.end, self.first_block
+        )
+
+    def before_train(self, runner) -> None:
+        """Report a schedule that cannot work before any data is loaded."""
+        self._loaded_iter = None
+        self.windows(_masked_backbone(runner).num_blocks, runner.max_iters)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        """Set the probabilities of this iteration."""
+        backbone = _masked_backbone(runner)
+        # Under gradient accumulation `iter` and `max_iters` both count batches, so
+        # the fractions hold; only absolute iterations would have to be multiplied.
+        backbone.mask_probs = self.probabilities(
+            runner.iter, runner.max_iters, backbone.num_blocks
+        )
+        for block, probability in enumerate(backbone.mask_probs):
+            runner.message_hub.update_scalar(f'train/mask_prob_{block}', probability)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Remember how far the loaded weights were trained, for `before_test`."""
+        self._loaded_iter = checkpoint.get('meta', {}).get('iter')
+
+    def before_test(self, runner) -> None:
+        """Warn when the weights have never seen attention without masks."""
+        max_iters = (runner.cfg.get('train_cfg') or {}).get('max_iters')
+        if self._loaded_iter is None or max_iters is None:
+            return
+        windows = self.windows(_masked_backbone(runner).num_blocks, max_iters)
+        end = max((end for _, end in windows), default=0)
+        if self._loaded_iter < end:
+            print_log(
+                f'This checkpoint is from iteration {self._loaded_iter}, when blocks '
+                'were still trained with masked attention. Inference is unmasked: '
+                f'results are meaningful only once the annealing ends, at iteration '
+                f'{end} of {max_iters}.',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _masked_backbone(runner):
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    backbone = getattr(model, 'backbone', None)
+    if getattr(backbone, 'mask_probs', None) is None:
+        raise UserError(
+            f'MaskAnnealingHook needs a model with `backbone.mask_probs`, and '
+            f"{type(model).__name__} has none: use the backbone 'eomt_mm.QueryViT' or "
+            'remove the hook from custom_hooks'
+        )
+    return backbone

@@ -1,0 +1,11 @@
+"""The core: the network and its loss, in torch and timm alone.
+
+`segmentor` is the bridge to MMSegmentation. It is not imported here, so that the
+core runs where that framework is absent; the registry finds it by itself.
+"""
+
+from .criterion import Criterion, Target
+from .mask_head import MaskHead
+from .query_vit import QueryViT
+
+__all__ = ['Criterion', 'MaskHead', 'QueryViT', 'Target']

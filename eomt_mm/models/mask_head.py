@@ -1,0 +1,101 @@
+"""The mask head: from tokens to class logits and mask logits.
+
+EoMT's small mask module (arXiv 2503.19108, Sec. 3.1): a linear layer classifies
+each query, a three-layer MLP turns it into a mask embedding, and the dot product
+of that embedding with the upscaled patch features is the mask.
+"""
+
+import math
+
+from mmengine.model import BaseModule
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+from eomt_mm.registry import MODELS
+
+# Masks are predicted at a quarter of the image's resolution, as in Mask2Former.
+MASK_STRIDE = 4
+
+
+def num_upscale_blocks(patch_size: int) -> int:
+    """Doublings from the patch grid to stride 4; at least one.
+
+    Args:
+        patch_size (int): Side of a patch in pixels.
+
+    Returns:
+        int: 2 for patches of 16, 1 for 14, 8 and 4.
+    """
+    return max(1, int(math.log2(patch_size / MASK_STRIDE)))
+
+
+class ScaleBlock(nn.Module):
+    """Doubles the resolution of a feature map.
+
+    Args:
+        dims (int): Number of channels, in and out.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.conv1 = nn.ConvTranspose2d(dims, dims, kernel_size=2, stride=2)
+        self.act = nn.GELU()
+        # Depthwise, no bias: the norm behind it has one.
+        self.conv2 = nn.Conv2d(dims, dims, 3, padding=1, groups=dims, bias=False)
+        self.norm = LayerNorm2d(dims)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C, 2h, 2w)."""
+        return self.norm(self.conv2(self.act(self.conv1(x))))
+
+
+@MODELS.register_module()
+class MaskHead(BaseModule):
+    """Predicts a class and a mask for every query.
+
+    Initialisation is PyTorch's default for every layer, as in the paper's code.
+
+    Args:
+        embed_dims (int): Channels C of the tokens.
+        num_classes (int): Number of classes without "no object".
+        patch_size (int): Side of a patch in pixels; decides how often the patch
+            features are doubled. Defaults to 16.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_classes: int,
+        patch_size: int = 16,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.num_classes = num_classes
+        self.class_head = nn.Linear(embed_dims, num_classes + 1)
+        self.mask_mlp = nn.Sequential(
+            nn.Linear(embed_dims, embed_dims),
+            nn.GELU(),
+            nn.Linear(embed_dims, embed_dims),
+            nn.GELU(),
+            nn.Linear(embed_dims, embed_dims),
+        )
+        self.upscale = nn.Sequential(
+            *(ScaleBlock(embed_dims) for _ in range(num_upscale_blocks(patch_size)))
+        )
+
+    def forward(self, queries: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict.
+
+        Args:
+            queries (Tensor): Normalised query tokens, shape (B, K, C).
+            patches (Tensor): Normalised patch tokens as a map, shape (B, C, h, w).
+
+        Returns:
+            tuple[Tensor, Tensor]: Class logits of shape (B, K, classes + 1), the
+            last being "no object", and mask logits of shape (B, K, H, W) with H, W
+            a quarter of the image for patches of 16.
+        """
+        features = self.upscale(patches)  # (B, C, H, W)
+        masks = self.mask_mlp(queries) @ features.flatten(2)  # (B, K, H * W)
+        return self.class_head(queries), masks.unflatten(2, features.shape[2:])

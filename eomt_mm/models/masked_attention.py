@@ -1,0 +1,105 @@
+"""Self-attention whose query tokens see only the patches of their own mask.
+
+Masked attention of EoMT (arXiv 2503.19108, Sec. 3.2): before a block, every query
+predicts a mask; inside the block the query attends only to the patch tokens that
+lie in it. Nothing else is restricted: queries see each other and the prefix
+tokens, patch and prefix tokens see everything.
+
+Only the K query rows of the N x N attention matrix are therefore ever masked.
+`SplitAttention` computes them apart from the other rows, so that those keep the
+unmasked flash kernel and no N x N mask is ever built.
+"""
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Attention
+from torch import Tensor
+
+
+@torch.no_grad()
+def query_patch_mask(mask_logits: Tensor, grid: tuple[int, int], prob: float) -> Tensor:
+    """Turn a prediction into the patches that each query may attend to.
+
+    A patch is open to a query where the resized mask logit is above 0. With
+    probability `1 - prob`, drawn for each image and query, the query is freed and
+    all its patches are open. A query without a single positive cell keeps no patch:
+    it still sees the other queries and the prefix tokens, so its softmax row is
+    never empty.
+
+    Args:
+        mask_logits (Tensor): Shape (B, K, h, w), any resolution.
+        grid (tuple[int, int]): Rows and columns of the patch grid.
+        prob (float): Probability that a query is masked, in (0, 1].
+
+    Returns:
+        Tensor: Shape (B, K, N) bool, True where the query may attend.
+    """
+    mask = F.interpolate(mask_logits, size=grid, mode='bilinear').flatten(2) > 0
+    if prob < 1:
+        free = torch.rand(*mask.shape[:2], 1, device=mask.device) > prob
+        mask = mask | free
+    return mask
+
+
+def split_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout_p: float = 0.0
+) -> Tensor:
+    """Attention in which the first K rows carry a mask over the last columns.
+
+    Equal to attention with the full mask, at a fraction of its memory.
+
+    Args:
+        q (Tensor): Shape (B, heads, T, d), the K queries first.
+        k (Tensor): Shape (B, heads, T, d).
+        v (Tensor): Shape (B, heads, T, d).
+        mask (Tensor): Shape (B, K, N) bool, True where a query may attend to one
+            of the last N tokens. The T - N tokens before them are open to all.
+        dropout_p (float): Dropout on the attention weights. Defaults to 0.
+
+    Returns:
+        Tensor: Shape (B, heads, T, d).
+    """
+    num_queries, num_patches = mask.shape[1:]
+    rows = F.pad(mask, (k.shape[2] - num_patches, 0), value=True)  # (B, K, T)
+    masked = F.scaled_dot_product_attention(
+        q[:, :, :num_queries], k, v, attn_mask=rows[:, None], dropout_p=dropout_p
+    )
+    free = F.scaled_dot_product_attention(
+        q[:, :, num_queries:], k, v, dropout_p=dropout_p
+    )
+    return torch.cat((masked, free), dim=2)
+
+
+class SplitAttention(Attention):
+    """timm's self-attention with a query -> patch mask.
+
+    Parameters and names are timm's; without a mask it is timm's forward.
+    """
+
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x (Tensor): Tokens, shape (B, T, C).
+            attn_mask (Tensor, optional): Shape (B, K, N), see `split_attention`.
+            is_causal (bool): timm's argument, handed on where there is no mask.
+
+        Returns:
+            Tensor: Shape (B, T, C).
+        """
+        if attn_mask is None:
+            return super().forward(x, is_causal=is_causal)
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
+        x = split_attention(
+            self.q_norm(q),
+            self.k_norm(k),
+            v,
+            attn_mask,
+            dropout_p=self.attn_drop.p if self.training else 0.0,
+        )
+        x = x.transpose(1, 2).reshape(batch, tokens, self.attn_dim)
+        return self.proj_drop(self.proj(self.norm(x)))

@@ -1,0 +1,114 @@
+"""Pre-trained timm weights, by name or from a file, resized as the paper does.
+
+timm resizes them while it loads: the patch embedding by pseudo-inverse (FlexiViT,
+arXiv 2212.08013), the position codes by antialiased bicubic interpolation, both in
+fp32 (arXiv 2503.19108, Sec. 4.1).
+"""
+
+import difflib
+import os
+
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+
+
+def check_arch(arch: str) -> None:
+    """Raise a UserError with the nearest names if timm does not know a model.
+
+    Args:
+        arch (str): Name of a timm model, with or without a pretrained tag.
+    """
+    if timm.is_model(arch):
+        return
+    near = difflib.get_close_matches(arch, timm.list_models('*vit*'), n=3)
+    hint = f': did you mean {" or ".join(near)}?' if near else ''
+    raise UserError(
+        f'timm {timm.__version__} has no model {arch!r}{hint} '
+        '(timm.list_models() lists all)'
+    )
+
+
+def load_timm_weights(
+    arch: str, source: bool | str, timm_args: dict
+) -> dict[str, Tensor]:
+    """Read pre-trained weights in timm's names, resized to the model's grid.
+
+    Args:
+        arch (str): Name of a timm model.
+        source (bool | str): True for timm's own weights of that name, else the path
+            of a `.safetensors` or `.pth` file (timm's or the original authors'
+            layout).
+        timm_args (dict): Arguments of the timm model: `img_size`, `patch_size`, ...
+
+    Returns:
+        dict[str, Tensor]: timm's state dict without the classifier.
+
+    Raises:
+        UserError: If the weights cannot be downloaded, read, or do not fit.
+    """
+    if source is True:
+        return _download(arch, timm_args)
+    overlay = dict(state_dict=_read_file(source))
+    try:
+        vit = timm.create_model(
+            arch,
+            pretrained=True,
+            num_classes=0,
+            pretrained_cfg_overlay=overlay,
+            **timm_args,
+        )
+    except (RuntimeError, KeyError, AttributeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[:2]
+        raise UserError(
+            f'{source} does not hold weights of {arch}: {" ".join(reason)}. '
+            'Set backbone.arch to the model the file was made for'
+        ) from error
+    return vit.state_dict()
+
+
+def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
+    cfg = timm.get_pretrained_cfg(arch)
+    hub_id = cfg.hf_hub_id if cfg else None
+    if not hub_id:
+        raise UserError(
+            f'timm has no pre-trained weights for {arch!r}: set '
+            'model.backbone.pretrained=False or to the path of a local file'
+        )
+    if hub_id == 'timm/':
+        hub_id += f'{cfg.architecture}.{cfg.tag}'
+    try:
+        vit = timm.create_model(arch, pretrained=True, num_classes=0, **timm_args)
+    # Whatever the hub's client raises, the way out is the same.
+    except Exception as error:
+        raise UserError(
+            f'cannot get the pre-trained weights of {arch!r} from the hub '
+            f'({type(error).__name__}). Offline, put the file model.safetensors of '
+            f'https://huggingface.co/{hub_id} on this machine and pass '
+            '--cfg-options model.backbone.pretrained=PATH (or =False for a random '
+            'start, or when a checkpoint is loaded anyway)'
+        ) from error
+    return vit.state_dict()
+
+
+def _read_file(path: str) -> dict:
+    """Read a state dict without unpickling anything but tensors."""
+    if not os.path.isfile(path):
+        raise UserError(
+            f'no pre-trained weights at {path!r}: model.backbone.pretrained must be '
+            'True, False or an existing .safetensors or .pth file'
+        )
+    try:
+        if path.endswith('.safetensors'):
+            return safetensors.torch.load_file(path)
+        return torch.load(path, map_location='cpu', weights_only=True)
+    # A broken file can fail anywhere inside the readers.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'{path} is not a readable .safetensors or weights-only .pth file '
+            f'({reason}): download it again'
+        ) from error

@@ -1,0 +1,319 @@
+"""The bridge to MMSegmentation: preprocessor, segmentor, decode head, test-time aug.
+
+`EoMTSegmentor` differs from MMSeg's `EncoderDecoder` in two places only: in training
+the head predicts between the blocks of the backbone, and in testing the image is cut
+into even windows. A stock `EncoderDecoder` runs the same weights, and trains them
+without masks and without intermediate supervision.
+"""
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.models import EncoderDecoder, SegDataPreProcessor, SegTTAModel
+from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import MODELS
+
+from .checkpoint_check import refuse_misfit
+from .criterion import Prediction, Target
+from .mask_head import MaskHead
+from .windows import WindowAverage, class_map, resized_argmax
+
+
+@MODELS.register_module()
+class EoMTSegDataPreProcessor(SegDataPreProcessor):
+    """MMSeg's preprocessor, but in testing images may differ in size.
+
+    Images are padded to at least `size` at the right and bottom with raw 0 *before*
+    they are normalised, as the network saw them in training; the stock class pads
+    with the mean colour. In training the pipeline pads.
+    """
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Normalise a batch.
+
+        Args:
+            data (dict): `inputs`, a list of uint8 images (3, H, W), and
+                `data_samples`.
+            training (bool): Whether to stack, as the stock class does.
+
+        Returns:
+            dict: `inputs`, a tensor (B, 3, H, W) in training and a list of
+            tensors (3, H, W) in testing, and `data_samples`.
+        """
+        if training:
+            return super().forward(data, training)
+        data = self.cast_data(data)
+        images = [self._prepare(image) for image in data['inputs']]
+        return dict(inputs=images, data_samples=data.get('data_samples'))
+
+    def _prepare(self, image: Tensor) -> Tensor:
+        bottom, right = (
+            max(0, side - has)
+            for side, has in zip(self.size, image.shape[1:], strict=True)
+        )
+        image = F.pad(image, (0, right, 0, bottom))
+        if self.channel_conversion:
+            image = image.flip(0)
+        return (image.float() - self.mean) / self.std
+
+
+@MODELS.register_module()
+class SemanticHead(MaskHead):
+    """The mask head as a decode head of MMSeg.
+
+    Args:
+        embed_dims (int): Channels of the tokens.
+        num_classes (int): Number of classes.
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        ignore_index (int): Label of pixels without ground truth. Defaults to 255.
+        criterion (dict, optional): Config of the loss. Defaults to `Criterion` with
+            the paper's numbers.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+    """
+
+    align_corners = False
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_classes: int,
+        patch_size: int = 16,
+        ignore_index: int = 255,
+        criterion: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(embed_dims, num_classes, patch_size, init_cfg)
+        self.patch_size = patch_size
+        self.ignore_index = ignore_index
+        self.out_channels = num_classes
+        self.criterion = MODELS.build(criterion or dict(type='eomt_mm.Criterion'))
+
+    def loss_by_predictions(
+        self, predictions: list[Prediction], data_samples: list[SegDataSample]
+    ) -> dict[str, Tensor]:
+        """Compare predictions with the ground truth.
+
+        Args:
+            predictions (list[tuple[Tensor, Tensor]]): Class logits and mask logits,
+                the final prediction last.
+            data_samples (list[SegDataSample]): One for each image.
+
+        Returns:
+            dict[str, Tensor]: As `Criterion.forward` names them.
+        """
+        labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
+        paths = [sample.metainfo.get('img_path', '?') for sample in data_samples]
+        targets = semantic_targets(labels, self.num_classes, self.ignore_index, paths)
+        return self.criterion(predictions, targets)
+
+    def loss(
+        self, feats: tuple[Tensor, Tensor], data_samples: list[SegDataSample], _cfg
+    ) -> dict[str, Tensor]:
+        """The loss of the final prediction alone, for a stock `EncoderDecoder`."""
+        return self.loss_by_predictions([self(*feats)], data_samples)
+
+    def predict(self, feats: tuple[Tensor, Tensor], _metas, _cfg) -> Tensor:
+        """Class scores at the input's size, for a stock `EncoderDecoder`.
+
+        Args:
+            feats (tuple[Tensor, Tensor]): What the backbone returns.
+
+        Returns:
+            Tensor: Shape (B, classes, H, W), probability-like sums over queries.
+        """
+        size = tuple(side * self.patch_size for side in feats[1].shape[2:])
+        return torch.stack(
+            [
+                class_map(classes, masks, size)
+                for classes, masks in zip(*self(*feats), strict=True)
+            ]
+        )
+
+
+@MODELS.register_module()
+class EoMTSegmentor(EncoderDecoder):
+    """EoMT as a semantic segmentor of MMSeg.
+
+    Takes the arguments of `EncoderDecoder`; `backbone` is a `QueryViT`, `decode_head`
+    a `SemanticHead`. `test_cfg` may hold:
+
+    - `max_windows` (int): Windows in one forward pass, over all images of the batch;
+      bounds the memory. Defaults to 16.
+    - `keep_logits` (bool): Whether results carry `seg_logits` at the original size
+      besides `pred_sem_seg`. They are class scores (sums of probabilities), and
+      large: 150 classes at 6000 x 4000 pixels are 14 GiB. Defaults to False.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.test_cfg = dict(max_windows=16, keep_logits=False) | dict(
+            self.test_cfg or {}
+        )
+        mode = self.test_cfg.pop('mode', 'windows')
+        if mode != 'windows':
+            raise UserError(
+                f'test_cfg.mode is {mode!r}, but EoMTSegmentor always tests in even '
+                "windows: remove the mode, or use type='EncoderDecoder'"
+            )
+        self.register_load_state_dict_pre_hook(refuse_misfit)
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
+        """Losses of the predictions before each of the last blocks and of the final.
+
+        Args:
+            inputs (Tensor): Normalised images, shape (B, 3, H, W).
+            data_samples (list[SegDataSample]): With `gt_sem_seg`.
+
+        Returns:
+            dict[str, Tensor]: `decode.loss_cls`, `decode.d0.loss_cls`, ...
+        """
+        predictions = self.backbone.forward_masked(inputs, self.decode_head)
+        losses = self.decode_head.loss_by_predictions(predictions, data_samples)
+        return add_prefix(losses, 'decode')
+
+    def predict(
+        self,
+        inputs: Tensor | list[Tensor],
+        data_samples: list[SegDataSample] | None = None,
+    ) -> list[SegDataSample]:
+        """Segment images of any size, each at least as large as a window.
+
+        Args:
+            inputs (Tensor | list[Tensor]): Normalised images, each (3, H, W).
+            data_samples (list[SegDataSample], optional): With `ori_shape` and
+                `img_shape` in their metainfo.
+
+        Returns:
+            list[SegDataSample]: The same, with `pred_sem_seg` of shape (1, H, W) at
+            the original size.
+        """
+        if data_samples is None:
+            data_samples = [
+                SegDataSample(
+                    metainfo=dict(ori_shape=image.shape[1:], img_shape=image.shape[1:])
+                )
+                for image in inputs
+            ]
+        averages = [
+            WindowAverage(image.shape[1:], self.backbone.img_size) for image in inputs
+        ]
+        # Windows of all images share forward passes; an image is finished, and its
+        # class map freed, as soon as its last window is in.
+        windows = [
+            (i, j) for i, avg in enumerate(averages) for j in range(len(avg.corners))
+        ]
+        for start in range(0, len(windows), self.test_cfg['max_windows']):
+            chunk = windows[start : start + self.test_cfg['max_windows']]
+            crops = torch.stack([averages[i].crop(inputs[i], j) for i, j in chunk])
+            for (i, j), *logits in zip(chunk, *self._forward(crops), strict=True):
+                averages[i].add(j, class_map(*logits, self.backbone.img_size))
+                if j == len(averages[i].corners) - 1:
+                    self._finish(averages[i].mean(), data_samples[i])
+                    averages[i].sum = None
+        return data_samples
+
+    def _forward(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> Prediction:
+        """Class logits and mask logits of images of the backbone's size.
+
+        While a training run still masks, its validation masks too, as the reference
+        does: without masks, a network that has not been annealed yet is lost.
+        """
+        if any(self.backbone.mask_probs):
+            return self.backbone.forward_masked(inputs, self.decode_head)[-1]
+        return self.decode_head(*self.backbone(inputs))
+
+    def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
+        """Bring class scores (classes, H, W) to the original image."""
+        meta = sample.metainfo
+        height, width = meta['img_shape'][:2]
+        scores = scores[:, :height, :width]  # without padding
+        if meta.get('flip'):
+            axis = 2 if meta['flip_direction'] == 'horizontal' else 1
+            scores = scores.flip(axis)
+        size = tuple(meta['ori_shape'][:2])
+        if self.test_cfg['keep_logits']:
+            scores = F.interpolate(scores[None], size, mode='bilinear')[0]
+            sample.seg_logits = PixelData(data=scores)
+        sample.pred_sem_seg = PixelData(data=resized_argmax(scores, size)[None])
+
+
+@MODELS.register_module()
+class EoMTSegTTAModel(SegTTAModel):
+    """Test-time augmentation: the mean of the class scores of all views.
+
+    MMSeg's own takes a softmax of them first, but they are sums of probabilities
+    already.
+    """
+
+    def __init__(self, module, data_preprocessor=None) -> None:
+        super().__init__(module, data_preprocessor)
+        self.module.test_cfg['keep_logits'] = True
+
+    def merge_preds(
+        self, data_samples_list: list[list[SegDataSample]]
+    ) -> list[SegDataSample]:
+        """Merge the views of each image.
+
+        Args:
+            data_samples_list (list[list[SegDataSample]]): For each image, its views.
+
+        Returns:
+            list[SegDataSample]: One for each image.
+        """
+        merged = []
+        for views in data_samples_list:
+            scores = sum(view.seg_logits.data for view in views)
+            views[0].seg_logits = PixelData(data=scores / len(views))
+            views[0].pred_sem_seg = PixelData(data=scores.argmax(0, keepdim=True))
+            merged.append(views[0])
+        return merged
+
+
+def semantic_targets(
+    labels: Tensor, num_classes: int, ignore_index: int, names: list[str]
+) -> list[Target]:
+    """One target for each class that occurs in an image.
+
+    Args:
+        labels (Tensor): Label maps, shape (B, H, W) int64.
+        num_classes (int): Labels run from 0 to num_classes - 1.
+        ignore_index (int): Label of pixels without ground truth.
+        names (list[str]): Names of the images, for the error.
+
+    Returns:
+        list[Target]: One for each image.
+
+    Raises:
+        UserError: If a label is neither a class nor `ignore_index`.
+    """
+    # Two synchronisations for the whole batch: what occurs at all, and where.
+    wrong = [
+        value
+        for value in labels.unique().tolist()
+        if value != ignore_index and not 0 <= value < num_classes
+    ]
+    if wrong:
+        first = next(
+            name
+            for name, image in zip(names, labels, strict=True)
+            if (image == wrong[0]).any()
+        )
+        raise UserError(
+            f'label {wrong[0]} in the ground truth of {first}: expected 0 to '
+            f'{num_classes - 1} or {ignore_index} (ignored). Check num_classes and '
+            'reduce_zero_label of the dataset'
+        )
+    index = labels.masked_fill(labels == ignore_index, num_classes).flatten(1)
+    occurs = index.new_zeros(len(labels), num_classes + 1).scatter_(1, index, 1)
+    targets = []
+    for image, row in zip(labels, occurs[:, :-1].tolist(), strict=True):
+        found = [label for label, present in enumerate(row) if present]
+        classes = torch.tensor(found, dtype=torch.int64, device=labels.device)
+        targets.append(Target(classes, image == classes[:, None, None]))
+    return targets

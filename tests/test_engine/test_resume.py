@@ -1,0 +1,92 @@
+"""k iterations + resume + k iterations equal 2k iterations, bit for bit."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from eomt_mm.engine import IterationSeedHook
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+@pytest.mark.parametrize('stop', [5, 10])
+def test_resumed_run_is_the_uninterrupted_run(toy_config, toy_run, stop):
+    whole = toy_run(toy_config(work_dir='whole'))
+    # As if killed: what was saved at `stop` is all that remains.
+    config = toy_config(work_dir='whole', resume=True)
+    work_dir = Path(config.work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / f'iter_{stop}.pth'))
+    resumed = toy_run(config)
+
+    weights = whole.model.state_dict()
+    assert whole.iter == resumed.iter == 12
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    for key in ('loss', 'lr', 'base_lr', 'mask_prob_0', 'mask_prob_2'):
+        ours = resumed.message_hub.get_scalar(f'train/{key}').data[0]
+        theirs = whole.message_hub.get_scalar(f'train/{key}').data[0]
+        assert len(ours) == 12
+        assert np.array_equal(ours, theirs), key
+
+
+def test_without_the_hook_it_is_not(toy_config, toy_run):
+    # The toy model must be able to tell: otherwise the test above proves nothing.
+    hooks = [{'type': 'eomt_mm.MaskAnnealingHook'}]
+    whole = toy_run(toy_config(work_dir='whole', custom_hooks=hooks))
+    config = toy_config(work_dir='whole', custom_hooks=hooks, resume=True)
+    work_dir = Path(config.work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_5.pth'))
+    resumed = toy_run(config)
+    weights = whole.model.state_dict()
+    assert any(
+        not torch.equal(value, weights[name])
+        for name, value in resumed.model.state_dict().items()
+    )
+
+
+def test_first_seed_survives_a_resume_without_one(toy_config, toy_run):
+    first = toy_run(toy_config(max_iters=10, randomness={'seed': None}))
+    config = toy_config(max_iters=12, randomness={'seed': None}, resume=True)
+    resumed = toy_run(config)
+    assert resumed.seed == first.seed
+
+
+def test_step_depends_on_seed_rank_and_iteration():
+    hook = IterationSeedHook()
+    drawn = {}
+    for seed in (0, 1):
+        for rank in (0, 1):
+            for iteration in (0, 1, 2):
+                runner = SimpleNamespace(seed=seed, rank=rank, iter=iteration)
+                hook.before_train_iter(runner, 0)
+                drawn[seed, rank, iteration] = draw()
+                hook.after_train_iter(runner, 0)
+                hook.before_train_iter(runner, 0)
+                assert draw() == drawn[seed, rank, iteration]
+    for stream in zip(*drawn.values(), strict=True):
+        assert len(set(stream)) == len(drawn)
+
+
+def test_data_stream_is_untouched():
+    hook = IterationSeedHook(seed=7)
+    runner = SimpleNamespace(seed=0, rank=0, iter=0)
+    hook.before_train(runner)
+    undisturbed = [draw() for _ in range(3)]
+    hook.before_train(runner)
+    stream = []
+    for iteration in range(3):
+        runner.iter = iteration
+        stream.append(draw())
+        hook.before_train_iter(runner, iteration)
+        draw()
+        hook.after_train_iter(runner, iteration)
+        hook.before_val(runner)
+        draw()
+        hook.after_val(runner)
+    assert stream == undisturbed

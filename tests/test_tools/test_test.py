@@ -1,0 +1,109 @@
+"""tools/test.py on a stock tiny model."""
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from PIL import Image
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+
+
+def test_scores_are_returned_and_written(tool, config, trained, tmp_path):
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path)]
+    scores = tool('test').main(argv)
+    assert 0 <= scores['mIoU'] <= 100
+    (written,) = tmp_path.glob('*/*.json')
+    assert json.loads(written.read_text())['mIoU'] == scores['mIoU']
+
+
+def test_out_and_show_dir(tool, config, trained, tmp_path):
+    out, show = tmp_path / 'out', tmp_path / 'show'
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path / 'w')]
+    tool('test').main([*argv, '--out', str(out), '--show-dir', str(show)])
+    maps = sorted(out.glob('*.png'))
+    assert [p.name for p in maps] == ['0.png', '1.png', '2.png', '3.png']
+    # reduce_zero_label: what is written counts from 1, as ADE20K's files do
+    labels = np.array(Image.open(maps[0]))
+    assert labels.shape == (32, 32) and labels.min() >= 1 and labels.max() <= 3
+    assert len(list(show.glob('**/*.png'))) == 4
+
+
+def test_mirrored_test_scores_like_mirrored_input(tool, config, trained, tmp_path):
+    """The mean over both views is symmetric, so mirrored images score the same."""
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path), '--tta']
+    assert tool('test').main(argv)['mIoU'] > 0
+
+
+def test_tta_flips_before_annotations(tool):
+    steps = [{'type': t} for t in ('LoadImageFromFile', 'Resize', 'LoadAnnotations')]
+    pack = dict(type='PackSegInputs', meta_keys=('img_path',))
+    *head, tta = tool('test').mirrored([*steps, pack])
+    assert [s['type'] for s in head] == ['LoadImageFromFile', 'Resize']
+    flips, annotations, packs = tta['transforms']
+    assert [f['prob'] for f in flips] == [0.0, 1.0]
+    assert annotations == [{'type': 'LoadAnnotations'}]
+    assert packs[0]['meta_keys'] == ('img_path', 'flip', 'flip_direction')
+    assert pack['meta_keys'] == ('img_path',)
+
+
+def test_out_of_a_detector_is_a_pickle(tool):
+    cfg = Config(dict(default_scope='mmdet', test_evaluator=dict(type='CocoMetric')))
+    with pytest.raises(UserError, match='.pkl'):
+        tool('test').save_predictions(cfg, 'folder')
+    tool('test').save_predictions(cfg, 'a.pkl')
+    first, dump = cfg.test_evaluator
+    assert first.type == 'CocoMetric'
+    assert dump == dict(type='mmdet.DumpDetResults', out_file_path='a.pkl')
+
+
+class TestBadInput:
+    @pytest.fixture
+    def fails(self, tool, capsys, config, tmp_path):
+        def run(checkpoint, *argv):
+            capsys.readouterr()
+            argv = [config, checkpoint, '--work-dir', tmp_path / 'w', *argv]
+            assert cli.run(tool('test').main, [str(a) for a in argv]) == 2
+            *_, line = capsys.readouterr().err.splitlines()
+            assert line.startswith('error: ')
+            return line
+
+        return run
+
+    def test_checkpoint_not_found(self, fails, trained):
+        line = fails(trained.with_name('best.pth'))
+        assert 'not found' in line and 'iter_2.pth' in line
+
+    def test_checkpoint_is_a_directory(self, fails, trained):
+        assert 'iter_2.pth' in fails(trained.parent)
+
+    @pytest.mark.parametrize('size', [0, 1, 100, 20000])
+    def test_truncated(self, fails, trained, tmp_path, size):
+        path = tmp_path / 'cut.pth'
+        path.write_bytes(trained.read_bytes()[:size])
+        assert 'checkpoint' in fails(path) and f'{size:,} bytes' in fails(path)
+
+    def test_damaged_inside(self, fails, trained, tmp_path):
+        path = tmp_path / 'damaged.pth'
+        data = bytearray(trained.read_bytes())
+        data[len(data) // 2] ^= 255  # one byte among the weights
+        path.write_bytes(data)
+        assert 'wrong checksum' in fails(path)
+
+    def test_not_a_checkpoint(self, fails, config):
+        assert 'is not a checkpoint' in fails(config)
+
+    def test_unsafe_object(self, fails, tmp_path):
+        path = tmp_path / 'evil.pth'
+        torch.save(dict(state_dict={}, code=pickle.Unpickler), path)
+        line = fails(path)
+        assert 'Unpickler' in line
+
+    def test_show_without_hook(self, fails, trained, config):
+        hook = "visualization=dict(type='SegVisualizationHook')"
+        config.write_text(config.read_text().replace(hook, ''))
+        assert 'default_hooks.visualization' in fails(trained, '--show-dir', 'x')

@@ -1,0 +1,231 @@
+"""tools/train.py on a stock tiny model: runs, resumes, one line per mistake."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from eomt_mm import cli
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def fails(tool, capsys):
+    """Runs train.py, expects status 2 and one line on stderr; returns that line."""
+
+    def run(*argv, status=2):
+        capsys.readouterr()
+        assert cli.run(tool('train').main, [str(a) for a in argv]) == status
+        lines = [x for x in capsys.readouterr().err.splitlines() if x.strip()]
+        lines = [x for x in lines if 'Warning' not in x and 'warn' not in x]
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    return run
+
+
+def iterations(path):
+    return torch.load(path)['meta']['iter']
+
+
+def test_trains_and_writes_checkpoints(trained):
+    assert iterations(trained) == 2
+    assert (trained.parent / 'iter_1.pth').exists()
+    assert (trained.parent / 'last_checkpoint').read_text().endswith('iter_2.pth')
+
+
+def test_resume_goes_on(tool, config, trained, tmp_path):
+    def train(*argv):
+        tool('train').main([str(config), '--work-dir', str(tmp_path), *argv])
+
+    four = ['--cfg-options', 'train_cfg.max_iters=4']
+    train('--resume', str(trained), '--cfg-options', 'train_cfg.max_iters=3')
+    assert iterations(tmp_path / 'iter_3.pth') == 3
+    assert not (tmp_path / 'iter_2.pth').exists()  # went on, did not start afresh
+    train(*four, '--resume')  # from the latest
+    assert iterations(tmp_path / 'iter_4.pth') == 4
+    assert not (tmp_path / 'iter_1.pth').exists()
+
+
+def test_work_dir_defaults_to_the_name_of_the_config(
+    tool, config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    options = ['train_cfg.max_iters=1', 'runner_type=Runner']
+    tool('train').main([str(config), '--cfg-options', *options])
+    assert (tmp_path / 'work_dirs' / 'tiny' / 'iter_1.pth').exists()
+
+
+def test_local_rank_has_two_spellings(tool, config, monkeypatch):
+    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    for flag in ('--local_rank=3', '--local-rank=3'):
+        os.environ.pop('LOCAL_RANK', None)
+        assert tool('train').parse_args([str(config), flag]).local_rank == 3
+        assert os.environ['LOCAL_RANK'] == '3'
+
+
+class TestBadInput:
+    def test_config_not_found(self, fails, config):
+        line = fails(config.with_name('tinny.py'))
+        assert line.startswith('error: config not found')
+        assert 'did you mean' in line and 'tiny.py' in line
+
+    def test_syntax_error(self, fails, tmp_path):
+        path = tmp_path / 'broken.py'
+        path.write_text('a = 1\nb = (2\n')
+        line = fails(path)
+        assert str(path) in line and 'SyntaxError' in line and 'line 2' in line
+
+    def test_name_error_tells_the_line(self, fails, tmp_path):
+        path = tmp_path / 'broken.py'
+        path.write_text('a = 1\nb = a + c\n')
+        line = fails(path)
+        assert 'line 2' in line and "'c'" in line
+
+    def test_missing_base(self, fails, tmp_path):
+        path = tmp_path / 'child.py'
+        path.write_text("_base_ = ['./nowhere.py']\n")
+        assert 'nowhere.py' in fails(path)
+
+    def test_option_without_equals(self, tool, config, capsys):
+        with pytest.raises(SystemExit) as stop:
+            tool('train').main([str(config), '--cfg-options', 'max_iters'])
+        assert stop.value.code == 2
+        assert 'KEY=VALUE' in capsys.readouterr().err
+
+    def test_option_that_does_not_fit(self, fails, config):
+        line = fails(config, '--cfg-options', 'train_pipeline.9.type=A')
+        assert '--cfg-options does not fit' in line
+
+    def test_amp_without_accelerator(self, fails, config, monkeypatch, tool):
+        monkeypatch.setattr(tool('train'), 'get_device', lambda: 'cpu')
+        assert '--amp needs an accelerator' in fails(config, '--amp')
+        option = 'optim_wrapper.type=AmpOptimWrapper'
+        assert 'AmpOptimWrapper needs' in fails(config, '--cfg-options', option)
+
+    def test_no_length(self, fails, config):
+        config.write_text(config.read_text().replace('max_iters=2, ', ''))
+        assert 'max_iters' in fails(config)
+
+    def test_auto_scale_without_batch_size(self, fails, config):
+        assert 'base_batch_size' in fails(config, '--auto-scale-lr')
+
+    def test_data_root_missing(self, fails, config, tmp_path):
+        root = tmp_path / 'nothing'
+        line = fails(config, '--cfg-options', f'data_root={root}')
+        assert str(root) in line and '--cfg-options data_root=DIR' in line
+
+    def test_annotation_directory_missing(self, fails, config, tmp_path):
+        (tmp_path / 'images' / 'training').mkdir(parents=True)
+        line = fails(config, '--cfg-options', f'data_root={tmp_path}')
+        assert f'{tmp_path}/annotations/training' in line and 'seg_map_path' in line
+
+    def test_no_images(self, fails, config, tmp_path):
+        for kind in ('images', 'annotations'):
+            (tmp_path / kind / 'training').mkdir(parents=True)
+        line = fails(config, '--cfg-options', f'data_root={tmp_path}')
+        assert "'.jpg'" in line and f'{tmp_path}/images/training' in line
+
+    @pytest.mark.parametrize('workers', [0, 1])
+    def test_one_annotation_missing(self, fails, config, tmp_path, ade_root, workers):
+        for kind in ('images', 'annotations'):
+            os.makedirs(tmp_path / 'd' / kind)
+            os.symlink(
+                ade_root / kind / 'validation', tmp_path / 'd' / kind / 'validation'
+            )
+        os.symlink(ade_root / 'images/training', tmp_path / 'd/images/training')
+        os.makedirs(tmp_path / 'd/annotations/training')
+        line = fails(
+            config,
+            '--work-dir',
+            tmp_path / 'run',
+            '--cfg-options',
+            f'data_root={tmp_path / "d"}',
+            f'train_dataloader.num_workers={workers}',
+        )
+        assert 'annotations/training/' in line and '.png' in line
+
+    def test_resume_from_nothing(self, fails, config, trained):
+        line = fails(config, '--resume', trained.with_name('iter_7.pth'))
+        assert 'checkpoint not found' in line and str(trained) in line
+
+    def test_resume_from_truncated(self, fails, config, trained, tmp_path):
+        path = tmp_path / 'cut.pth'
+        path.write_bytes(trained.read_bytes()[:5000])
+        assert 'cut short' in fails(config, '--resume', path)
+
+    def test_resume_from_weights_only(self, fails, config, trained, tmp_path):
+        path = tmp_path / 'weights.pth'
+        torch.save(dict(state_dict=torch.load(trained)['state_dict']), path)
+        line = fails(config, '--resume', path)
+        assert 'weights only' in line and 'load_from=' in line
+
+    def test_disk_full(self, fails, config, tmp_path, monkeypatch):
+        from mmengine.fileio.backends import LocalBackend
+
+        put = LocalBackend.put
+
+        def full(self, obj, path):
+            if str(path).endswith('iter_2.pth'):
+                Path(path).write_bytes(obj[: len(obj) // 2])
+                raise OSError(errno.ENOSPC, 'No space left on device')
+            put(self, obj, path)
+
+        monkeypatch.setattr(LocalBackend, 'put', full)
+        line = fails(config, '--work-dir', tmp_path / 'run')
+        assert 'no space left' in line and line.endswith('--resume')
+        assert not (tmp_path / 'run' / 'iter_2.pth').exists()
+        assert (tmp_path / 'run' / 'iter_1.pth').exists()
+
+
+def test_defects_keep_their_traceback(tool, config, tmp_path):
+    argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options']
+    with pytest.raises(KeyError, match='NoSuchBackbone'):
+        cli.run(tool('train').main, [*argv, 'model.backbone.type=NoSuchBackbone'])
+
+
+def test_resume_command(tool, monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['tools/train.py'])
+    command = tool('train').resume_command
+    go_on = 'python tools/train.py c.py --resume'
+    assert command(['c.py'], None) == go_on
+    assert command(['c.py', '--resume'], 'auto') == go_on
+    assert command(['c.py', '--resume', 'a.pth'], 'a.pth') == go_on
+    assert command(['c.py', '--resume=a.pth'], 'a.pth') == go_on
+    assert command(['--resume', '--amp', 'c 1.py'], 'auto') == (
+        "python tools/train.py --amp 'c 1.py' --resume"
+    )
+
+
+@pytest.mark.slow
+def test_interrupt_says_how_to_resume(config, tmp_path):
+    work_dir = tmp_path / 'run'
+    argv = [str(config), '--work-dir', str(work_dir)]
+    options = ['--cfg-options', 'train_cfg.max_iters=100000']
+    process = subprocess.Popen(
+        [sys.executable, 'tools/train.py', *argv, *options],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (work_dir / 'last_checkpoint').exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 'Traceback' not in err
+    words = ' '.join([*argv, *options])
+    assert err.splitlines()[-1] == (
+        f'interrupted; resume with: python tools/train.py {words} --resume'
+    )

@@ -1,0 +1,155 @@
+"""Draw the learning rates and mask probabilities of a config without running it.
+
+python tools/analysis_tools/plot_schedule.py configs/eomt/eomt_vitl_ade20k.py
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS, PARAM_SCHEDULERS
+from torch import nn
+
+from eomt_mm import cli
+from eomt_mm.engine import mask_probability
+from eomt_mm.errors import UserError
+from eomt_mm.models.pretrained import check_arch
+from eomt_mm.visualization import Curve, plot_training
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description='Draw the schedule of a config')
+    cli.add_common_options(parser)
+    parser.add_argument(
+        '--out', type=Path, help='PNG to write (work_dirs/<config>_schedule.png)'
+    )
+    parser.add_argument('--max-iters', type=int, help='short for train_cfg.max_iters=N')
+    return cli.parse_args(parser, argv)
+
+
+class ScheduleProbe(nn.Module):
+    """Stands in for a model: one parameter for each kind of learning rate."""
+
+    def __init__(self, depth: int, num_blocks: int) -> None:
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.depth = depth
+        self.backbone.num_blocks = num_blocks
+        self.backbone.blocks = nn.ModuleDict(
+            {str(i): nn.Linear(1, 1, bias=False) for i in {0, depth - 1}}
+        )
+        self.head = nn.Linear(1, 1, bias=False)
+
+
+def backbone_depth(backbone: dict) -> int:
+    """Number of blocks of `model.backbone`, without allocating its weights."""
+    check_arch(backbone['arch'])
+    with torch.device('meta'):
+        vit = timm.create_model(
+            backbone['arch'], num_classes=0, **(backbone.get('timm_args') or {})
+        )
+    return len(vit.blocks)
+
+
+def learning_rates(
+    config: Config, depth: int, num_blocks: int, max_iters: int
+) -> dict[str, Curve]:
+    """Step the config's own optimizer groups and schedulers through the run."""
+    probe = ScheduleProbe(depth, num_blocks)
+    # Without AMP, which asks for an accelerator, clipping, accumulation.
+    settings = {
+        key: config.optim_wrapper[key]
+        for key in ('optimizer', 'constructor', 'paramwise_cfg')
+        if key in config.optim_wrapper
+    }
+    wrapper = build_optim_wrapper(probe, settings)
+    schedules = config.get('param_scheduler', [])
+    schedulers = []
+    for schedule in [schedules] if isinstance(schedules, dict) else schedules:
+        if schedule.get('by_epoch', True):
+            raise UserError(
+                f'param_scheduler {schedule["type"]} counts epochs, whose length the '
+                'config does not tell: write by_epoch=False'
+            )
+        schedulers.append(
+            PARAM_SCHEDULERS.build(
+                {'end': max_iters, **schedule}, default_args={'optimizer': wrapper}
+            )
+        )
+
+    group_of = {id(p): g for g in wrapper.optimizer.param_groups for p in g['params']}
+    last, first = (probe.backbone.blocks[str(i)].weight for i in (depth - 1, 0))
+    scale = group_of[id(first)].get('lr_scale', 1.0)
+    parameters = {
+        f'backbone, block {depth - 1}': last,
+        'head and queries': probe.head.weight,
+        f'backbone, block 0 (x {scale:.2g})': first,
+    }
+    values = {label: [] for label in parameters}
+    for _ in range(max_iters):
+        for label, parameter in parameters.items():
+            values[label].append(group_of[id(parameter)]['lr'])
+        wrapper.step()  # without gradients: schedulers want to see it called
+        for scheduler in schedulers:
+            scheduler.step()
+    return {label: (range(max_iters), rates) for label, rates in values.items()}
+
+
+def mask_probabilities(
+    config: Config, depth: int, num_blocks: int, max_iters: int
+) -> dict[str, Curve]:
+    """The annealing of every masked block; empty where the config has no hook."""
+    hooks = [
+        hook
+        for hook in config.get('custom_hooks', [])
+        if hook['type'].split('.')[-1] == 'MaskAnnealingHook'
+    ]
+    if not hooks:
+        return {}
+    hook = HOOKS.build(hooks[0])
+    steps = range(max_iters)
+    return {
+        f'block {depth - num_blocks + i}': (
+            steps,
+            [mask_probability(step, start, end, hook.power) for step in steps],
+        )
+        for i, (start, end) in enumerate(hook.windows(num_blocks, max_iters))
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Draw the schedule."""
+    args = parse_args(argv)
+    config = cli.read_config(args.config)
+    cli.override(config, args.cfg_options)
+    max_iters = args.max_iters or (config.get('train_cfg') or {}).get('max_iters')
+    if max_iters is None:
+        raise UserError(
+            f'{args.config} has no train_cfg.max_iters, which the whole schedule is '
+            'measured by: set it or pass --max-iters'
+        )
+    backbone = config.get('model', {}).get('backbone', {})
+    if not {'arch', 'num_blocks'} <= set(backbone):
+        raise UserError(
+            f"{args.config} has no model.backbone of type 'eomt_mm.QueryViT' with "
+            '`arch` and `num_blocks`'
+        )
+    shape = backbone_depth(backbone), backbone['num_blocks'], max_iters
+    name = Path(args.config).stem
+    out = args.out or Path('work_dirs') / f'{name}_schedule.png'
+    plot_training(
+        out,
+        learning_rates(config, *shape),
+        mask_probabilities(config, *shape),
+        title=f'{name}, {max_iters} iterations',
+    )
+    print(out)
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

@@ -1,0 +1,171 @@
+"""Write a dataset of synthetic scenes in ADE20K's layout.
+
+    python tools/dataset_converters/make_scenes.py data/scenes
+
+writes `data/scenes/ADEChallengeData2016` with `images/`, `annotations/` (0 = void,
+1..7 = the classes) and `annotations_instance/` (red = thing class from 1, green =
+instance), each split into `training/` and `validation/`.
+
+The dataset is written whole or not at all; the same call again does nothing.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+# The package is imported where it is used: it takes seconds, and a call that has
+# nothing to do is to return at once.
+
+MANIFEST = 'make_scenes.json'
+SPLITS = ('training', 'validation')
+FOLDERS = ('images', 'annotations', 'annotations_instance')
+CHUNK = 50  # scenes per step of the progress bar
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description='Write a dataset of synthetic scenes')
+    parser.add_argument('out', type=Path, help='directory to write, e.g. data/scenes')
+    parser.add_argument('--train', type=int, default=4000, help='training scenes')
+    parser.add_argument('--val', type=int, default=200, help='validation scenes')
+    parser.add_argument('--size', type=int, default=64, help='side in pixels')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--workers', type=int, default=1, help='processes; the result is the same'
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='replace a dataset that was written with other arguments',
+    )
+    args = parser.parse_args(argv)
+    for name in ('train', 'val', 'size', 'workers'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} is {getattr(args, name)}; give 1 or more')
+    if args.seed < 0:
+        parser.error(f'--seed is {args.seed}; give 0 or more')
+    return args
+
+
+def write_scenes(task: tuple[Path, str, range, int, int]) -> None:
+    """Draw and write some scenes: root, split, their indices, size, seed.
+
+    Seed, split and index decide what is drawn; the division into tasks does not.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from eomt_mm.datasets.scenes import NUM_STUFF, draw_scene
+
+    root, split, indices, size, seed = task
+    for index in indices:
+        rng = np.random.default_rng((seed, SPLITS.index(split), index))
+        image, semantic, instance = draw_scene(rng, size)
+        thing_class = np.where(instance > 0, semantic - NUM_STUFF + 1, 0)
+        red_green = np.stack([thing_class, instance, np.zeros_like(instance)], axis=-1)
+        arrays = (image, semantic + 1, red_green)
+        for folder, array in zip(FOLDERS, arrays, strict=True):
+            path = root / folder / split / f'scene_{index:06d}.png'
+            Image.fromarray(array.astype(np.uint8)).save(path)
+
+
+def write_dataset(out: Path, arguments: dict, workers: int) -> None:
+    """Write all scenes beside `out`, then move them there in one step.
+
+    Args:
+        out (Path): Where the dataset is to appear. Replaced if it exists.
+        arguments (dict): `train`, `val`, `size` and `seed`; kept as the manifest.
+        workers (int): Number of processes.
+    """
+    from mmengine.utils import track_parallel_progress, track_progress
+
+    partial = out.with_name(f'.{out.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    root = partial / 'ADEChallengeData2016'
+    counts = (arguments['train'], arguments['val'])
+    tasks = [
+        (
+            root,
+            split,
+            range(start, min(start + CHUNK, count)),
+            arguments['size'],
+            arguments['seed'],
+        )
+        for split, count in zip(SPLITS, counts, strict=True)
+        for start in range(0, count, CHUNK)
+    ]
+    try:
+        for folder in FOLDERS:
+            for split in SPLITS:
+                (root / folder / split).mkdir(parents=True)
+        if workers > 1:
+            track_parallel_progress(write_scenes, tasks, workers)
+        else:
+            track_progress(write_scenes, tasks)
+        print()  # ends the line of the progress bar
+        (partial / MANIFEST).write_text(json.dumps(arguments) + '\n')
+        if out.exists():
+            shutil.rmtree(out)
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def dataset_arguments(args: argparse.Namespace) -> dict:
+    """The arguments that decide what the dataset contains."""
+    return {key: getattr(args, key) for key in ('train', 'val', 'size', 'seed')}
+
+
+def read_manifest(out: Path) -> dict | None:
+    """The arguments `out` was made with; None if it is not a dataset of ours."""
+    try:
+        return json.loads((out / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def is_there(args: argparse.Namespace) -> bool:
+    """Tell, and say, whether the dataset asked for was written before."""
+    if read_manifest(args.out) != dataset_arguments(args):
+        return False
+    print(f'{args.out} is there already')
+    return True
+
+
+def check_replaceable(args: argparse.Namespace) -> None:
+    """Raise a UserError if `args.out` holds anything that is to be kept."""
+    from eomt_mm.errors import UserError
+
+    out, found = args.out, read_manifest(args.out)
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if found is None:
+        raise UserError(
+            f'{out} exists and was not written by make_scenes.py (no {MANIFEST} '
+            'in it); choose another directory'
+        )
+    if not args.overwrite:
+        raise UserError(
+            f'{out} holds scenes made with {found}, asked for are '
+            f'{dataset_arguments(args)}; choose another directory or pass --overwrite'
+        )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Write the dataset, unless it is there."""
+    args = parse_args(argv)
+    if is_there(args):
+        return
+    check_replaceable(args)
+    print(f'writing {args.train} + {args.val} scenes to {args.out}')
+    write_dataset(args.out.absolute(), dataset_arguments(args), args.workers)
+
+
+if __name__ == '__main__':
+    if is_there(parse_args()):
+        sys.exit()
+    from eomt_mm import cli
+
+    sys.exit(cli.run(main))

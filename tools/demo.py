@@ -1,0 +1,163 @@
+"""The main job on a small example: scenes, training, test, pictures.
+
+    python tools/demo.py
+
+Each step is a command one can type oneself; the last lines print them. Paths are
+relative to the root of the repository, whatever the current directory.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class Task:
+    """What a demo trains and which score it prints."""
+
+    config: str
+    score: str
+
+
+TASKS = {'semantic': Task('configs/demo/eomt_scenes_semantic.py', 'mIoU')}
+
+
+class StepFailed(Exception):
+    """A step of the demo has failed, and has said why."""
+
+    def __init__(self, name: str, status: int) -> None:
+        # A process killed by a signal has a negative status; shells count from 128.
+        self.status = status if status > 0 else 128 - status
+        super().__init__(f'the demo stopped in its step "{name}" (status {status})')
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(description='Train and test a small EoMT')
+    parser.add_argument('--task', choices=[*TASKS], default='semantic')
+    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument('--config', help="another config than the task's")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs all steps.
+
+    Returns:
+        int: 0, or the status of the step that failed.
+    """
+    args = parse_args(argv)
+    task = TASKS[args.task]
+    config = args.config or task.config
+    work_dir, test_dir = args.work_dir, f'{args.work_dir}/test'
+    pictures, curves = f'{work_dir}/pictures', f'{work_dir}/training.png'
+    try:
+        step(
+            'scenes',
+            'draws 4,200 scenes into data/scenes, about 15 seconds; '
+            'nothing to do if they are there',
+            ['tools/dataset_converters/make_scenes.py', 'data/scenes'],
+        )
+        train = ['tools/train.py', config, '--work-dir', work_dir]
+        says = 'about 5 minutes on 2 cores, less on a GPU'
+        if is_unfinished(config, work_dir):
+            says = f'{says}; goes on with the run that was interrupted'
+            step('training', says, [*train, '--resume'])
+        else:
+            step('training', says, train)
+        checkpoint = last_checkpoint(work_dir)
+        if checkpoint is None:
+            raise StepFailed('training: no checkpoint was written', 1)
+        test = ['tools/test.py', config, checkpoint, '--work-dir', test_dir]
+        step('test', '200 scenes it never saw, about 20 seconds', test)
+        show = ['tools/analysis_tools/show_results.py', config, checkpoint]
+        step('pictures', 'about 10 seconds', [*show, '--out', pictures])
+        plot = ['tools/analysis_tools/plot_run.py', work_dir, '--out', curves]
+        step('curves', 'about 5 seconds', plot)
+    except StepFailed as failure:
+        print(failure, file=sys.stderr)
+        return failure.status
+
+    print(f'\n{task.score}: {read_scores(test_dir)[task.score]:.2f}')
+    print(f'photo | ground truth | prediction: {shown(f"{pictures}/panels.png")}')
+    print(f'the run (loss, learning rates, masks): {shown(curves)}')
+    print('\nThe commands were:')
+    if Path.cwd() != ROOT:
+        print(f'  cd {shlex.quote(str(ROOT))}')
+    for command in (train, test):
+        print(f'  {shlex.join([interpreter(), *command])}')
+    return 0
+
+
+def step(name: str, says: str, command: list[str]) -> None:
+    """Runs one command, whose output is seen as it comes.
+
+    Args:
+        name: Of the step.
+        says: What it does and how long that takes.
+        command: A tool with its arguments.
+
+    Raises:
+        StepFailed: The command did not end with status 0.
+    """
+    print(f'\n== {name}: {says}\n   {shlex.join(["python", *command])}\n', flush=True)
+    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:  # the step got it, too, and puts its things in order
+        status = process.wait() or 130
+    if status:
+        raise StepFailed(name, status)
+
+
+def last_checkpoint(work_dir: str) -> str | None:
+    """The checkpoint MMEngine noted last, as a path relative to the root."""
+    note = ROOT / work_dir / 'last_checkpoint'
+    if not note.is_file():
+        return None
+    checkpoint = ROOT / work_dir / Path(note.read_text().strip()).name
+    return f'{work_dir}/{checkpoint.name}' if checkpoint.is_file() else None
+
+
+def is_unfinished(config: str, work_dir: str) -> bool:
+    """Whether a run was interrupted after its first checkpoint."""
+    checkpoint = last_checkpoint(work_dir)
+    if checkpoint is None:
+        return False
+    from mmengine.config import Config  # takes seconds, and only here
+
+    done = int(Path(checkpoint).stem.rpartition('_')[2])  # iter_500.pth
+    return done < Config.fromfile(ROOT / config).train_cfg.max_iters
+
+
+def read_scores(test_dir: str) -> dict[str, float]:
+    """What the latest test in a directory has measured.
+
+    MMEngine writes TIME/TIME.json with one record for each test.
+    """
+    latest = max((ROOT / test_dir).glob('*/*.json'))
+    return json.loads(latest.read_text())
+
+
+def shown(path: str) -> str:
+    """A path as one can open it from the current directory."""
+    return os.path.relpath(ROOT / path)
+
+
+def interpreter() -> str:
+    """This Python, relative to the root where it is the repository's own."""
+    python = Path(sys.executable)
+    return str(python.relative_to(ROOT)) if python.is_relative_to(ROOT) else str(python)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

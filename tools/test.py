@@ -1,0 +1,146 @@
+"""Test a checkpoint with the evaluator of its config.
+
+python tools/test.py CONFIG CHECKPOINT
+python tools/test.py CONFIG CHECKPOINT --show-dir pictures
+python tools/test.py CONFIG CHECKPOINT --out predictions
+"""
+
+import argparse
+import sys
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """MMSegmentation's and MMDetection's flags under their own names."""
+    parser = argparse.ArgumentParser(description='Test (and evaluate) a model')
+    cli.add_common_options(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    cli.add_launch_options(parser)
+    parser.add_argument(
+        '--out',
+        help='save the predictions: a directory of label maps (default_scope mmseg) '
+        'or a pickle file (default_scope mmdet)',
+    )
+    parser.add_argument('--show', action='store_true', help='show predictions')
+    parser.add_argument(
+        '--show-dir',
+        help='save painted predictions: in this directory (mmseg) or in this one '
+        'below work_dir/timestamp (mmdet)',
+    )
+    parser.add_argument(
+        '--wait-time', type=float, default=2, help='seconds per picture with --show'
+    )
+    parser.add_argument(
+        '--tta', action='store_true', help='test-time augmentation: also mirrored'
+    )
+    return cli.parse_args(parser, argv)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Tests.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        dict: The scores by name.
+
+    Raises:
+        UserError: Something in the command, the config or the data is wrong.
+    """
+    args = parse_args(argv)
+    cfg = cli.load_config(args)
+    cli.check_checkpoint(args.checkpoint)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.show or args.show_dir:
+        paint(cfg, args)
+    if args.tta:
+        augment(cfg)
+    if args.out:
+        save_predictions(cfg, args.out)
+    cli.check_data(cfg, 'test')
+
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    return runner.test()
+
+
+def paint(cfg: Config, args: argparse.Namespace) -> None:
+    """Turns on the visualization hook."""
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise UserError(
+            '--show and --show-dir need default_hooks.visualization in the config, '
+            "for instance dict(type='SegVisualizationHook')"
+        )
+    hook.draw = True
+    # MMSegmentation's hook paints every 50th batch unless told otherwise.
+    hook.setdefault('interval', 1)
+    if args.show:
+        hook.show = True
+        hook.wait_time = args.wait_time
+    if args.show_dir and is_mmdet(cfg):
+        hook.test_out_dir = args.show_dir
+    elif args.show_dir:
+        cfg.visualizer.save_dir = args.show_dir
+
+
+def augment(cfg: Config) -> None:
+    """Wraps the model in the config's `tta_model`, or in the framework's own."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    default = ConfigDict(type='mmseg.SegTTAModel')
+    if is_mmdet(cfg):
+        nms = dict(type='nms', iou_threshold=0.5)
+        default = ConfigDict(
+            type='mmdet.DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100)
+        )
+    dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
+    cfg.model = ConfigDict(**(cfg.get('tta_model') or default), module=cfg.model)
+
+
+def mirrored(pipeline: list[dict]) -> list[dict]:
+    """A test pipeline whose images are seen twice: as they are and mirrored.
+
+    The flip stands before the annotations are loaded, so that these stay as they are.
+    """
+    *steps, pack = deepcopy(list(pipeline))
+    cut = next(
+        (i for i, step in enumerate(steps) if 'Annotations' in step['type']), len(steps)
+    )
+    if 'meta_keys' in pack:
+        pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+    branches = [flips, *([step] for step in steps[cut:]), [pack]]
+    return [*steps[:cut], dict(type='TestTimeAug', transforms=branches)]
+
+
+def save_predictions(cfg: Config, out: str) -> None:
+    """Has the evaluators write what the model predicts."""
+    evaluators = cfg.test_evaluator
+    metrics = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
+    if is_mmdet(cfg):
+        if not out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out {out}: with default_scope mmdet give a .pkl file')
+        dump = dict(type='mmdet.DumpDetResults', out_file_path=out)
+        cfg.test_evaluator = [*metrics, dump]
+        return
+    for metric in metrics:
+        metric['output_dir'] = out
+        metric['keep_results'] = True
+
+
+def is_mmdet(cfg: Config) -> bool:
+    """Which framework's data samples the config works with."""
+    return cfg.get('default_scope') == 'mmdet'
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

@@ -1,0 +1,174 @@
+"""Train any config of this package, MMSegmentation's or MMDetection's way.
+
+python tools/train.py configs/eomt/eomt_vitl_ade20k.py --amp
+python tools/train.py CONFIG --resume              # go on where it stopped
+python tools/train.py CONFIG --cfg-options data_root=/data/ade
+"""
+
+import argparse
+import errno
+import os
+import shlex
+import sys
+import zipfile
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """MMSegmentation's and MMDetection's flags under their own names."""
+    parser = argparse.ArgumentParser(description='Train a model')
+    cli.add_common_options(parser)
+    cli.add_launch_options(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint; without a value from the latest one in the '
+        'work directory',
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision (accelerators)'
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
+    )
+    return cli.parse_args(parser, argv)
+
+
+def main(argv: list[str] | None = None) -> Runner:
+    """Trains.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        Runner: After training.
+
+    Raises:
+        UserError: Something in the command, the config or the data is wrong.
+        KeyboardInterrupt: Says how to resume.
+    """
+    args = parse_args(argv)
+    cfg = cli.load_config(args)
+    check_length(cfg)
+    set_precision(cfg, args.amp)
+    if args.auto_scale_lr:
+        scale_learning_rate(cfg)
+    set_start(cfg, args.resume)
+    cli.check_data(cfg, 'train', 'val')
+
+    command = resume_command(sys.argv[1:] if argv is None else argv, args.resume)
+    try:
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner.train()
+    except KeyboardInterrupt:
+        remove_half_written(cfg.work_dir)
+        raise KeyboardInterrupt(f'interrupted; {way_on(cfg, command)}') from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        remove_half_written(cfg.work_dir)
+        raise UserError(
+            f'no space left on the disk of {cfg.work_dir}: free some; '
+            f'{way_on(cfg, command)}'
+        ) from error
+    return runner
+
+
+def check_length(cfg: Config) -> None:
+    """A schedule needs an end."""
+    train_cfg = cfg.get('train_cfg') or {}
+    if not train_cfg.get('max_iters') and not train_cfg.get('max_epochs'):
+        raise UserError(
+            'the config sets no train_cfg.max_iters; add it, or pass '
+            '--cfg-options train_cfg.max_iters=40000'
+        )
+
+
+def set_precision(cfg: Config, amp: bool) -> None:
+    """Switches to `AmpOptimWrapper`, where there is an accelerator for it."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if amp and kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UserError(
+            f'--amp replaces OptimWrapper, but optim_wrapper.type is {kind}: '
+            'leave --amp out and set the precision in the config'
+        )
+    if get_device() in ('cpu', 'mps') and (amp or kind == 'AmpOptimWrapper'):
+        asked = '--amp' if amp else 'optim_wrapper.type=AmpOptimWrapper'
+        raise UserError(
+            f'{asked} needs an accelerator, and the device is {get_device()}: '
+            'train in full precision (no --amp, type OptimWrapper) or on a GPU'
+        )
+    if amp:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def scale_learning_rate(cfg: Config) -> None:
+    """Turns on MMEngine's linear scaling, which needs the batch size meant."""
+    if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+        raise UserError(
+            '--auto-scale-lr needs the batch size the learning rate was chosen for: '
+            'set auto_scale_lr=dict(base_batch_size=16) in the config'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def set_start(cfg: Config, resume: str | None) -> None:
+    """Decides where training starts.
+
+    Args:
+        cfg: Changed in place.
+        resume (str, optional): None, 'auto' or a checkpoint.
+    """
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    checkpoint = cfg.get('load_from')
+    if cfg.get('resume') and checkpoint is None:
+        checkpoint = find_latest_checkpoint(cfg.work_dir)
+    if checkpoint is not None:
+        cli.check_checkpoint(checkpoint, resume=bool(cfg.get('resume')))
+
+
+def resume_command(argv: list[str], resume: str | None) -> str:
+    """The command that goes on: the same one with a bare `--resume`."""
+    words = [w for w in argv if not w.startswith('--resume=')]
+    if '--resume' in words:
+        at = words.index('--resume')
+        del words[at : at + (2 if words[at + 1 : at + 2] == [resume] else 1)]
+    return shlex.join(['python', sys.argv[0], *words, '--resume'])
+
+
+def way_on(cfg: Config, command: str) -> str:
+    """What to type after a run that was cut short."""
+    if not os.path.isfile(os.path.join(cfg.work_dir, 'last_checkpoint')):
+        return 'no checkpoint was written yet: start it again'
+    if cfg.launcher != 'none':
+        return 'resume with the same command plus --resume'
+    return f'resume with: {command}'
+
+
+def remove_half_written(work_dir: str) -> None:
+    """Removes checkpoints that were cut short in the middle of writing."""
+    for path in Path(work_dir).glob('*.pth'):
+        with path.open('rb') as file:
+            started = file.read(2) in (b'PK', b'')
+        if started and not zipfile.is_zipfile(path):
+            path.unlink()
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))
