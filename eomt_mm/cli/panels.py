@@ -52,7 +52,8 @@ def paint(photo: Image.Image, labels: LabelMap) -> Image.Image:
     is_void = np.array([i not in labels.names for i in known.tolist()])
     index = index.reshape(labels.ids.shape).astype(np.int32)
     index = np.array(Image.fromarray(index).resize(photo.size, Image.NEAREST))
-    pixels = np.asarray(photo, np.float32)
+    # Over a grey photo a colour stays the colour of the legend.
+    pixels = np.asarray(photo.convert('L').convert('RGB'), np.float32)
     painted = (1 - OPACITY) * pixels + OPACITY * table[index]
     y, x = np.indices(index.shape)
     stripes = (x + y) % 12 < 6

@@ -5,7 +5,7 @@ The semantic datasets are there where MMSeg is installed; the rest needs only mm
 
 from importlib.util import find_spec
 
-from .reading import DecodeSixteenBit, ReadableDataset
+from .reading import CheckLabelSize, DecodeSixteenBit, ReadableDataset
 from .scenes import draw_scene
 from .transforms import (
     ColorJitter,
@@ -16,6 +16,7 @@ from .transforms import (
 )
 
 __all__ = [
+    'CheckLabelSize',
     'ColorJitter',
     'DecodeSixteenBit',
     'PadAndCrop',

@@ -48,6 +48,36 @@ class DecodeSixteenBit(BaseTransform):
         return results
 
 
+@TRANSFORMS.register_module()
+class CheckLabelSize(BaseTransform):
+    """See that label maps fit their image; place after `LoadAnnotations`.
+
+    MM's loader squeezes what is one pixel high or wide: such maps get their shape
+    back. Without a label map, as in inferencers, nothing is done.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Compare the maps in `seg_fields` with `ori_shape`.
+
+        Raises:
+            UserError: If they are not of the image's height and width.
+        """
+        shape = tuple(results['ori_shape'])
+        for key in results.get('seg_fields', []):
+            labels = results[key]
+            if labels.ndim == 1 and 1 in shape and labels.size == max(shape):
+                results[key] = labels.reshape(shape)
+            elif labels.shape != shape:
+                raise UserError(
+                    f'label map {results.get("seg_map_path")} has shape '
+                    f'{labels.shape}, its image {shape}; it must be one value per '
+                    'pixel. If the image is turned by its EXIF orientation and the '
+                    "label map is not, set color_type='color_ignore_orientation' in "
+                    'LoadImageFromFile'
+                )
+        return results
+
+
 def fault_of(path: str, backend_args: dict | None = None) -> str | None:
     """What keeps an image file from being read, in a few words.
 
@@ -70,28 +100,6 @@ def fault_of(path: str, backend_args: dict | None = None) -> str | None:
     except Exception as error:  # Pillow raises what each format's decoder raises
         return str(error)
     return None
-
-
-def check_label_size(
-    label_shape: tuple[int, ...], image_shape: tuple[int, int], label_path: str | None
-) -> None:
-    """Compare the size of a label map with that of its image.
-
-    Args:
-        label_shape (tuple[int, ...]): Ends in height and width.
-        image_shape (tuple[int, int]): Height and width.
-        label_path (str, optional): Named in the message.
-
-    Raises:
-        UserError: If they differ.
-    """
-    if tuple(label_shape[-2:]) != tuple(image_shape):
-        raise UserError(
-            f'label map {label_path} has shape {tuple(label_shape)}, its image '
-            f'{tuple(image_shape)}; they must have the same height and width. If '
-            'the image is turned by its EXIF orientation and the label map is not, '
-            "set color_type='color_ignore_orientation' in LoadImageFromFile"
-        )
 
 
 class ReadableDataset:
@@ -126,7 +134,7 @@ class ReadableDataset:
             UserError: If there are none.
         """
         wanted = f'{type(self).__name__} expects images in {self.data_prefix}'
-        way_out = 'check data_root, data_prefix and img_suffix'
+        way_out = 'pass --cfg-options data_root=DIR, or mend data_prefix or img_suffix'
         try:
             data_list = super().load_data_list()
         except FileNotFoundError as error:

@@ -5,28 +5,12 @@ from mmseg.datasets import BaseSegDataset
 
 from eomt_mm.registry import DATASETS
 
-from .reading import ReadableDataset, check_label_size
+from .reading import ReadableDataset
 from .scenes import CLASSES, PALETTE
 
 
-class _SemanticDataset(ReadableDataset):
-    """Adds the check that label maps fit their images, which evaluation needs."""
-
-    def prepare_data(self, idx: int) -> dict | None:
-        sample = super().prepare_data(idx)
-        # In training the geometry has been at work, and has checked.
-        if self.test_mode and sample and 'gt_sem_seg' in sample['data_samples']:
-            data_sample = sample['data_samples']
-            check_label_size(
-                data_sample.gt_sem_seg.shape,
-                data_sample.ori_shape,
-                data_sample.seg_map_path,
-            )
-        return sample
-
-
 @DATASETS.register_module()
-class ADE20KDataset(_SemanticDataset, mmseg_datasets.ADE20KDataset):
+class ADE20KDataset(ReadableDataset, mmseg_datasets.ADE20KDataset):
     """ADE20K, 150 classes; labels 1..150 become 0..149 and 0 is ignored.
 
     Args:
@@ -36,7 +20,7 @@ class ADE20KDataset(_SemanticDataset, mmseg_datasets.ADE20KDataset):
 
 
 @DATASETS.register_module()
-class CityscapesDataset(_SemanticDataset, mmseg_datasets.CityscapesDataset):
+class CityscapesDataset(ReadableDataset, mmseg_datasets.CityscapesDataset):
     """Cityscapes, 19 classes, `_gtFine_labelTrainIds.png` label maps.
 
     Args:
@@ -46,7 +30,7 @@ class CityscapesDataset(_SemanticDataset, mmseg_datasets.CityscapesDataset):
 
 
 @DATASETS.register_module()
-class ScenesDataset(_SemanticDataset, BaseSegDataset):
+class ScenesDataset(ReadableDataset, BaseSegDataset):
     """The synthetic scenes of `tools/dataset_converters/make_scenes.py`.
 
     Laid out as ADE20K is: labels 1..7 become 0..6 and 0 is ignored.

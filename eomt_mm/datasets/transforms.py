@@ -16,7 +16,6 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import TRANSFORMS
 
 from . import geometry
-from .reading import check_label_size
 
 
 def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -97,9 +96,6 @@ class ScaleJitter(BaseTransform):
         )
         results['img'] = geometry.resize_image(results['img'], new_height, new_width)
         for key in results.get('seg_fields', []):
-            check_label_size(
-                results[key].shape, (height, width), results.get('seg_map_path')
-            )
             results[key] = geometry.resize_labels(results[key], new_height, new_width)
         results['img_shape'] = (new_height, new_width)
         results['scale_factor'] = (new_width / width, new_height / height)

@@ -132,10 +132,11 @@ class Criterion(nn.Module):
             for b, target in enumerate(targets)
         ]
         on_host = torch.cat([cost.flatten() for cost in costs]).cpu()
-        pairs = []
-        for cost in on_host.split([cost.numel() for cost in costs]):
-            target = targets[len(pairs) % len(targets)]
-            pairs.append(_assign(cost.view(-1, len(target.labels))))
+        on_host = on_host.split([cost.numel() for cost in costs])
+        pairs = [
+            _assign(host.view(cost.shape))
+            for host, cost in zip(on_host, costs, strict=True)
+        ]
         # Back in one transfer, too.
         packed = torch.from_numpy(np.hstack(pairs)).to(costs[0].device)
         matches = list(packed.split([queries.size for queries, _ in pairs], dim=1))

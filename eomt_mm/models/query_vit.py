@@ -87,10 +87,7 @@ class QueryViT(BaseModule):
         self.timm_args = dict(
             img_size=(height, width), patch_size=patch_size, **(timm_args or {})
         )
-        vit = timm.create_model(
-            arch, num_classes=0, attn_layer=SplitAttention, **self.timm_args
-        )
-        _check_plain(vit, arch)
+        vit = _build_vit(arch, self.timm_args)
 
         self.depth = len(vit.blocks)
         if not 1 <= num_blocks <= self.depth:
@@ -219,17 +216,28 @@ class QueryViT(BaseModule):
         return queries, patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-def _check_plain(vit: nn.Module, arch: str) -> None:
-    """Refuse what `QueryViT` would run wrongly.
+def _build_vit(arch: str, timm_args: dict) -> VisionTransformer:
+    """Build timm's ViT with maskable attention; refuse what would run wrongly.
 
     A family with another block or another way to embed (rotary codes, say) needs
     its own `_embed` and its own attention.
     """
+    way_out = 'take a vit_*, deit3_* or *_dinov2 model'
+    try:
+        vit = timm.create_model(
+            arch, num_classes=0, attn_layer=SplitAttention, **timm_args
+        )
+    except TypeError as error:
+        raise UserError(
+            f'timm model {arch!r} with {timm_args} is not a plain ViT ({error}): '
+            f'{way_out}, and only its own arguments in backbone.timm_args'
+        ) from error
     plain = isinstance(vit, VisionTransformer) and all(
         type(block) is Block for block in vit.blocks
     )
     if not plain or vit.pos_embed is None:
         raise UserError(
             f'timm model {arch!r} ({type(vit).__name__}) is not a plain ViT with '
-            'learned position codes: take a vit_*, deit3_* or *_dinov2 model'
+            f'learned position codes: {way_out}'
         )
+    return vit

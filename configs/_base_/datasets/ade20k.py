@@ -5,7 +5,7 @@
 # variable is copied into each when this file is read.
 # Another crop size: a config that inherits this one and sets the `size` of ScaleJitter,
 # PadAndCrop and ResizeShortSide, and the model's; or in place, for instance
-# `--cfg-options train_dataloader.dataset.pipeline.3.transforms.3.size=640`.
+# `--cfg-options train_dataloader.dataset.pipeline.4.transforms.3.size=640`.
 dataset_type = 'eomt_mm.ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'
 crop_size = (512, 512)
@@ -14,6 +14,7 @@ train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='LoadAnnotations'),
+    dict(type='eomt_mm.CheckLabelSize'),
     dict(
         type='eomt_mm.RetryUntilLabelled',
         transforms=[
@@ -31,6 +32,7 @@ test_pipeline = [
     dict(type='eomt_mm.ResizeShortSide', size=crop_size[0]),
     # After the resizing: scores are taken at the original size.
     dict(type='LoadAnnotations'),
+    dict(type='eomt_mm.CheckLabelSize'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(

@@ -11,6 +11,7 @@ crop_size = (64, 64)
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='LoadAnnotations'),
+    dict(type='eomt_mm.CheckLabelSize'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs'),
 ]
@@ -18,6 +19,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='eomt_mm.ResizeShortSide', size=crop_size[0]),
     dict(type='LoadAnnotations'),
+    dict(type='eomt_mm.CheckLabelSize'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(

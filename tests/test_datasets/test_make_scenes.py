@@ -1,0 +1,121 @@
+"""The dataset of scenes appears whole or not at all."""
+
+import errno
+import json
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eomt_mm.datasets.scenes import draw_scene
+from eomt_mm.errors import UserError
+
+ARGS = ['--train', '3', '--val', '2', '--size', '16']
+
+
+@pytest.fixture
+def tool(load_tool):
+    """The tool as a module."""
+    return load_tool('dataset_converters/make_scenes')
+
+
+def contents(root):
+    files = (p for p in root.rglob('*') if p.is_file())
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
+
+
+def test_layout_and_content(tool, tmp_path, build):
+    out = tmp_path / 'scenes'
+    tool.main([str(out), *ARGS])
+    root = out / 'ADEChallengeData2016'
+    assert len(contents(root)) == 3 * (3 + 2)
+
+    image, semantic, instance = draw_scene(np.random.default_rng((0, 1, 1)), 16)
+    name = 'validation/scene_000001.png'
+    np.testing.assert_array_equal(Image.open(root / 'images' / name), image)
+    np.testing.assert_array_equal(Image.open(root / 'annotations' / name), semantic + 1)
+    red, green, _ = np.array(Image.open(root / 'annotations_instance' / name)).T
+    np.testing.assert_array_equal(green.T, instance)
+    np.testing.assert_array_equal(red.T, np.clip(semantic.astype(int) - 1, 0, None))
+
+    dataset = build(root, 'val', config='scenes')
+    assert len(dataset) == 2 and len(dataset.metainfo['classes']) == 7
+    labels = dataset[1]['data_samples'].gt_sem_seg.data[0]
+    np.testing.assert_array_equal(labels, semantic)
+
+
+def test_workers_do_not_change_the_scenes(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, 'CHUNK', 2)
+    tool.main([str(tmp_path / 'one'), *ARGS])
+    tool.main([str(tmp_path / 'two'), *ARGS, '--workers', '2'])
+    assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
+
+
+def test_again_is_a_no_op(tool, tmp_path, capsys):
+    out = tmp_path / 'scenes'
+    tool.main([str(out), *ARGS])
+    before = {p: p.stat().st_mtime_ns for p in out.rglob('*')}
+    start = time.perf_counter()
+    tool.main([str(out), *ARGS])
+    assert time.perf_counter() - start < 1
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob('*')}
+    assert 'there already' in capsys.readouterr().out
+
+
+def test_other_arguments_need_overwrite(tool, tmp_path):
+    out = tmp_path / 'scenes'
+    tool.main([str(out), *ARGS])
+    before = contents(out)
+    with pytest.raises(UserError, match="'seed': 0.*'seed': 1.*--overwrite"):
+        tool.main([str(out), *ARGS, '--seed', '1'])
+    assert contents(out) == before
+    tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
+    assert json.loads((out / tool.MANIFEST).read_text())['seed'] == 1
+    assert contents(out) != before
+
+
+def test_a_foreign_directory_is_left_alone(tool, tmp_path):
+    (tmp_path / 'thesis.tex').write_text('years of work')
+    for extra in ([], ['--overwrite']):
+        with pytest.raises(UserError, match='not written by make_scenes'):
+            tool.main([str(tmp_path), *ARGS, *extra])
+    assert contents(tmp_path) == {'thesis.tex': b'years of work'}
+
+
+@pytest.mark.parametrize(
+    'error', [OSError(errno.ENOSPC, 'No space left on device'), KeyboardInterrupt()]
+)
+def test_failure_leaves_nothing_and_the_old_dataset(error, tool, tmp_path, monkeypatch):
+    out = tmp_path / 'scenes'
+    tool.main([str(out), *ARGS])
+    before = contents(tmp_path)
+    saved = []
+
+    def save(self, path, *args, **kwargs):
+        saved.append(path)
+        if len(saved) == 5:
+            raise error
+
+    monkeypatch.setattr(Image.Image, 'save', save)
+    with pytest.raises(type(error)):
+        tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
+    with pytest.raises(type(error)):
+        saved.clear()
+        tool.main([str(tmp_path / 'fresh'), *ARGS])
+    assert contents(tmp_path) == before
+
+
+def test_leftovers_of_a_killed_run_are_cleared(tool, tmp_path):
+    leftover = tmp_path / '.scenes.partial' / 'half'
+    leftover.mkdir(parents=True)
+    tool.main([str(tmp_path / 'scenes'), *ARGS])
+    assert [p.name for p in tmp_path.iterdir()] == ['scenes']
+
+
+@pytest.mark.parametrize('option', ['--train', '--val', '--size', '--workers'])
+def test_zero_is_refused(option, tool, tmp_path, capsys):
+    with pytest.raises(SystemExit) as caught:
+        tool.main([str(tmp_path / 'scenes'), option, '0'])
+    assert caught.value.code == 2
+    assert f'{option} is 0' in capsys.readouterr().err

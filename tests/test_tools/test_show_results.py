@@ -1,0 +1,75 @@
+"""tools/analysis_tools/show_results.py and the panels it draws."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eomt_mm import cli
+from eomt_mm.cli.panels import OPACITY, LabelMap, contact_sheet, enlarge, paint
+
+NAMES = {0: 'sky', 1: 'ground'}
+COLOURS = {0: (255, 0, 0), 1: (0, 0, 255)}
+
+
+@pytest.fixture
+def labels():
+    ids = np.zeros((4, 4), int)
+    ids[1:] = 1
+    ids[3] = 255
+    return LabelMap(ids, NAMES, COLOURS)
+
+
+def test_legend_has_what_occurs_largest_first(labels):
+    assert [*labels.legend().items()] == [('ground', (0, 0, 255)), ('sky', (255, 0, 0))]
+
+
+def test_paint_mixes_the_colour_with_a_grey_photo(labels):
+    painted = np.array(paint(Image.new('RGB', (40, 40), (100, 100, 100)), labels))
+    base = (1 - OPACITY) * 100
+    assert painted[0, 0].tolist() == [round(base + OPACITY * 255), base, base]
+    assert painted[15, 0].tolist() == [base, base, round(base + OPACITY * 255)]
+    void = painted[30:].reshape(-1, 3)
+    assert {tuple(p) for p in void.tolist()} == {(0, 0, 0), (35, 35, 35)}  # hatched
+
+
+def test_enlarge():
+    assert enlarge(Image.new('RGB', (64, 64))).size == (256, 256)
+    assert enlarge(Image.new('RGB', (1280, 960))).size == (640, 480)
+    assert enlarge(Image.new('RGB', (2000, 1))).size == (640, 1)
+
+
+@pytest.mark.parametrize('rows, blocks', [(1, 1), (4, 1), (5, 2)])
+def test_contact_sheet_has_room_for_all(rows, blocks):
+    rows = [{'photo': Image.new('RGB', (100, 50))}] * rows
+    sheet = contact_sheet(rows, {f'class {i}': (0, 0, 0) for i in range(9)})
+    pixels = np.array(sheet.convert('L'))
+    black = (pixels == 0).sum()
+    assert black >= len(rows) * 256 * 128  # nothing is cut off or covered
+    assert sheet.width == blocks * (256 + 6 + 24)
+
+
+def test_writes_panels_and_a_sheet(tool, config, trained, tmp_path):
+    argv = [str(config), str(trained), '--out', str(tmp_path / 'out')]
+    written = tool('analysis_tools/show_results').main([*argv, '--number', '3'])
+    assert [p.name for p in written] == ['0.png', '2.png', '3.png', 'panels.png']
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == sorted(
+        p.name for p in written
+    )
+    assert Image.open(written[0]).width == 3 * (256 + 12) + 12
+    two = tool('analysis_tools/show_results').main([*argv, '--columns', 'prediction'])
+    assert Image.open(two[0]).width < 3 * 256
+
+
+@pytest.mark.parametrize(
+    'option, expected',
+    [
+        (['--columns', 'photo,depth'], 'photo,truth,prediction'),
+        (['--number', '0'], 'at least 1'),
+        (['--cfg-options', 'default_scope=mmpose'], 'default_scope'),
+    ],
+)
+def test_bad_input(tool, config, trained, capsys, tmp_path, option, expected):
+    argv = [str(config), str(trained), '--out', str(tmp_path / 'out'), *option]
+    assert cli.run(tool('analysis_tools/show_results').main, argv) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
