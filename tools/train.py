@@ -69,20 +69,23 @@ def main(argv: list[str] | None = None) -> Runner:
     cli.check_data(cfg, 'train', 'val')
 
     command = resume_command(sys.argv[1:] if argv is None else argv, args.resume)
-    try:
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        runner.train()
-    except KeyboardInterrupt:
-        remove_half_written(cfg.work_dir)
-        raise KeyboardInterrupt(f'interrupted; {way_on(cfg, command)}') from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        remove_half_written(cfg.work_dir)
-        raise UserError(
-            f'no space left on the disk of {cfg.work_dir}: free some; '
-            f'{way_on(cfg, command)}'
-        ) from error
+    with cli.noted_interrupts() as interrupts:
+        try:
+            runner = (
+                RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+            )
+            runner.train()
+        except BaseException as error:
+            full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
+            if not interrupts and not full:
+                raise
+            remove_half_written(cfg.work_dir)
+            go_on = way_on(cfg, command)
+            if interrupts:
+                raise KeyboardInterrupt(f'interrupted; {go_on}') from None
+            raise UserError(
+                f'no space left on the disk of {cfg.work_dir}: free some; {go_on}'
+            ) from error
     return runner
 
 

@@ -39,5 +39,5 @@ param_scheduler = dict(warmup=(30, 60))
 # 4,000 scenes / 16 = 250 iterations an epoch; 12 epochs.
 train_cfg = dict(max_iters=3000, val_interval=500)
 default_hooks = dict(
-    logger=dict(interval=25), checkpoint=dict(interval=500, save_best='mIoU')
+    logger=dict(interval=10), checkpoint=dict(interval=500, save_best='mIoU')
 )

@@ -1,6 +1,6 @@
 """What the command-line tools share: options, checks before a run, how they end."""
 
-from .exit import run
+from .exit import noted_interrupts, run
 from .options import (
     add_common_options,
     add_launch_options,
@@ -17,6 +17,7 @@ __all__ = [
     'check_checkpoint',
     'check_data',
     'load_config',
+    'noted_interrupts',
     'override',
     'parse_args',
     'read_config',

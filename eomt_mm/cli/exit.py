@@ -7,8 +7,10 @@ and keeps its traceback.
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from eomt_mm.errors import UserError
 
@@ -52,6 +54,29 @@ def run(main: Callable[[list[str] | None], object], argv: list[str] | None = Non
         _report(message, of_this_rank=bool(_WORKER.match(str(error))))
         return USER_ERROR
     return 0
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[list[int]]:
+    """Notes SIGINT besides raising KeyboardInterrupt.
+
+    Where C++ calls back into Python, as in `torch.save`, a KeyboardInterrupt comes
+    out as another exception; the note tells what it was.
+
+    Yields:
+        list[int]: The signals so far.
+    """
+    noted: list[int] = []
+
+    def note(signum: int, frame: object) -> None:
+        noted.append(signum)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def one_line(error: BaseException) -> str | None:

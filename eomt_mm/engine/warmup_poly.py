@@ -1,5 +1,8 @@
 """Two-stage warm-up: first the new parameters, then the pretrained backbone."""
 
+import logging
+
+from mmengine.logging import print_log
 from mmengine.optim import _ParamScheduler
 
 from eomt_mm.errors import UserError
@@ -53,8 +56,7 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
         verbose: Print every value.
 
     Raises:
-        UserError: `by_epoch` is not False, or the training is not longer than the
-            warm-up.
+        UserError: `by_epoch` is not False, or `end` is None.
     """
 
     def __init__(
@@ -79,10 +81,12 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
                 'in train_cfg.max_iters, or give the number of iterations'
             )
         if end <= sum(warmup):
-            raise UserError(
-                f'training has {end} iterations and the warm-up alone '
-                f'{warmup[0]} + {warmup[1]}: set train_cfg.max_iters above '
-                f'{sum(warmup)} or shorten `warmup` in param_scheduler'
+            print_log(
+                f'training has {end} iterations and ends within the warm-up of '
+                f'{warmup[0]} + {warmup[1]}: fine for a trial, otherwise shorten '
+                '`warmup` in param_scheduler',
+                logger='current',
+                level=logging.WARNING,
             )
         self.total = end
         self.warmup = tuple(warmup)

@@ -116,9 +116,17 @@ def test_runner_fills_in_the_length(toy_config, toy_run):
         assert list(logged) == pytest.approx(values, rel=1e-12)
 
 
+def test_a_trial_may_end_within_the_warm_up(toy_model):
+    for end in (2, 5, 15):
+        wrapper, scheduler = make(toy_model(), end=end)
+        for k in range(end):
+            assert wrapper.get_lr()['base_lr'][0] == 1e-4 * (
+                k / 5 if k < 5 else (1 - (k - 5) / (end - 5)) ** 0.9
+            )
+            scheduler.step()
+
+
 def test_config_errors(toy_model, toy_config, toy_run):
-    with pytest.raises(UserError, match=r'15 iterations.*5 \+ 10'):
-        make(toy_model(), end=15)
     with pytest.raises(UserError, match='by_epoch=False'):
         make(toy_model(), by_epoch=True)
     with pytest.raises(UserError, match='leave `end` out'):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
+from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,7 @@ def tool():
 def fresh_managers():
     """Lets runs within one second have loggers of their own."""
     yield
-    for manager in (MMLogger, MessageHub, DefaultScope):
+    for manager in (MMLogger, MessageHub, DefaultScope, SegLocalVisualizer):
         manager._instance_dict.clear()
 
 

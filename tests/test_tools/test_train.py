@@ -223,7 +223,7 @@ def test_interrupt_says_how_to_resume(config, tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert 'Traceback' not in err
     words = ' '.join([*argv, *options])
     assert err.splitlines()[-1] == (

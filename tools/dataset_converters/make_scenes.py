@@ -12,7 +12,10 @@ The dataset is written whole or not at all; the same call again does nothing.
 import argparse
 import json
 import shutil
+import signal
 import sys
+from contextlib import nullcontext
+from multiprocessing import Pool
 from pathlib import Path
 
 # The package is imported where it is used: it takes seconds, and a call that has
@@ -79,7 +82,9 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
         arguments (dict): `train`, `val`, `size` and `seed`; kept as the manifest.
         workers (int): Number of processes.
     """
-    from mmengine.utils import track_parallel_progress, track_progress
+    from mmengine.utils import track_iter_progress
+
+    import eomt_mm.datasets.scenes  # noqa: F401  once, before workers are forked
 
     partial = out.with_name(f'.{out.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -100,10 +105,13 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
         for folder in FOLDERS:
             for split in SPLITS:
                 (root / folder / split).mkdir(parents=True)
-        if workers > 1:
-            track_parallel_progress(write_scenes, tasks, workers)
-        else:
-            track_progress(write_scenes, tasks)
+        # Leaving the pool stops its workers: none writes on after a failure. They
+        # leave an interrupt to this process.
+        start = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
+        with Pool(workers, *start) if workers > 1 else nullcontext() as pool:
+            steps = (pool.imap_unordered if pool else map)(write_scenes, tasks)
+            for _ in track_iter_progress((steps, len(tasks))):
+                pass
         print()  # ends the line of the progress bar
         (partial / MANIFEST).write_text(json.dumps(arguments) + '\n')
         if out.exists():

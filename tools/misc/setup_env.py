@@ -192,7 +192,9 @@ def install_mmcv(runner, options):
     runner.pip(*install, 'mmcv', env=env)
     if not mmcv_works(runner, options.cuda):
         # pip's cache knows neither which torch a wheel was built for nor about CUDA.
+        minutes = compile_minutes(options.jobs)
         say('      mmcv was built for another torch, or without CUDA: compiling it')
+        say(f'      again, about {minutes} minutes')
         runner.pip(*install, '--no-cache-dir', '--force-reinstall', 'mmcv', env=env)
         if not mmcv_works(runner, options.cuda):
             raise SetupError('mmcv was built, but its operators do not load')
@@ -217,9 +219,14 @@ def check_all(runner, options):
     say('      ' + line)
 
 
+def compile_minutes(jobs):
+    """How long mmcv takes on an otherwise idle machine."""
+    return max(1, round(MMCV_CORE_MINUTES / jobs))
+
+
 def make_steps(jobs):
     """(name, announcement, function) of each step, in order."""
-    minutes = max(1, round(MMCV_CORE_MINUTES / jobs))
+    minutes = compile_minutes(jobs)
     return (
         ('tools', 'pip, setuptools, ninja: seconds', install_tools),
         ('torch', 'torch: 2 GB to download, 2 to 10 minutes', install_torch),
@@ -296,7 +303,9 @@ def build(options):
     check_disk([(VENV, missing), (tempfile.gettempdir(), min(missing, WHEELS_BYTES))])
 
     say('setting up .venv with Python {}.{}; log: .venv/setup.log'.format(*version))
-    if damaged and not fresh:
+    if fresh and os.path.exists(PYTHON):
+        say('      the old one was for another Python or another place: made afresh')
+    elif damaged and not fresh:
         say('      damaged, installed again: ' + ', '.join(damaged))
     if fresh:
         create_venv()

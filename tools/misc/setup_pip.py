@@ -35,7 +35,7 @@ def describe(line, last):
     """
     match = re.match(r'\s*\[(\d+)/(\d+)\]', line)
     if match:
-        return 'compiling mmcv: file {} of {}'.format(*match.groups())
+        return 'compiling: file {} of {}'.format(*match.groups())
     match = re.match(r'Progress (\d+) of (\d+)', line)
     if match and int(match.group(2)):
         percent = 100 * int(match.group(1)) // int(match.group(2))
@@ -43,15 +43,19 @@ def describe(line, last):
     match = re.match(r'\s*(?:Downloading|Using cached|Processing) (\S+)(.*)', line)
     if match:
         name = re.match(r'[^-]*(-[\d.]*\d)?', os.path.basename(match.group(1)))
-        return f'getting {name.group()}{match.group(2)}'
+        size = re.match(r' \([\d.]+ \wB\)', match.group(2))
+        return f'getting {name.group()}{size.group() if size else ""}'
     match = re.match(r'\s*Collecting ([^\s=<>!~;\[]+)', line)
     if match:
         return f'looking for {match.group(1)}'
     match = re.match(r'Installing collected packages: (.*)', line)
     if match:
-        return f'installing {len(match.group(1).split(", "))} packages'
-    if re.match(r'\s*Building wheel', line):
-        return 'compiling mmcv'
+        first, *others = match.group(1).split(', ')
+        more = f' and {len(others)} more' if others else ''
+        return f'installing {first}{more}'
+    match = re.match(r'\s*Building (?:wheel|editable) for (\S+)', line)
+    if match:
+        return f'building {match.group(1)}'
     return last
 
 

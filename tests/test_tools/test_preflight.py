@@ -1,0 +1,65 @@
+"""Data checks on datasets with an annotation file, wrapped ones and remote ones."""
+
+import pytest
+from mmengine.config import Config
+
+from eomt_mm.cli import check_data
+from eomt_mm.errors import UserError
+
+
+def coco(root, **extra):
+    prefix = dict(img='val/', seg='annotations/panoptic/')
+    dataset = dict(data_root=str(root), ann_file='annotations/a.json', **extra)
+    return dict(type='CocoPanopticDataset', data_prefix=prefix, **dataset)
+
+
+def config(dataset, **extra):
+    dataset = dict(type='RepeatDataset', dataset=dict(dataset), times=2)
+    return Config(dict(train_dataloader=dict(dataset=dataset), **extra))
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / 'val').mkdir()
+    (tmp_path / 'annotations' / 'panoptic').mkdir(parents=True)
+    (tmp_path / 'annotations' / 'a.json').touch()
+    return tmp_path
+
+
+LOADS = dict(pipeline=[dict(type='LoadPanopticAnnotations')])
+
+
+def test_complete(root):
+    check_data(config(coco(root, **LOADS)), 'train', 'val')
+
+
+@pytest.mark.parametrize(
+    'missing, named',
+    [
+        ('annotations/a.json', 'ann_file'),
+        ('val', 'data_prefix.img'),
+        ('annotations/panoptic', 'data_prefix.seg'),
+    ],
+)
+def test_names_what_is_missing(root, missing, named):
+    (root / missing).rename(root / 'elsewhere')
+    with pytest.raises(UserError) as caught:
+        check_data(config(coco(root, **LOADS)), 'train')
+    assert f'train_dataloader {named}' in str(caught.value)
+    assert str(root / missing) in str(caught.value)
+
+
+def test_labels_that_nothing_loads_may_be_missing(root):
+    (root / 'annotations/panoptic').rmdir()
+    check_data(config(coco(root, pipeline=[dict(type='LoadImageFromFile')])), 'train')
+
+
+def test_evaluator_file(root):
+    evaluator = dict(type='CocoPanopticMetric', ann_file=str(root / 'b.json'))
+    with pytest.raises(UserError, match='train_evaluator ann_file'):
+        check_data(config(coco(root), train_evaluator=evaluator), 'train')
+
+
+def test_remote_data_are_left_alone():
+    remote = coco('s3://bucket', backend_args=dict(backend='petrel'))
+    check_data(config(remote), 'train')
