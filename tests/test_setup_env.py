@@ -3,6 +3,7 @@
 import io
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,14 +58,11 @@ def test_probe_runs_the_interpreter(tmp_path):
     assert setup_checks.probe(str(shim)) is None
 
 
-def test_disk_adds_up_what_shares_a_file_system():
-    wanted = [('/a', 6e9), ('/b', 2e9), ('/c', 1e9)]
-    same = {'/a': 1, '/b': 2, '/c': 1}.get
-    free = {'/a': 7e9, '/b': 3e9, '/c': 7e9}
-    setup_checks.check_disk(wanted, free=free.get, device=same)
-    free['/a'] = 6.5e9
+def test_full_disk_is_told_before_the_start():
+    usage = SimpleNamespace(free=6.5e9)
+    setup_checks.check_disk('/a', 6.4e9, usage=lambda path: usage)
     with pytest.raises(SetupError, match='/a: 7.0 GB needed, 6.5 GB free') as error:
-        setup_checks.check_disk(wanted, free=free.get, device=same)
+        setup_checks.check_disk('/a', 7e9, usage=lambda path: usage)
     assert one_line(error)
 
 

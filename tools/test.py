@@ -100,7 +100,8 @@ def augment(cfg: Config) -> None:
     if is_mmdet(cfg):
         nms = dict(type='nms', iou_threshold=0.5)
         default = ConfigDict(
-            type='mmdet.DetTTAModel', tta_cfg=dict(nms=nms, max_per_img=100)
+            type='mmdet.models.test_time_augs.DetTTAModel',
+            tta_cfg=dict(nms=nms, max_per_img=100),
         )
     dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
     cfg.model = ConfigDict(**(cfg.get('tta_model') or default), module=cfg.model)

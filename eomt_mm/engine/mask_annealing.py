@@ -11,7 +11,7 @@ from fractions import Fraction
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import HOOKS
@@ -214,7 +214,9 @@ class MaskAnnealingHook(Hook):
 
 
 def _masked_backbone(runner):
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = runner.model
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
     backbone = getattr(model, 'backbone', None)
     if getattr(backbone, 'mask_probs', None) is None:
         raise UserError(

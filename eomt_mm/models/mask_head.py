@@ -71,6 +71,7 @@ class MaskHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        self.embed_dims = embed_dims
         self.num_classes = num_classes
         self.class_head = nn.Linear(embed_dims, num_classes + 1)
         self.mask_mlp = nn.Sequential(

@@ -33,10 +33,9 @@ def test_out_and_show_dir(tool, config, trained, tmp_path):
     assert len(list(show.glob('**/*.png'))) == 4
 
 
-def test_mirrored_test_scores_like_mirrored_input(tool, config, trained, tmp_path):
-    """The mean over both views is symmetric, so mirrored images score the same."""
+def test_tta_without_a_pipeline_in_the_config(tool, config, trained, tmp_path):
     argv = [str(config), str(trained), '--work-dir', str(tmp_path), '--tta']
-    assert tool('test').main(argv)['mIoU'] > 0
+    assert 0 <= tool('test').main(argv)['mIoU'] <= 100
 
 
 def test_tta_flips_before_annotations(tool):

@@ -3,7 +3,6 @@
 Standard library only, and no syntax newer than Python 3.6.
 """
 
-import collections
 import os
 import shutil
 import subprocess
@@ -82,29 +81,20 @@ def tree_bytes(path):
     return total
 
 
-def check_disk(
-    wanted,
-    free=lambda path: shutil.disk_usage(path).free,
-    device=lambda path: os.stat(path).st_dev,
-):
-    """Refuses to start what would fill a disk.
+def check_disk(path, needed, usage=shutil.disk_usage):
+    """Refuses to start what would fill the disk.
 
     Args:
-        wanted (list[tuple[str, float]]): Directory and bytes to be written there.
-        free (callable): Directory -> free bytes.
-        device (callable): Directory -> an id of its file system.
+        path (str): Directory to be written to.
+        needed (float): Bytes.
+        usage (callable): Directory -> its file system's space, as in `shutil`.
     """
-    needed = collections.OrderedDict()
-    for path, size in wanted:
-        first, total = needed.get(device(path), (path, 0))
-        needed[device(path)] = (first, total + size)
-    for path, total in needed.values():
-        if free(path) < total:
-            raise SetupError(
-                f'not enough disk space at {path}: {total / 1e9:.1f} GB needed, '
-                f'{free(path) / 1e9:.1f} GB free; make room (TMPDIR= moves the '
-                'downloads) and run the same command again'
-            )
+    free = usage(path).free
+    if free < needed:
+        raise SetupError(
+            f'not enough disk space for {path}: {needed / 1e9:.1f} GB needed, '
+            f'{free / 1e9:.1f} GB free; make room and run the same command again'
+        )
 
 
 def find_compiler(environ, which=shutil.which):

@@ -18,7 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 
 from setup_checks import (
     SetupError,
@@ -40,8 +39,8 @@ LOG = os.path.join(VENV, 'setup.log')
 # 3.11 first: the stack was run most on it.
 NAMES = ('python3.11', 'python3.12', 'python3.10')
 
-# Measured: the finished .venv, and the wheels that pip keeps in its temporary
-# directory while it installs torch with its CUDA libraries.
+# Measured: the finished .venv, and the wheels that pip keeps in .venv/tmp while it
+# installs torch with its CUDA libraries.
 VENV_BYTES = 6.0e9
 WHEELS_BYTES = 2.5e9
 MMCV_CORE_MINUTES = 12
@@ -299,8 +298,9 @@ def build(options):
     fresh = not usable(version)
     if fresh or damaged or stamp.get('key') != key or 'packages' in stamp:
         stamp = {'key': key, 'version': version, 'cuda': options.cuda, 'done': []}
+    shutil.rmtree(os.path.join(VENV, 'tmp'), ignore_errors=True)
     missing = max(0, VENV_BYTES - (0 if fresh else tree_bytes(VENV)))
-    check_disk([(VENV, missing), (tempfile.gettempdir(), min(missing, WHEELS_BYTES))])
+    check_disk(VENV, missing + min(missing, WHEELS_BYTES))
 
     say('setting up .venv with Python {}.{}; log: .venv/setup.log'.format(*version))
     if fresh and os.path.exists(PYTHON):

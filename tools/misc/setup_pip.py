@@ -7,6 +7,7 @@ import collections
 import os
 import queue
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,8 @@ class Runner:
         self.env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
         self.env.update(
             PATH=os.path.join(venv, 'bin') + os.pathsep + os.environ['PATH'],
+            # Of a pip that is killed, gigabytes stay in the temporary directory.
+            TMPDIR=os.path.join(venv, 'tmp'),
             PYTHONNOUSERSITE='1',
             PYTHONUNBUFFERED='1',
             PIP_DISABLE_PIP_VERSION_CHECK='1',
@@ -146,6 +149,7 @@ class Runner:
     def pip(self, *args, env=()):
         """`pip ARGS` from the project's root; raises SetupError where it fails."""
         self.log.write('\n$ pip {}\n'.format(' '.join(args)))
+        os.makedirs(self.env['TMPDIR'], exist_ok=True)
         process = subprocess.Popen(
             [self.python, '-m', 'pip', *args],
             cwd=self.root,
@@ -165,6 +169,7 @@ class Runner:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait()
+            shutil.rmtree(self.env['TMPDIR'], ignore_errors=True)
         if code:
             raise SetupError(f'{explain(tail)}; log: .venv/setup.log')
 
