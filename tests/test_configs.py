@@ -83,7 +83,11 @@ def test_annealing_is_the_published_one(root, name, starts, ends):
 def test_the_recipe_is_the_papers(root):
     cfg = Config.fromfile(root / 'configs/eomt/eomt_vitl_ade20k.py')
     optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == ('AdamW', 1e-4, 0.05)
+    assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == (
+        'AdamW',
+        1e-4,
+        0.05,
+    )
     assert cfg.optim_wrapper.clip_grad.max_norm == 0.01
     assert cfg.optim_wrapper.paramwise_cfg.decay_rate == 0.8
     assert tuple(cfg.param_scheduler.warmup) == (500, 1000)

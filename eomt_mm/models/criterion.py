@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from eomt_mm.registry import MODELS
 
 Prediction = tuple[Tensor, Tensor]
-# For one image: matched queries and the targets they got, in order of targets.
-Match = tuple[Tensor, Tensor]
 
 # Costs beyond this are as good as infinite, yet scipy can still add them up.
 MAX_COST = 1e10
@@ -37,6 +35,20 @@ class Target(NamedTuple):
 
     labels: Tensor
     masks: Tensor
+
+
+class Match(NamedTuple):
+    """Which query got which target, in order of targets; each of shape (pairs,).
+
+    Attributes:
+        image (Tensor): Index of the image.
+        query (Tensor): Index of the query.
+        target (Tensor): Index of the target among those of all images.
+    """
+
+    image: Tensor
+    query: Tensor
+    target: Tensor
 
 
 @MODELS.register_module()
@@ -93,25 +105,29 @@ class Criterion(nn.Module):
             others.
         """
         with torch.autocast(predictions[0][1].device.type, enabled=False):
-            matches = self.match(predictions, targets)
+            labels = torch.cat([target.labels for target in targets])
+            masks = torch.cat([target.masks for target in targets])[:, None].float()
+            counts = [len(target.labels) for target in targets]
+            matches = self.match(predictions, labels, masks, counts)
             # Every prediction matches the same number of pairs: one reduction.
-            num_masks = self._num_masks(matches[0], predictions[0][1])
-            masks = torch.cat([target.masks for target in targets]).float()
+            num_masks = self._num_masks(len(matches[0].query), masks)
             losses = {}
             for i, (prediction, match) in enumerate(
                 zip(predictions, matches, strict=True)
             ):
                 prefix = '' if i == len(predictions) - 1 else f'd{i}.'
-                for name, loss in self._losses(
-                    prediction, targets, match, masks, num_masks
-                ).items():
-                    losses[prefix + name] = loss
+                terms = self._losses(prediction, labels, masks, match, num_masks)
+                losses |= {prefix + name: loss for name, loss in terms.items()}
             return losses
 
     @torch.no_grad()
     def match(
-        self, predictions: list[Prediction], targets: list[Target]
-    ) -> list[list[Match]]:
+        self,
+        predictions: list[Prediction],
+        labels: Tensor,
+        masks: Tensor,
+        counts: list[int],
+    ) -> list[Match]:
         """Assign queries to targets at the least total cost.
 
         All costs are computed first and brought to the host together: one
@@ -119,49 +135,68 @@ class Criterion(nn.Module):
 
         Args:
             predictions (list[tuple[Tensor, Tensor]]): As in `forward`.
-            targets (list[Target]): As in `forward`.
+            labels (Tensor): Classes of the targets of all images, shape (N,).
+            masks (Tensor): Their masks, shape (N, 1, H, W) fp32.
+            counts (list[int]): How many of them belong to each image.
 
         Returns:
-            list[list[tuple[Tensor, Tensor]]]: For each prediction and image, the
-            matched query indices and target indices, in order of targets, on the
-            predictions' device.
+            list[Match]: One for each prediction, on its device.
         """
-        costs = [
-            self._cost(class_logits[b].float(), mask_logits[b].float(), target)
-            for class_logits, mask_logits in predictions
-            for b, target in enumerate(targets)
-        ]
-        on_host = torch.cat([cost.flatten() for cost in costs]).cpu()
-        on_host = on_host.split([cost.numel() for cost in costs])
-        pairs = [
-            _assign(host.view(cost.shape))
-            for host, cost in zip(on_host, costs, strict=True)
-        ]
-        # Back in one transfer, too.
-        packed = torch.from_numpy(np.hstack(pairs)).to(costs[0].device)
-        matches = list(packed.split([queries.size for queries, _ in pairs], dim=1))
-        return [
-            [(m[0], m[1]) for m in matches[i : i + len(targets)]]
-            for i in range(0, len(matches), len(targets))
-        ]
+        device = masks.device
+        # Targets are laid out as (image, slot), padded to the fullest image.
+        image = np.repeat(np.arange(len(counts)), counts)
+        first = np.cumsum([0, *counts[:-1]])
+        slot = np.arange(len(image)) - first[image]
+        at = tuple(torch.from_numpy(np.stack((image, slot))).to(device))
+        costs = torch.stack(
+            [self._cost(p, labels, masks, at, max(counts)) for p in predictions]
+        )
+
+        matches = []
+        for cost in costs.cpu().numpy():  # (B, K, M)
+            pairs = []
+            for b, count in enumerate(counts):
+                query, wanted = linear_sum_assignment(cost[b, :, :count])
+                order = wanted.argsort()
+                target = first[b] + wanted[order]
+                pairs.append(np.stack((np.full_like(query, b), query[order], target)))
+            matches.append(np.concatenate(pairs, axis=1))
+        indices = torch.from_numpy(np.stack(matches)).to(device)
+        return [Match(*index) for index in indices]
 
     def _cost(
-        self, class_logits: Tensor, mask_logits: Tensor, target: Target
+        self,
+        prediction: Prediction,
+        labels: Tensor,
+        masks: Tensor,
+        at: tuple[Tensor, Tensor],
+        most: int,
     ) -> Tensor:
-        """Cost of giving each target to each query of one image, (K, M)."""
-        points = torch.rand(1, self.num_points, 2, device=mask_logits.device)
-        x = sample_points(mask_logits[None], points)[0]  # (K, P)
-        t = sample_points(target.masks[None].float(), points)[0]  # (M, P)
+        """Cost of each target for each query of its image, (B, K, M).
+
+        `at` are image and slot of each target, `most` is the number M of slots.
+        """
+        class_logits, mask_logits = prediction
+        batch, num_queries = class_logits.shape[:2]
+        if most == 0:
+            return mask_logits.new_zeros(batch, num_queries, 0, dtype=torch.float32)
+        num_points = self.num_points
+        points = torch.rand(batch, num_points, 2, device=masks.device)
+        x = sample_points(mask_logits.float(), points)  # (B, K, P)
+        t = x.new_zeros(batch, most, num_points)  # (B, M, P)
+        t[at] = sample_points(masks, points[at[0]])[:, 0]
+        wanted = labels.new_zeros(batch, most)
+        wanted[at] = labels
 
         # Mean over points of t * softplus(-x) + (1 - t) * softplus(x), for every
         # pair; softplus(-x) = softplus(x) - x leaves one product.
-        p = self.num_points
-        mask_cost = F.softplus(x).sum(1, keepdim=True) / p - (x / p) @ t.T
+        mask_cost = F.softplus(x).mean(2, keepdim=True) - (x / num_points) @ t.mT
         prob = x.sigmoid()
-        dice_cost = 1 - (2 * prob @ t.T + 1) / (
-            prob.sum(1, keepdim=True) + t.sum(1) + 1
+        dice_cost = 1 - (2 * prob @ t.mT + 1) / (
+            prob.sum(2, keepdim=True) + t.sum(2)[:, None] + 1
         )
-        class_cost = -class_logits.softmax(-1)[:, target.labels]
+        classes = wanted[:, None].expand(-1, num_queries, -1)
+        class_cost = -class_logits.float().softmax(-1).gather(2, classes)
         cost = (
             self.mask_weight * mask_cost
             + self.class_weight * class_cost
@@ -173,33 +208,30 @@ class Criterion(nn.Module):
     def _losses(
         self,
         prediction: Prediction,
-        targets: list[Target],
-        match: list[Match],
+        labels: Tensor,
         masks: Tensor,
+        match: Match,
         num_masks: Tensor | float,
     ) -> dict[str, Tensor]:
-        """The three losses of one prediction; `masks` are those of all images."""
+        """The three losses of one prediction; targets are those of all images."""
         class_logits, mask_logits = prediction
         no_object = class_logits.shape[-1] - 1
         weight = class_logits.new_ones(no_object + 1, dtype=torch.float32)
         weight[-1] = self.no_object_weight
-        labels = torch.full(class_logits.shape[:2], no_object, device=weight.device)
-        for b, (queries, wanted) in enumerate(match):
-            labels[b, queries] = targets[b].labels[wanted]
+        wanted = labels.new_full(class_logits.shape[:2], no_object)
+        wanted[match.image, match.query] = labels[match.target]
         loss_cls = F.cross_entropy(
-            class_logits.float().flatten(0, 1), labels.flatten(), weight
+            class_logits.float().flatten(0, 1), wanted.flatten(), weight
         )
 
-        matched = torch.cat(
-            [mask_logits[b, queries] for b, (queries, _) in enumerate(match)]
-        ).float()  # (pairs, h, w)
+        matched = mask_logits[match.image, match.query].float()  # (pairs, h, w)
         if len(matched) == 0:
             # Keeps every parameter in the graph, as distributed training demands.
             loss_mask = loss_dice = matched.sum()
         else:
             if len(matched) < len(masks):  # some image has more targets than queries
-                masks = masks[_matched_targets(targets, match)]
-            loss_mask, loss_dice = self._mask_losses(matched, masks)
+                masks = masks[match.target]
+            loss_mask, loss_dice = self._mask_losses(matched[:, None], masks)
         return dict(
             loss_cls=self.class_weight * loss_cls,
             loss_mask=self.mask_weight * loss_mask / num_masks,
@@ -207,11 +239,10 @@ class Criterion(nn.Module):
         )
 
     def _mask_losses(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over pairs; logits (pairs, h, w), masks (pairs, H, W)."""
-        logits = logits[:, None]
+        """Sums over pairs; logits (pairs, 1, h, w), masks (pairs, 1, H, W)."""
         with torch.no_grad():
             points = self._uncertain_points(logits)
-            t = sample_points(masks[:, None], points)[:, 0]
+            t = sample_points(masks, points)[:, 0]  # (pairs, P)
         x = sample_points(logits, points)[:, 0]  # (pairs, P)
         bce = F.binary_cross_entropy_with_logits(x, t, reduction='none').mean(1)
         prob = x.sigmoid()
@@ -238,12 +269,11 @@ class Criterion(nn.Module):
         kept = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
         return torch.cat((kept, uniform), dim=1)
 
-    def _num_masks(self, match: list[Match], like: Tensor) -> Tensor | float:
+    def _num_masks(self, pairs: int, like: Tensor) -> Tensor | float:
         """Matched pairs, averaged over ranks, at least 1."""
-        count = float(sum(len(queries) for queries, _ in match))
         if not dist.is_distributed():
-            return max(count, 1.0)
-        mean = torch.tensor(count, device=like.device)
+            return max(float(pairs), 1.0)
+        mean = torch.tensor(float(pairs), device=like.device)
         dist.all_reduce(mean, op='mean')
         return mean.clamp(min=1)
 
@@ -260,19 +290,3 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
     """
     grid = 2 * points[:, :, None] - 1  # (B, P, 1, 2)
     return F.grid_sample(maps, grid, align_corners=False)[..., 0]
-
-
-def _assign(cost: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Hungarian assignment of a (K, M) cost matrix, in order of targets."""
-    queries, wanted = linear_sum_assignment(cost.numpy())
-    order = wanted.argsort()
-    return queries[order], wanted[order]
-
-
-def _matched_targets(targets: list[Target], match: list[Match]) -> Tensor:
-    """Indices of the matched targets among those of all images."""
-    sizes = [len(target.labels) for target in targets]
-    offsets = [sum(sizes[:b]) for b in range(len(sizes))]
-    return torch.cat(
-        [wanted + start for start, (_, wanted) in zip(offsets, match, strict=True)]
-    )

@@ -29,6 +29,13 @@ def target(*labels, seed=1):
     return Target(torch.tensor(labels, dtype=torch.int64), masks)
 
 
+def match(predictions, targets, points=20):
+    labels = torch.cat([t.labels for t in targets])
+    masks = torch.cat([t.masks for t in targets])[:, None].float()
+    counts = [len(t.labels) for t in targets]
+    return Criterion(num_points=points).match(predictions, labels, masks, counts)
+
+
 def test_points_are_read_bilinearly_with_zeros_outside():
     ramp = torch.arange(4.0).view(1, 1, 1, 4)  # value x at pixel centre (x + .5) / 4
     points = torch.tensor([[[0.125, 0.5], [0.25, 0.5], [0.875, 0.5], [1.0, 0.5]]])
@@ -42,7 +49,7 @@ def test_match_is_the_cheapest_of_all_assignments(monkeypatch):
     (classes, masks), goal = prediction(batch=1), target(2, 0, 2)
     points = torch.rand(1, 50, 2)
     monkeypatch.setattr(torch, 'rand', lambda *_, **__: points)
-    (match,) = Criterion(num_points=50).match([(classes, masks)], [goal])[0]
+    (found,) = match([(classes, masks)], [goal], points=50)
 
     x = sample_points(masks, points)[0]
     t = sample_points(goal.masks[None].float(), points)[0]
@@ -59,8 +66,8 @@ def test_match_is_the_cheapest_of_all_assignments(monkeypatch):
         itertools.permutations(range(K), 3),
         key=lambda queries: sum(cost(q, i) for i, q in enumerate(queries)),
     )
-    assert match[0].tolist() == list(best)
-    assert match[1].tolist() == [0, 1, 2]
+    assert found.query.tolist() == list(best)
+    assert found.target.tolist() == [0, 1, 2]
 
 
 def test_names_and_number_of_losses():
@@ -83,10 +90,10 @@ def test_uncertain_points_are_preferred():
 def test_more_targets_than_queries():
     losses = Criterion(num_points=20)([prediction()], [target(*[0] * 7), target(1)])
     assert all(loss.isfinite() for loss in losses.values())
-    matches = Criterion(num_points=20).match(
-        [prediction()], [target(*[0] * 7), target(1)]
-    )
-    assert [len(queries) for queries, _ in matches[0]] == [K, 1]
+    (found,) = match([prediction()], [target(*[0] * 7), target(1)])
+    assert found.image.tolist() == [0] * K + [1]
+    assert sorted(found.query[:K].tolist()) == list(range(K))
+    assert found.target[-1] == 7
 
 
 @pytest.mark.parametrize('empty', ['one image', 'all images'])
@@ -109,8 +116,8 @@ def test_broken_predictions_do_not_stop_the_matching():
     classes, masks = (p.detach() for p in prediction())
     masks[0, 0] = float('nan')
     masks[0, 1] = float('inf')
-    match = Criterion(num_points=20).match([(classes, masks)], [target(0), target(1)])
-    assert match[0][0][0].item() not in (0, 1)
+    (found,) = match([(classes, masks)], [target(0), target(1)])
+    assert found.query[0] not in (0, 1)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])

@@ -1,16 +1,15 @@
 # EoMT with DINOv2 ViT-L as a semantic segmentor. The leaf config sets the crop size
 # (data_preprocessor.size and backbone.img_size) and the number of classes.
-data_preprocessor = dict(
-    type='eomt_mm.EoMTSegDataPreProcessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    pad_val=0,
-    seg_pad_val=255,
-)
 model = dict(
     type='eomt_mm.EoMTSegmentor',
-    data_preprocessor=data_preprocessor,
+    data_preprocessor=dict(
+        type='eomt_mm.EoMTSegDataPreProcessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_val=0,
+        seg_pad_val=255,
+    ),
     backbone=dict(
         type='eomt_mm.QueryViT',
         arch='vit_large_patch14_reg4_dinov2',
