@@ -16,6 +16,7 @@ from eomt_mm.errors import UserError
 TINY_MODEL = [
     'model.backbone.timm_args.embed_dim=32',
     'model.backbone.timm_args.depth=3',
+    'model.backbone.timm_args.num_heads=4',
     'model.decode_head.embed_dims=32',
     'model.decode_head.criterion.num_points=64',
 ]

@@ -11,6 +11,7 @@ import os
 import safetensors.torch
 import timm
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from eomt_mm.errors import UserError
@@ -80,6 +81,11 @@ def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
         )
     if hub_id == 'timm/':
         hub_id += f'{cfg.architecture}.{cfg.tag}'
+    print_log(
+        f'getting pre-trained weights: https://huggingface.co/{hub_id} '
+        '(downloaded once; without a connection this gives up after two minutes)',
+        logger='current',
+    )
     try:
         vit = timm.create_model(arch, pretrained=True, num_classes=0, **timm_args)
     # Whatever the hub's client raises, the way out is the same.

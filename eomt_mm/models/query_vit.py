@@ -227,10 +227,10 @@ def _build_vit(arch: str, timm_args: dict) -> VisionTransformer:
         vit = timm.create_model(
             arch, num_classes=0, attn_layer=SplitAttention, **timm_args
         )
-    except TypeError as error:
+    except (TypeError, AssertionError) as error:
         raise UserError(
-            f'timm model {arch!r} with {timm_args} is not a plain ViT ({error}): '
-            f'{way_out}, and only its own arguments in backbone.timm_args'
+            f'timm cannot build {arch!r} as a plain ViT with {timm_args}: {error}. '
+            f'Look at backbone.timm_args, or {way_out}'
         ) from error
     plain = isinstance(vit, VisionTransformer) and all(
         type(block) is Block for block in vit.blocks

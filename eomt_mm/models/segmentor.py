@@ -20,6 +20,7 @@ from eomt_mm.registry import MODELS
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
+from .targets import semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
 
 
@@ -92,29 +93,24 @@ class SemanticHead(MaskHead):
         self.out_channels = num_classes
         self.criterion = MODELS.build(criterion or dict(type='eomt_mm.Criterion'))
 
-    def loss_by_predictions(
-        self, predictions: list[Prediction], data_samples: list[SegDataSample]
-    ) -> dict[str, Tensor]:
-        """Compare predictions with the ground truth.
+    def targets(self, data_samples: list[SegDataSample]) -> list[Target]:
+        """Ground truth as the criterion takes it.
 
         Args:
-            predictions (list[tuple[Tensor, Tensor]]): Class logits and mask logits,
-                the final prediction last.
-            data_samples (list[SegDataSample]): One for each image.
+            data_samples (list[SegDataSample]): With `gt_sem_seg` of equal sizes.
 
         Returns:
-            dict[str, Tensor]: As `Criterion.forward` names them.
+            list[Target]: One for each image.
         """
         labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
         paths = [sample.metainfo.get('img_path', '?') for sample in data_samples]
-        targets = semantic_targets(labels, self.num_classes, self.ignore_index, paths)
-        return self.criterion(predictions, targets)
+        return semantic_targets(labels, self.num_classes, self.ignore_index, paths)
 
     def loss(
         self, feats: tuple[Tensor, Tensor], data_samples: list[SegDataSample], _cfg
     ) -> dict[str, Tensor]:
         """The loss of the final prediction alone, for a stock `EncoderDecoder`."""
-        return self.loss_by_predictions([self(*feats)], data_samples)
+        return self.criterion([self(*feats)], self.targets(data_samples))
 
     def predict(self, feats: tuple[Tensor, Tensor], _metas, _cfg) -> Tensor:
         """Class scores at the input's size, for a stock `EncoderDecoder`.
@@ -171,9 +167,10 @@ class EoMTSegmentor(EncoderDecoder):
         Returns:
             dict[str, Tensor]: `decode.loss_cls`, `decode.d0.loss_cls`, ...
         """
+        # Targets first: they wait for the device, which has nothing to do yet.
+        targets = self.decode_head.targets(data_samples)
         predictions = self.backbone.forward_masked(inputs, self.decode_head)
-        losses = self.decode_head.loss_by_predictions(predictions, data_samples)
-        return add_prefix(losses, 'decode')
+        return add_prefix(self.decode_head.criterion(predictions, targets), 'decode')
 
     def predict(
         self,
@@ -273,47 +270,3 @@ class EoMTSegTTAModel(SegTTAModel):
             views[0].pred_sem_seg = PixelData(data=scores.argmax(0, keepdim=True))
             merged.append(views[0])
         return merged
-
-
-def semantic_targets(
-    labels: Tensor, num_classes: int, ignore_index: int, names: list[str]
-) -> list[Target]:
-    """One target for each class that occurs in an image.
-
-    Args:
-        labels (Tensor): Label maps, shape (B, H, W) int64.
-        num_classes (int): Labels run from 0 to num_classes - 1.
-        ignore_index (int): Label of pixels without ground truth.
-        names (list[str]): Names of the images, for the error.
-
-    Returns:
-        list[Target]: One for each image.
-
-    Raises:
-        UserError: If a label is neither a class nor `ignore_index`.
-    """
-    # Two synchronisations for the whole batch: what occurs at all, and where.
-    wrong = [
-        value
-        for value in labels.unique().tolist()
-        if value != ignore_index and not 0 <= value < num_classes
-    ]
-    if wrong:
-        first = next(
-            name
-            for name, image in zip(names, labels, strict=True)
-            if (image == wrong[0]).any()
-        )
-        raise UserError(
-            f'label {wrong[0]} in the ground truth of {first}: expected 0 to '
-            f'{num_classes - 1} or {ignore_index} (ignored). Check num_classes and '
-            'reduce_zero_label of the dataset'
-        )
-    index = labels.masked_fill(labels == ignore_index, num_classes).flatten(1)
-    occurs = index.new_zeros(len(labels), num_classes + 1).scatter_(1, index, 1)
-    targets = []
-    for image, row in zip(labels, occurs[:, :-1].tolist(), strict=True):
-        found = [label for label, present in enumerate(row) if present]
-        classes = torch.tensor(found, dtype=torch.int64, device=labels.device)
-        targets.append(Target(classes, image == classes[:, None, None]))
-    return targets
