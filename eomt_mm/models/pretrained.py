@@ -24,6 +24,12 @@ def check_arch(arch: str) -> None:
         arch (str): Name of a timm model, with or without a pretrained tag.
     """
     if timm.is_model(arch):
+        name, _, tag = arch.partition('.')
+        if tag and not timm.is_model_pretrained(arch):
+            raise UserError(
+                f'timm {timm.__version__} has no weights {tag!r} of {name}, it has '
+                f'{", ".join(timm.list_pretrained(f"{name}.*")) or "none"}'
+            )
         return
     near = difflib.get_close_matches(arch, timm.list_models('*vit*'), n=3)
     hint = f': did you mean {" or ".join(near)}?' if near else ''
@@ -79,8 +85,6 @@ def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
             f'timm has no pre-trained weights for {arch!r}: set '
             'model.backbone.pretrained=False or to the path of a local file'
         )
-    if hub_id == 'timm/':
-        hub_id += f'{cfg.architecture}.{cfg.tag}'
     print_log(
         f'getting pre-trained weights: https://huggingface.co/{hub_id} '
         '(downloaded once; without a connection this gives up after two minutes)',

@@ -181,6 +181,7 @@ def test_positions_are_resized_bicubic_and_antialiased(tmp_path):
     [
         ({'img_size': 70}, '70 x 70 is not a multiple of the patch size 16'),
         ({'arch': 'vit_large_patch14_reg4_dinov'}, 'vit_large_patch14_reg4_dinov2'),
+        ({'arch': 'deit3_large_patch16_384.fb'}, 'deit3_large_patch16_384.fb_in1k'),
         ({'arch': 'resnet50', 'timm_args': {}}, 'plain ViT'),
         ({'timm_args': {'embed_dim': 33, 'num_heads': 2}}, 'should be divisible'),
         ({'arch': 'swin_tiny_patch4_window7_224', 'timm_args': {}}, 'plain ViT'),
