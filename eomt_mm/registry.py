@@ -6,16 +6,37 @@ user needs no import of their own. The bridge to a framework is listed only wher
 that framework is installed: the core works without either.
 """
 
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 
 from mmengine import registry as root
 from mmengine.registry import Registry
 
+
+def has_mmdet() -> bool:
+    """Whether MMDetection and the compiled operators of mmcv, its need, are here.
+
+    Nothing is imported to find out.
+    """
+    mmcv = find_spec('mmcv')
+    if mmcv is None or find_spec('mmdet') is None:
+        return False
+    operators = PathFinder.find_spec('mmcv._ext', mmcv.submodule_search_locations)
+    return operators is not None
+
+
 _MODEL_LOCATIONS = ['eomt_mm.models']
+_METRIC_LOCATIONS = []
+_VISUALIZER_LOCATIONS = []
 if find_spec('mmseg'):
     _MODEL_LOCATIONS.append('eomt_mm.models.segmentor')
+if has_mmdet():
+    _MODEL_LOCATIONS.append('eomt_mm.models.detector')
+    _METRIC_LOCATIONS.append('eomt_mm.evaluation.coco_panoptic')
+    _VISUALIZER_LOCATIONS.append('eomt_mm.det_visualizer')
 
 MODELS = Registry('model', parent=root.MODELS, locations=_MODEL_LOCATIONS)
+METRICS = Registry('metric', parent=root.METRICS, locations=_METRIC_LOCATIONS)
 HOOKS = Registry('hook', parent=root.HOOKS, locations=['eomt_mm.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
@@ -30,4 +51,7 @@ PARAM_SCHEDULERS = Registry(
 DATASETS = Registry('dataset', parent=root.DATASETS, locations=['eomt_mm.datasets'])
 TRANSFORMS = Registry(
     'transform', parent=root.TRANSFORMS, locations=['eomt_mm.datasets']
+)
+VISUALIZERS = Registry(
+    'visualizer', parent=root.VISUALIZERS, locations=_VISUALIZER_LOCATIONS
 )

@@ -1,34 +1,75 @@
 """Every config loads, builds and says what its header says."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmseg.registry import MODELS, TRANSFORMS
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
 
 from eomt_mm.engine.mask_annealing import annealing_windows
 
+ROOT = Path(__file__).parents[1]
+
+# Counted with the reference network, or by hand from its parts.
 PARAMETERS = {
     'eomt_vitl_ade20k': 316_020_887,
     'eomt_vitl_cityscapes': 319_032_340,
+    'eomt_vits_coco_panoptic_640_1x': 23_975_942,
+    'eomt_vits_coco_panoptic_640_2x': 23_975_942,
+    'eomt_vitb_coco_panoptic_640_1x': 93_663_110,
+    'eomt_vitb_coco_panoptic_640_2x': 93_663_110,
+    'eomt_vitl_coco_panoptic_640': 316_695_686,
+    'eomt_vitg_coco_panoptic_640': 1_163_622_022,
+    'eomt_vitl_coco_panoptic_1280': 321_610_886,
+    'eomt_vitg_coco_panoptic_1280': 1_170_994_822,
+    'eomt_vitl_coco_instance_640': 316_641_361,
+    # 53 classes less: 53 rows of 1024 weights and a bias.
+    'eomt_vitl_coco_instance_1280': 321_610_886 - 53 * 1025,
+    # 17 classes more.
+    'eomt_vitl_ade20k_panoptic_640': 316_695_686 + 17 * 1025,
+    'eomt_vitl_ade20k_panoptic_1280': 321_610_886 + 17 * 1025,
+    'eomt_vitg_ade20k_panoptic_640': 1_163_622_022 + 17 * 1537,
+    'eomt_vitg_ade20k_panoptic_1280': 1_170_994_822 + 17 * 1537,
 }
+RESIZE = {'mmseg': 'eomt_mm.ResizeShortSide', 'mmdet': 'eomt_mm.FitInside'}
 
 
-def leaves(root):
-    configs = sorted((root / 'configs').glob('[!_]*/*.py'))
-    assert len(configs) >= 7
-    return configs
+def leaves():
+    return sorted((ROOT / 'configs').glob('[!_]*/*.py'))
 
 
-@pytest.fixture(params=range(7))
-def config(request, root):
-    return leaves(root)[request.param]
+@pytest.fixture(params=leaves(), ids=lambda path: path.stem)
+def config(request):
+    return request.param
 
 
-def test_every_config_is_tested(root):
-    assert len(leaves(root)) == 7, 'set the range of the fixture above'
+def head_of(model):
+    return model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
+
+
+def test_metafile_agrees_with_the_configs():
+    path = ROOT / 'configs/eomt/metafile.yml'
+    models = {
+        model['Name']: model for model in yaml.safe_load(path.read_text())['Models']
+    }
+    assert models.keys() == {p.stem for p in leaves() if p.parent.name == 'eomt'}
+    for name, model in models.items():
+        path = ROOT / model['Config']
+        cfg, meta = Config.fromfile(path), model['Metadata']
+        assert cfg.train_cfg.max_iters == meta['Iterations'], name
+        assert tuple(cfg.crop_size) == tuple(meta['Crop Size']), name
+        assert meta.get('Parameters', 0) == PARAMETERS.get(name, 0), name
+        for result in model.get('Results', []):
+            (score,) = result['Metrics'].values()
+            assert f' {score} (quoted' in path.read_text(), name
+
+
+def test_every_count_belongs_to_a_config():
+    assert len(leaves()) >= 23
+    assert PARAMETERS.keys() <= {path.stem for path in leaves()}
 
 
 def test_config_builds(config):
@@ -44,15 +85,56 @@ def test_config_builds(config):
         assert exact in (None, count)
         assert not stated[2] or round(count / 1e6, 2) == float(stated[1])
 
-    # The sizes of pipeline, preprocessor and network are written in three places.
+    # The sizes of pipelines, preprocessor and network are written in several places.
     size = model.backbone.img_size
     assert tuple(model.data_preprocessor.size) == size == tuple(cfg.crop_size)
-    resize = next(t for t in cfg.test_pipeline if t.type == 'eomt_mm.ResizeShortSide')
-    assert resize.size == size[0]
-    assert model.decode_head.embed_dims == model.backbone.embed_dims
-    for pipeline in (cfg.train_dataloader.dataset.pipeline, cfg.test_pipeline):
-        for transform in pipeline:
-            TRANSFORMS.build(transform)
+    assert head_of(model).embed_dims == model.backbone.embed_dims
+    train, val, test = (
+        cfg[f'{split}_dataloader'].dataset.pipeline
+        for split in ('train', 'val', 'test')
+    )
+    assert val == test
+    (resize,) = (t for t in test if t.type == RESIZE[cfg.default_scope])
+    assert resize.size in (size[0], size)
+    inner = [t for step in train for t in (step, *step.get('transforms', []))]
+    assert all(t.size == size for t in inner if 'size' in t)
+    for transform in (*train, *test):
+        TRANSFORMS.build(transform)
+
+
+def test_classes_of_head_and_dataset_agree(config):
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        head = head_of(MODELS.build(cfg.model))
+    dataset = cfg.test_dataloader.dataset
+    meta = DATASETS.get(dataset.type).METAINFO
+    assert head.num_classes == len(meta['classes'])
+    if cfg.default_scope == 'mmdet':
+        assert head.num_things_classes == len(
+            meta.get('thing_classes', meta['classes'])
+        )
+
+
+def test_the_head_is_one_dict_for_all_tasks():
+    """But for type and numbers of classes."""
+    semantic, panoptic, instance = (
+        Config.fromfile(ROOT / f'configs/eomt/eomt_vitl_{name}.py').model
+        for name in ('ade20k', 'coco_panoptic_640', 'coco_instance_640')
+    )
+    ours = ('type', 'num_classes', 'num_things_classes', 'num_stuff_classes')
+
+    def shared(head):
+        return {key: value for key, value in head.items() if key not in ours}
+
+    assert shared(semantic.decode_head) == shared(panoptic.panoptic_head)
+    assert shared(panoptic.panoptic_head) == shared(instance.panoptic_head)
+    varies = ('img_size', 'num_queries')
+    one, other = (
+        {k: v for k, v in model.backbone.items() if k not in varies}
+        for model in (semantic, panoptic)
+    )
+    assert one == other
 
 
 def test_header_says_how_to_launch(config):
@@ -72,16 +154,54 @@ def test_header_says_how_to_launch(config):
             [13040, 19560, 26080, 32600],
         ),
         ('eomt_vitl_cityscapes', [3317, 6634, 9951, 13268], [6634, 9951, 13268, 16585]),
+        (
+            'eomt_vitl_coco_panoptic_640',
+            [14782, 29564, 44346, 59128],
+            [29564, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_vitl_coco_instance_1280',
+            [14782, 29564, 44346, 59128],
+            [29564, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_vits_coco_panoptic_640_1x',
+            [14782, 36955, 59128],
+            [29564, 51737, 73910],
+        ),
+        (
+            'eomt_vitb_coco_panoptic_640_2x',
+            [29564, 73910, 118256],
+            [59128, 103474, 147820],
+        ),
+        (
+            'eomt_vitg_coco_panoptic_1280',
+            [14782, 25869, 36955, 48042, 59128],
+            [29564, 40651, 51737, 62824, 73910],
+        ),
+        (
+            'eomt_vitl_ade20k_panoptic_640',
+            [6520, 13040, 19560, 26080],
+            [13040, 19560, 26080, 32600],
+        ),
+        (
+            'eomt_vitg_ade20k_panoptic_640',
+            [6520, 11410, 16300, 21190, 26080],
+            [13040, 17930, 22820, 27710, 32600],
+        ),
     ],
 )
-def test_annealing_is_the_published_one(root, name, starts, ends):
-    cfg = Config.fromfile(root / f'configs/eomt/{name}.py')
+def test_annealing_is_the_published_one(name, starts, ends):
+    cfg = Config.fromfile(ROOT / f'configs/eomt/{name}.py')
     windows = annealing_windows(cfg.model.backbone.num_blocks, cfg.train_cfg.max_iters)
     assert windows == list(zip(starts, ends, strict=True))
 
 
-def test_the_recipe_is_the_papers(root):
-    cfg = Config.fromfile(root / 'configs/eomt/eomt_vitl_ade20k.py')
+@pytest.mark.parametrize(
+    ('name', 'num_queries'), [('ade20k', 100), ('coco_panoptic_640', 200)]
+)
+def test_the_recipe_is_the_papers(name, num_queries):
+    cfg = Config.fromfile(ROOT / f'configs/eomt/eomt_vitl_{name}.py')
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr, optimizer.weight_decay) == (
         'AdamW',
@@ -91,9 +211,32 @@ def test_the_recipe_is_the_papers(root):
     assert cfg.optim_wrapper.clip_grad.max_norm == 0.01
     assert cfg.optim_wrapper.paramwise_cfg.decay_rate == 0.8
     assert tuple(cfg.param_scheduler.warmup) == (500, 1000)
-    criterion = cfg.model.decode_head.criterion
+    head = cfg.model.get('decode_head') or cfg.model.panoptic_head
+    criterion = head.criterion
     weights = (criterion.class_weight, criterion.mask_weight, criterion.dice_weight)
     assert weights == (2, 5, 5)
     assert criterion.no_object_weight == 0.1
     assert criterion.num_points == 12544
-    assert cfg.model.backbone.num_queries == 100
+    assert cfg.model.backbone.num_queries == num_queries
+
+
+def test_augmentation_of_each_dataset_is_the_papers():
+    """Scale range and colour jitter."""
+    expected = {
+        'ade20k': ([0.5, 2.0], True),
+        'cityscapes': ([0.5, 2.0], True),
+        'coco_panoptic_640': ([0.1, 2.0], False),
+        'coco_panoptic_1280': ([0.1, 2.0], False),
+        'coco_instance_640': ([0.1, 2.0], False),
+        'coco_instance_1280': ([0.1, 2.0], False),
+        'ade20k_panoptic_640': ([0.1, 2.0], True),
+        'ade20k_panoptic_1280': ([0.1, 2.0], True),
+    }
+    for name, (scale_range, colour) in expected.items():
+        cfg = Config.fromfile(ROOT / f'configs/eomt/eomt_vitl_{name}.py')
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        (random,) = (t for t in pipeline if t.type == 'eomt_mm.RetryUntilLabelled')
+        steps = {t.type: t for t in random.transforms}
+        assert list(steps['eomt_mm.ScaleJitter'].scale_range) == scale_range, name
+        assert ('eomt_mm.ColorJitter' in steps) is colour, name
+        assert steps['RandomFlip'].prob == 0.5

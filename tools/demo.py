@@ -1,6 +1,7 @@
 """The main job on a small example: scenes, training, test, pictures.
 
     python tools/demo.py
+    python tools/demo.py --task panoptic
 
 Each step is a command one can type oneself; the last lines print them. Paths are
 relative to the root of the repository, whatever the current directory.
@@ -20,13 +21,33 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Task:
-    """What a demo trains and which score it prints."""
+    """What a demo trains, where, and which score it prints, in percent."""
 
     config: str
+    work_dir: str
     score: str
+    key: str
+    factor: float = 1
 
 
-TASKS = {'semantic': Task('configs/demo/eomt_scenes_semantic.py', 'mIoU')}
+TASKS = {
+    'semantic': Task(
+        'configs/demo/eomt_scenes_semantic.py', 'work_dirs/demo', 'mIoU', 'mIoU'
+    ),
+    'panoptic': Task(
+        'configs/demo/eomt_scenes_panoptic.py',
+        'work_dirs/demo_panoptic',
+        'PQ',
+        'coco_panoptic/PQ',
+    ),
+    'instance': Task(
+        'configs/demo/eomt_scenes_instance.py',
+        'work_dirs/demo_instance',
+        'segm AP',
+        'coco/segm_mAP',
+        100,
+    ),
+}
 
 
 class StepFailed(Exception):
@@ -42,7 +63,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Options of this tool."""
     parser = argparse.ArgumentParser(description='Train and test a small EoMT')
     parser.add_argument('--task', choices=[*TASKS], default='semantic')
-    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument('--work-dir', help="another directory than the task's")
     parser.add_argument('--config', help="another config than the task's")
     return parser.parse_args(argv)
 
@@ -56,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     task = TASKS[args.task]
     config = args.config or task.config
-    work_dir, test_dir = args.work_dir, f'{args.work_dir}/test'
+    work_dir = args.work_dir or task.work_dir
+    test_dir = f'{work_dir}/test'
     pictures, curves = f'{work_dir}/pictures', f'{work_dir}/training.png'
     try:
         step(
@@ -85,7 +107,8 @@ def main(argv: list[str] | None = None) -> int:
         print(failure, file=sys.stderr)
         return failure.status
 
-    print(f'\n{task.score}: {read_scores(test_dir)[task.score]:.2f}')
+    score = task.factor * read_scores(test_dir)[task.key]
+    print(f'\n{task.score}: {score:.2f}')
     print(f'photo | ground truth | prediction: {shown(f"{pictures}/panels.png")}')
     print(f'the run (loss, learning rates, masks): {shown(curves)}')
     print('\nThe commands were:')

@@ -1,7 +1,7 @@
 """Panels of pictures: a photo beside label maps painted over it, with a legend.
 
 Knows nothing of tasks or frameworks. A label map is an array of ids, with a name and
-a colour for each id; ids without a name are void and hatched in black.
+a colour for each id; ids without a name are void and hatched in black, or clear.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy.ndimage import distance_transform_edt
 
 from eomt_mm.engine import atomic_path
 
@@ -18,23 +19,32 @@ SHEET_CELL = 256  # px of a picture on the contact sheet
 OPACITY = 0.6
 GAP = 12
 FONT_SIZE = 15
+NAME_SIZE = 13  # of names within a picture
 INK = (30, 30, 30)
 PAPER = (255, 255, 255)
 
 
 @dataclass
 class LabelMap:
-    """Ids of shape (H, W) with what to call them and how to paint them."""
+    """Ids of shape (H, W) with what to call them and how to paint them.
+
+    Several ids may have one name: segments of one class. `outlined` draws lines
+    between ids and writes the names into them. Pixels of the id `clear` show the
+    photo.
+    """
 
     ids: np.ndarray
     names: dict[int, str]
     colours: dict[int, tuple[int, int, int]]
+    outlined: bool = False
+    clear: int | None = None
 
     def legend(self) -> dict[str, tuple[int, int, int]]:
         """Names that occur and their colours, the largest area first."""
         ids, areas = np.unique(self.ids, return_counts=True)
-        order = ids[np.argsort(-areas, kind='stable')].tolist()
-        return {self.names[i]: self.colours[i] for i in order if i in self.names}
+        order = ids[np.argsort(areas, kind='stable')].tolist()
+        legend = {self.names[i]: self.colours[i] for i in order if i in self.names}
+        return dict(reversed(legend.items()))
 
 
 def paint(photo: Image.Image, labels: LabelMap) -> Image.Image:
@@ -59,7 +69,38 @@ def paint(photo: Image.Image, labels: LabelMap) -> Image.Image:
     stripes = (x + y) % 12 < 6
     hatched = np.where(stripes[..., None], 0, 0.35 * pixels)
     painted = np.where(is_void[index][..., None], hatched, painted)
-    return Image.fromarray(painted.round().astype(np.uint8))
+    painted = np.where((known == labels.clear)[index][..., None], photo, painted)
+    if labels.outlined:
+        painted[_edges(index)] = PAPER
+    picture = Image.fromarray(painted.round().astype(np.uint8))
+    if labels.outlined:
+        _write_names(picture, index, [labels.names.get(i, '') for i in known.tolist()])
+    return picture
+
+
+def _edges(index: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) whose right or lower neighbour is of another segment."""
+    edges = np.zeros(index.shape, bool)
+    edges[:, :-1] |= index[:, :-1] != index[:, 1:]
+    edges[:-1] |= index[:-1] != index[1:]
+    return edges
+
+
+def _write_names(picture: Image.Image, index: np.ndarray, names: list[str]) -> None:
+    """Write names into the segments that are large enough for them."""
+    font = ImageFont.load_default(NAME_SIZE)
+    draw = ImageDraw.Draw(picture)
+    for number, name in enumerate(names):
+        # Where the segment is widest; the picture's border limits it too.
+        inside = np.pad(index == number, 1)
+        depth = distance_transform_edt(inside)[1:-1, 1:-1]
+        if not name or depth.max() < NAME_SIZE / 2:
+            continue
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        place = int(x), int(y)
+        draw.text(
+            place, name, PAPER, font, anchor='mm', stroke_width=2, stroke_fill=INK
+        )
 
 
 def enlarge(photo: Image.Image) -> Image.Image:

@@ -1,14 +1,18 @@
 """Data: transforms, careful reading, synthetic scenes, and MMSeg's datasets.
 
-The semantic datasets are there where MMSeg is installed; the rest needs only mmcv.
+The semantic datasets are there where MMSeg is installed, the panoptic and instance
+datasets where MMDet is; the rest needs only mmcv.
 """
 
 from importlib.util import find_spec
+
+from eomt_mm.registry import has_mmdet
 
 from .reading import CheckLabelSize, DecodeSixteenBit, ReadableDataset
 from .scenes import draw_scene
 from .transforms import (
     ColorJitter,
+    FitInside,
     PadAndCrop,
     ResizeShortSide,
     RetryUntilLabelled,
@@ -19,6 +23,7 @@ __all__ = [
     'CheckLabelSize',
     'ColorJitter',
     'DecodeSixteenBit',
+    'FitInside',
     'PadAndCrop',
     'ReadableDataset',
     'ResizeShortSide',
@@ -31,3 +36,22 @@ if find_spec('mmseg'):
     from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset
 
     __all__ += ['ADE20KDataset', 'CityscapesDataset', 'ScenesDataset']
+
+if has_mmdet():
+    from .detection import (
+        ADE20KPanopticDataset,
+        CocoInstanceDataset,
+        CocoPanopticDataset,
+        LoadPanopticAnnotations,
+        ScenesInstanceDataset,
+        ScenesPanopticDataset,
+    )
+
+    __all__ += [
+        'ADE20KPanopticDataset',
+        'CocoInstanceDataset',
+        'CocoPanopticDataset',
+        'LoadPanopticAnnotations',
+        'ScenesInstanceDataset',
+        'ScenesPanopticDataset',
+    ]

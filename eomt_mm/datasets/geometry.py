@@ -31,6 +31,21 @@ def jittered_size(
     return max(1, int(height * ratio)), max(1, int(width * ratio))
 
 
+def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+    """Size of an image that is just to fit inside `size`.
+
+    Args:
+        height (int): Of the image, in pixels.
+        width (int): Of the image, in pixels.
+        size (tuple[int, int]): Height and width to fit into.
+
+    Returns:
+        tuple[int, int]: New height and width, rounded, at least one pixel.
+    """
+    factor = min(size[0] / height, size[1] / width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
 def short_side_size(
     height: int, width: int, size: int, max_aspect: float
 ) -> tuple[int, int]:
@@ -69,16 +84,20 @@ def resize_image_pil(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Nearest neighbour over the last two axes."""
+    if 0 in labels.shape:  # no masks
+        return np.zeros((*labels.shape[:-2], height, width), labels.dtype)
     tensor = torch.from_numpy(np.ascontiguousarray(labels))[None]
     return F.resize(tensor, [height, width], InterpolationMode.NEAREST)[0].numpy()
 
 
-def pad(array: np.ndarray, bottom: int, right: int, value: int) -> np.ndarray:
-    """Pad the first two axes, (H, W) or (H, W, 3), at their ends."""
-    widths = [(0, bottom), (0, right)] + [(0, 0)] * (array.ndim - 2)
-    return np.pad(array, widths, constant_values=value)
+def crop(
+    array: np.ndarray, top: int, left: int, size: tuple[int, int], fill: int
+) -> np.ndarray:
+    """Cut `size` (height, width) out of the last two axes.
 
-
-def crop(array: np.ndarray, top: int, left: int, size: tuple[int, int]) -> np.ndarray:
-    """Cut `size` (height, width) out of the first two axes."""
-    return np.ascontiguousarray(array[top : top + size[0], left : left + size[1]])
+    What lies beyond their ends is filled.
+    """
+    inside = array[..., top : top + size[0], left : left + size[1]]
+    result = np.full((*array.shape[:-2], *size), fill, array.dtype)
+    result[..., : inside.shape[-2], : inside.shape[-1]] = inside
+    return result

@@ -1,7 +1,7 @@
 """The augmentation and test-time resizing of EoMT (arXiv 2503.19108), for MM.
 
 Each works on the `results` dict of MMSeg and MMDet: the image under `img`, in BGR,
-and the label maps named in `seg_fields`. Random numbers come from NumPy's global
+label maps, and the instances of MMDet. Random numbers come from NumPy's global
 generator, which MMEngine seeds in every worker.
 """
 
@@ -15,11 +15,19 @@ from torchvision.transforms.v2 import functional as F
 from eomt_mm.errors import UserError
 from eomt_mm.registry import TRANSFORMS
 
-from . import geometry
+from . import geometry, instances
 
 
 def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _resized(results: dict, old: tuple[int, int], new: tuple[int, int]) -> dict:
+    """Note what MM's own resizing notes; sizes are heights and widths."""
+    results['img_shape'] = new
+    results['scale_factor'] = (new[1] / old[1], new[0] / old[0])
+    results['keep_ratio'] = True
+    return results
 
 
 @TRANSFORMS.register_module()
@@ -89,18 +97,18 @@ class ScaleJitter(BaseTransform):
         self.scale_range = scale_range
 
     def transform(self, results: dict) -> dict:
-        """Resize `img` (bilinear, antialiased) and the label maps (nearest)."""
+        """Resize `img` (bilinear, antialiased), labels and masks (nearest)."""
         height, width = results['img'].shape[:2]
-        new_height, new_width = geometry.jittered_size(
+        size = geometry.jittered_size(
             height, width, self.size, np.random.uniform(*self.scale_range)
         )
-        results['img'] = geometry.resize_image(results['img'], new_height, new_width)
-        for key in results.get('seg_fields', []):
-            results[key] = geometry.resize_labels(results[key], new_height, new_width)
-        results['img_shape'] = (new_height, new_width)
-        results['scale_factor'] = (new_width / width, new_height / height)
-        results['keep_ratio'] = True
-        return results
+        results['img'] = geometry.resize_image(results['img'], *size)
+        for key in instances.label_maps(results):
+            results[key] = geometry.resize_labels(results[key], *size)
+        instances.change_masks(
+            results, lambda masks: geometry.resize_labels(masks, *size)
+        )
+        return _resized(results, (height, width), size)
 
 
 @TRANSFORMS.register_module()
@@ -121,29 +129,34 @@ class PadAndCrop(BaseTransform):
         self.seg_pad_val = seg_pad_val
 
     def transform(self, results: dict) -> dict:
-        """Pad and crop `img` and the label maps to `size`."""
-        height, width = results['img'].shape[:2]
-        bottom = max(0, self.size[0] - height)
-        right = max(0, self.size[1] - width)
-        top = np.random.randint(0, height + bottom - self.size[0] + 1)
-        left = np.random.randint(0, width + right - self.size[1] + 1)
+        """Pad and crop `img`, label maps and masks to `size`.
 
-        pad_values = {'img': 0}
-        pad_values |= dict.fromkeys(results.get('seg_fields', []), self.seg_pad_val)
-        for key, value in pad_values.items():
-            padded = geometry.pad(results[key], bottom, right, value)
-            results[key] = geometry.crop(padded, top, left, self.size)
+        Instances without a pixel in the crop are dropped.
+        """
+        height, width = results['img'].shape[:2]
+        top = np.random.randint(0, max(0, height - self.size[0]) + 1)
+        left = np.random.randint(0, max(0, width - self.size[1]) + 1)
+
+        def crop(array: np.ndarray, fill: int) -> np.ndarray:
+            return geometry.crop(array, top, left, self.size, fill)
+
+        channels_first = results['img'].transpose(2, 0, 1)
+        image = crop(channels_first, 0).transpose(1, 2, 0)
+        results['img'] = np.ascontiguousarray(image)
+        for key in instances.label_maps(results):
+            results[key] = crop(results[key], self.seg_pad_val)
+        instances.change_masks(results, lambda masks: crop(masks, 0))
         results['img_shape'] = self.size
         return results
 
 
 @TRANSFORMS.register_module()
 class RetryUntilLabelled(BaseTransform):
-    """Augment again while the result holds no labelled pixel.
+    """Augment again while the result holds no labelled pixel and no instance.
 
-    Every try starts from the untouched sample. When the tries are used up the
-    last result is returned: a target without a segment is legal, and an image
-    without a label must not hold training up for ever.
+    Crowds are dropped first. Every try starts from the untouched sample. When the
+    tries are used up the last result is returned: a target without a segment is
+    legal, and an image without a label must not hold training up for ever.
 
     Args:
         transforms (list[dict]): The random part of a pipeline.
@@ -164,16 +177,14 @@ class RetryUntilLabelled(BaseTransform):
 
     def transform(self, results: dict) -> dict | None:
         """Apply the inner transforms until a label is left."""
+        instances.drop_crowds(results)
         for _ in range(self.max_tries):
             augmented = self.transforms(copy.deepcopy(results))
-            if augmented is not None and self._is_labelled(augmented):
+            if augmented is not None and instances.is_labelled(
+                augmented, self.ignore_index
+            ):
                 break
         return augmented
-
-    def _is_labelled(self, results: dict) -> bool:
-        return any(
-            (results[key] != self.ignore_index).any() for key in results['seg_fields']
-        )
 
 
 @TRANSFORMS.register_module()
@@ -197,13 +208,28 @@ class ResizeShortSide(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Resize `img`, bilinear as Pillow does it."""
         height, width = results['img'].shape[:2]
-        new_height, new_width = geometry.short_side_size(
-            height, width, self.size, self.max_aspect
-        )
-        results['img'] = geometry.resize_image_pil(
-            results['img'], new_height, new_width
-        )
-        results['img_shape'] = (new_height, new_width)
-        results['scale_factor'] = (new_width / width, new_height / height)
-        results['keep_ratio'] = True
-        return results
+        size = geometry.short_side_size(height, width, self.size, self.max_aspect)
+        results['img'] = geometry.resize_image_pil(results['img'], *size)
+        return _resized(results, (height, width), size)
+
+
+@TRANSFORMS.register_module()
+class FitInside(BaseTransform):
+    """Resize the image, for testing, so that it just fits into the network's input.
+
+    At panoptic and instance segmentation the rest is padded, by the data
+    preprocessor. Ground truth keeps its size: load it after this transform.
+
+    Args:
+        size (int | tuple[int, int]): The input: its side, or height and width.
+    """
+
+    def __init__(self, size: int | tuple[int, int]) -> None:
+        self.size = _as_pair(size)
+
+    def transform(self, results: dict) -> dict:
+        """Resize `img`, bilinear as Pillow does it."""
+        height, width = results['img'].shape[:2]
+        size = geometry.fitted_size(height, width, self.size)
+        results['img'] = geometry.resize_image_pil(results['img'], *size)
+        return _resized(results, (height, width), size)

@@ -29,7 +29,7 @@ def test_layout_and_content(tool, tmp_path, build):
     out = tmp_path / 'scenes'
     tool.main([str(out), *ARGS])
     root = out / 'ADEChallengeData2016'
-    assert len(contents(root)) == 3 * (3 + 2)
+    assert len(contents(root)) == 4 * (3 + 2) + 2 * 2
 
     image, semantic, instance = draw_scene(np.random.default_rng((0, 1, 1)), 16)
     name = 'validation/scene_000001.png'
@@ -73,6 +73,20 @@ def test_other_arguments_need_overwrite(tool, tmp_path):
     tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
     assert json.loads((out / tool.MANIFEST).read_text())['seed'] == 1
     assert contents(out) != before
+
+
+def test_what_an_older_version_wrote_is_written_anew(tool, tmp_path, capsys):
+    """Before there were panoptic maps; the same scenes, so nothing is lost."""
+    out = tmp_path / 'scenes'
+    tool.main([str(out), *ARGS])
+    whole = contents(out)
+    manifest = json.loads((out / tool.MANIFEST).read_text())
+    del manifest['layout']
+    (out / tool.MANIFEST).write_text(json.dumps(manifest))
+    (out / 'ADEChallengeData2016/panoptic_training.json').unlink()
+    tool.main([str(out), *ARGS])
+    assert 'there already' not in capsys.readouterr().out
+    assert contents(out) == whole
 
 
 def test_a_foreign_directory_is_left_alone(tool, tmp_path):

@@ -97,7 +97,6 @@ def test_schedule_with_overrides(tmp_path, drawn):
     ('option', 'message'),
     [
         ('train_cfg.max_iters=None', 'train_cfg.max_iters'),
-        ('train_cfg.max_iters=10', 'warm-up'),
         ('model.backbone.arch=vit_lage_patch14', 'vit_lage_patch14'),
         ('param_scheduler.by_epoch=True', 'by_epoch=False'),
     ],

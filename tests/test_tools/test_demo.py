@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 CONFIG = 'configs/demo/eomt_scenes_semantic.py'
+SCORES = ('mIoU', 'coco_panoptic/PQ', 'coco/segm_mAP')
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def demo(tool, monkeypatch, tmp_path):
             for time, score in (('20260101_1', 50.0), ('20260102_1', 83.25)):
                 (work_dir / 'test' / time).mkdir(parents=True)
                 path = work_dir / 'test' / time / f'{time}.json'
-                path.write_text(json.dumps({'mIoU': score}))
+                path.write_text(json.dumps(dict.fromkeys(SCORES, score)))
 
     monkeypatch.setattr(module, 'step', step)
     module.commands = commands
@@ -50,6 +51,24 @@ def test_runs_all_steps_and_reports(demo, tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'mIoU: 83.25' in out  # of the latest test
     assert f'tools/train.py {CONFIG} --work-dir {run}' in out
+
+
+@pytest.mark.parametrize(
+    'task, score', [('panoptic', 'PQ: 83.25'), ('instance', 'segm AP: 8325.00')]
+)
+def test_other_tasks(demo, tmp_path, capsys, task, score):
+    """COCO's average precision is a fraction."""
+    demo.main(['--task', task, '--work-dir', str(tmp_path / 'run')])
+    config = CONFIG.replace('semantic', task)
+    assert all(command[1] == config for command in demo.commands[1:4])
+    assert score in capsys.readouterr().out
+
+
+def test_tasks_do_not_share_a_directory(demo):
+    places = {task.work_dir for task in demo.TASKS.values()}
+    assert len(places) == len(demo.TASKS) == 3
+    for task in demo.TASKS.values():
+        assert (Path(demo.ROOT) / task.config).is_file()
 
 
 @pytest.mark.parametrize('done, resumes', [(20, True), (100, False)])

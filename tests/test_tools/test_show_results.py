@@ -32,6 +32,23 @@ def test_paint_mixes_the_colour_with_a_grey_photo(labels):
     assert {tuple(p) for p in void.tolist()} == {(0, 0, 0), (35, 35, 35)}  # hatched
 
 
+def test_segments_are_outlined_and_the_clear_id_shows_the_photo():
+    ids = np.full((120, 120), -1)
+    ids[:60], ids[60:, :60] = 1000, 2000  # two segments of one class
+    names, shades = dict.fromkeys((1000, 2000), 'sky'), {1000: (200, 0, 0)}
+    shades[2000] = (100, 0, 0)
+    photo = Image.new('RGB', (120, 120), (10, 200, 10))
+    plain = LabelMap(ids, names, shades, clear=-1)
+    assert plain.legend() == {'sky': (200, 0, 0)}  # the larger one
+    outlined = LabelMap(ids, names, shades, outlined=True, clear=-1)
+    painted, lines = (np.array(paint(photo, labels)) for labels in (plain, outlined))
+    assert (painted[60:, 60:] == (10, 200, 10)).all()
+    assert (lines[59] == 255).all() and (lines[60:, 59] == 255).all()
+    differs = (painted != lines).any(-1)
+    assert differs[20:40].any(), 'the name of the first segment'
+    assert not differs[60:, 60:].any()
+
+
 def test_enlarge():
     assert enlarge(Image.new('RGB', (64, 64))).size == (256, 256)
     assert enlarge(Image.new('RGB', (1280, 960))).size == (640, 480)

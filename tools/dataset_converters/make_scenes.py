@@ -1,12 +1,15 @@
-"""Write a dataset of synthetic scenes in ADE20K's layout.
+"""Write a dataset of synthetic scenes in the layouts of ADE20K and of COCO.
 
     python tools/dataset_converters/make_scenes.py data/scenes
 
 writes `data/scenes/ADEChallengeData2016` with `images/`, `annotations/` (0 = void,
 1..7 = the classes) and `annotations_instance/` (red = thing class from 1, green =
-instance), each split into `training/` and `validation/`.
+instance), each split into `training/` and `validation/`; and, for MMDet, the maps
+`panoptic/` with `panoptic_{training,validation}.json` and
+`instances_{training,validation}.json`.
 
-The dataset is written whole or not at all; the same call again does nothing.
+The dataset is written whole or not at all; the same call again does nothing. What an
+older version of this tool has written is written anew.
 """
 
 import argparse
@@ -23,7 +26,8 @@ from pathlib import Path
 
 MANIFEST = 'make_scenes.json'
 SPLITS = ('training', 'validation')
-FOLDERS = ('images', 'annotations', 'annotations_instance')
+FOLDERS = ('images', 'annotations', 'annotations_instance', 'panoptic')
+LAYOUT = 2  # to be raised with what is written
 CHUNK = 50  # scenes per step of the progress bar
 
 
@@ -52,26 +56,63 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def write_scenes(task: tuple[Path, str, range, int, int]) -> None:
+def write_scenes(task: tuple[Path, str, range, int, int]) -> tuple[str, list[dict]]:
     """Draw and write some scenes: root, split, their indices, size, seed.
 
     Seed, split and index decide what is drawn; the division into tasks does not.
+
+    Returns:
+        tuple[str, list[dict]]: The split, and for each scene what the annotation
+        files say of it: `image`, `panoptic` and `instances`.
     """
     import numpy as np
     from PIL import Image
 
+    from eomt_mm.datasets import scenes_coco
     from eomt_mm.datasets.scenes import NUM_STUFF, draw_scene
 
     root, split, indices, size, seed = task
+    records = []
     for index in indices:
         rng = np.random.default_rng((seed, SPLITS.index(split), index))
         image, semantic, instance = draw_scene(rng, size)
         thing_class = np.where(instance > 0, semantic - NUM_STUFF + 1, 0)
         red_green = np.stack([thing_class, instance, np.zeros_like(instance)], axis=-1)
-        arrays = (image, semantic + 1, red_green)
+        panoptic, infos = scenes_coco.segments(index, semantic, instance)
+        name = f'scene_{index:06d}.png'
+        arrays = (image, semantic + 1, red_green, panoptic)
         for folder, array in zip(FOLDERS, arrays, strict=True):
-            path = root / folder / split / f'scene_{index:06d}.png'
-            Image.fromarray(array.astype(np.uint8)).save(path)
+            Image.fromarray(array.astype(np.uint8)).save(root / folder / split / name)
+        records.append(
+            dict(
+                image=dict(id=index, file_name=name, height=size, width=size),
+                panoptic=dict(image_id=index, file_name=name, segments_info=infos),
+                instances=scenes_coco.instances(index, panoptic, infos),
+            )
+        )
+    return split, records
+
+
+def write_annotations(root: Path, split: str, records: list[dict]) -> None:
+    """Write the JSON files of a split in COCO's formats.
+
+    Args:
+        root (Path): Where the folders are.
+        split (str): 'training' or 'validation'.
+        records (list[dict]): What `write_scenes` returns.
+    """
+    from eomt_mm.datasets.scenes_coco import CATEGORIES
+
+    images = [record['image'] for record in records]
+    panoptic = [record['panoptic'] for record in records]
+    instances = [thing for record in records for thing in record['instances']]
+    things = [category for category in CATEGORIES if category['isthing']]
+    for name, annotations, categories in (
+        ('panoptic', panoptic, CATEGORIES),
+        ('instances', instances, things),
+    ):
+        content = dict(images=images, annotations=annotations, categories=categories)
+        (root / f'{name}_{split}.json').write_text(json.dumps(content) + '\n')
 
 
 def write_dataset(out: Path, arguments: dict, workers: int) -> None:
@@ -84,7 +125,7 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
     """
     from mmengine.utils import track_iter_progress
 
-    import eomt_mm.datasets.scenes  # noqa: F401  once, before workers are forked
+    import eomt_mm.datasets.scenes_coco  # noqa: F401  once, before workers are forked
 
     partial = out.with_name(f'.{out.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -109,9 +150,12 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
         # leave an interrupt to this process.
         start = (signal.signal, (signal.SIGINT, signal.SIG_IGN))
         with Pool(workers, *start) if workers > 1 else nullcontext() as pool:
-            steps = (pool.imap_unordered if pool else map)(write_scenes, tasks)
-            for _ in track_iter_progress((steps, len(tasks))):
-                pass
+            steps = (pool.imap if pool else map)(write_scenes, tasks)
+            records = {split: [] for split in SPLITS}
+            for split, written in track_iter_progress((steps, len(tasks))):
+                records[split] += written
+        for split in SPLITS:
+            write_annotations(root, split, records[split])
         print()  # ends the line of the progress bar
         (partial / MANIFEST).write_text(json.dumps(arguments) + '\n')
         if out.exists():
@@ -122,8 +166,9 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
 
 
 def dataset_arguments(args: argparse.Namespace) -> dict:
-    """The arguments that decide what the dataset contains."""
-    return {key: getattr(args, key) for key in ('train', 'val', 'size', 'seed')}
+    """What decides what the dataset contains; kept as the manifest."""
+    chosen = {key: getattr(args, key) for key in ('train', 'val', 'size', 'seed')}
+    return {**chosen, 'layout': LAYOUT}
 
 
 def read_manifest(out: Path) -> dict | None:
@@ -154,7 +199,8 @@ def check_replaceable(args: argparse.Namespace) -> None:
             f'{out} exists and was not written by make_scenes.py (no {MANIFEST} '
             'in it); choose another directory'
         )
-    if not args.overwrite:
+    outdated = {**found, 'layout': LAYOUT} == dataset_arguments(args)
+    if not args.overwrite and not outdated:
         raise UserError(
             f'{out} holds scenes made with {found}, asked for are '
             f'{dataset_arguments(args)}; choose another directory or pass --overwrite'

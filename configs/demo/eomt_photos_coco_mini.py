@@ -1,0 +1,84 @@
+# A small EoMT that learns a handful of COCO photographs by heart, from nothing: a check
+# of the whole path on real images, not a model. It is tested on the photographs it was
+# trained on, for panoptic quality and for instance AP at once; 133 classes.
+#
+#   python tools/train.py configs/demo/eomt_photos_coco_mini.py \
+#       --cfg-options data_root=DIR
+#
+# DIR has COCO's layout, with val2017 and the panoptic and instance annotations of it.
+_base_ = [
+    '../_base_/models/eomt_vitl_panoptic.py',
+    '../_base_/datasets/coco_panoptic.py',
+    '../_base_/schedules/eomt.py',
+    '../_base_/default_runtime_det.py',
+]
+data_root = 'data/coco'
+crop_size = (384, 384)
+model = dict(
+    data_preprocessor=dict(size=crop_size),
+    backbone=dict(
+        arch='vit_tiny_patch16_224',
+        img_size=crop_size,
+        timm_args=dict(embed_dim=256, depth=6, num_heads=4),
+        pretrained=False,
+        num_queries=100,
+        num_blocks=2,
+    ),
+    panoptic_head=dict(embed_dims=256, num_things_classes=80, num_stuff_classes=53),
+    test_cfg=dict(panoptic_on=True, instance_on=True),
+)
+# Trained as it is tested: the whole photograph, and nothing else.
+train_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.LoadPanopticAnnotations'),
+    dict(
+        type='eomt_mm.RetryUntilLabelled',
+        transforms=[
+            dict(type='eomt_mm.ScaleJitter', size=crop_size, scale_range=(1.0, 1.0)),
+            dict(type='eomt_mm.PadAndCrop', size=crop_size),
+        ],
+    ),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.FitInside', size=crop_size),
+    dict(type='eomt_mm.LoadPanopticAnnotations'),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+    ),
+]
+photos = dict(
+    ann_file='annotations/panoptic_val2017.json',
+    data_prefix=dict(img='val2017', seg='annotations/panoptic_val2017'),
+)
+train_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(pipeline=train_pipeline, **photos),
+)
+val_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline)
+)
+test_dataloader = val_dataloader
+val_evaluator = [
+    {{_base_.val_evaluator}},
+    dict(
+        type='CocoMetric',
+        ann_file=data_root + '/annotations/instances_val2017.json',
+        metric='segm',
+    ),
+]
+test_evaluator = val_evaluator
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-3, betas=(0.9, 0.98)),
+    paramwise_cfg=dict(decay_rate=1.0),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = dict(warmup=(20, 40))
+train_cfg = dict(max_iters=2400, val_interval=300)
+default_hooks = dict(
+    logger=dict(interval=10),
+    checkpoint=dict(interval=300, save_best='coco_panoptic/PQ', rule='greater'),
+)

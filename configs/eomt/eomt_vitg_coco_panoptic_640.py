@@ -1,0 +1,12 @@
+# EoMT-g (DINOv2) on COCO panoptic, 133 classes, 640 x 640.
+#
+#   tools/dist_train.sh configs/eomt/eomt_vitg_coco_panoptic_640.py 4 --amp
+#   python tools/test.py configs/eomt/eomt_vitg_coco_panoptic_640.py CHECKPOINT
+#
+# Hardware: 4 GPUs x 4 images. PQ 57.0 (quoted, arXiv 2503.19108 Table 4; not
+# measured with this code). 1,163,622,022 parameters.
+_base_ = './eomt_vitl_coco_panoptic_640.py'
+model = dict(
+    backbone=dict(arch='vit_giant_patch14_reg4_dinov2', num_blocks=5),
+    panoptic_head=dict(embed_dims=1536),
+)

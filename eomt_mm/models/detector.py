@@ -1,0 +1,357 @@
+"""The bridge to MMDetection: preprocessor, detector, panoptic head, fusion head.
+
+`EoMTDetector` differs from MMDet's `MaskFormer` in one place only: in training the
+head predicts between the blocks of the backbone. A stock `MaskFormer`, with this
+fusion head or with its own, runs the same weights.
+"""
+
+import torch
+from mmdet.models import DetDataPreprocessor, MaskFormer
+from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
+from mmdet.structures import DetDataSample
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+from torch.nn import functional as F
+
+from eomt_mm.errors import UserError
+from eomt_mm.evaluation import provide_panopticapi
+from eomt_mm.registry import MODELS
+
+from .checkpoint_check import refuse_misfit, restart_class_head
+from .criterion import Prediction, Target
+from .mask_head import MaskHead
+from .postprocess import instance_result, panoptic_result
+from .targets import panoptic_targets
+
+# MMDet paints and saves panoptic results with its help.
+provide_panopticapi()
+
+
+@MODELS.register_module()
+class EoMTDetDataPreprocessor(DetDataPreprocessor):
+    """MMDet's preprocessor, with all images padded to one size before the rest.
+
+    Images are padded at the right and bottom with raw 0 *before* they are
+    normalised, as the network sees them in training; the stock class pads with the
+    mean colour. Masks and label maps are padded along with them. `img_shape` stays
+    the size without padding: a `Pad` transform would overwrite it, and the results
+    would come out squashed.
+
+    Args:
+        size (tuple[int, int]): Height and width of the network's input in pixels.
+        **kwargs: Those of `DetDataPreprocessor`.
+    """
+
+    def __init__(self, size: tuple[int, int], **kwargs) -> None:
+        super().__init__(pad_mask=True, pad_seg=True, **kwargs)
+        self.size = tuple(size)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Pad, normalise and stack a batch.
+
+        Args:
+            data (dict): `inputs`, uint8 images (3, H, W), and `data_samples`.
+            training (bool): Whether ground truth is padded too.
+
+        Returns:
+            dict: `inputs`, a tensor (B, 3, *size), and `data_samples` with
+            `batch_input_shape` and `pad_shape` of that size.
+        """
+        images = [self._pad(image) for image in data['inputs']]
+        return super().forward({**data, 'inputs': images}, training)
+
+    def _pad(self, image: Tensor) -> Tensor:
+        (height, width), (rows, cols) = image.shape[-2:], self.size
+        if height > rows or width > cols:
+            raise UserError(
+                f'an image of {height} x {width} pixels is larger than '
+                f'data_preprocessor.size {rows} x {cols}: resize it in the pipeline, '
+                f"for instance with dict(type='eomt_mm.FitInside', size={rows})"
+            )
+        return F.pad(image, (0, cols - width, 0, rows - height))
+
+
+@MODELS.register_module()
+class PanopticHead(MaskHead):
+    """The mask head as a panoptic head of MMDet; without stuff, an instance head.
+
+    Args:
+        embed_dims (int): Channels of the tokens.
+        num_things_classes (int): Number of classes with instances; they come first.
+        num_stuff_classes (int): Number of the others. Defaults to 0.
+        patch_size (int): Side of a patch in pixels. Defaults to 16.
+        ignore_index (int): Label of pixels without ground truth. Defaults to 255.
+        criterion (dict, optional): Config of the loss. Defaults to `Criterion` with
+            the paper's numbers.
+        train_cfg (dict, optional): Not used; detectors of MMDet hand it over.
+        test_cfg (dict, optional): The same.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_things_classes: int,
+        num_stuff_classes: int = 0,
+        patch_size: int = 16,
+        ignore_index: int = 255,
+        criterion: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        num_classes = num_things_classes + num_stuff_classes
+        super().__init__(embed_dims, num_classes, patch_size, init_cfg)
+        self.num_things_classes = num_things_classes
+        self.num_stuff_classes = num_stuff_classes
+        self.ignore_index = ignore_index
+        self.criterion = MODELS.build(criterion or dict(type='eomt_mm.Criterion'))
+
+    def targets(self, data_samples: list[DetDataSample]) -> list[Target]:
+        """Ground truth as the criterion takes it.
+
+        Args:
+            data_samples (list[DetDataSample]): With `gt_instances` and, if there are
+                classes of stuff, `gt_sem_seg`, all of equal sizes.
+
+        Returns:
+            list[Target]: One for each image.
+        """
+        things = [
+            Target(gt.labels, gt.masks.to_tensor(bool, gt.labels.device))
+            for gt in (sample.gt_instances for sample in data_samples)
+        ]
+        names = [sample.metainfo.get('img_path', '?') for sample in data_samples]
+        labels = None
+        if self.num_stuff_classes:
+            labels = torch.cat([s.gt_sem_seg.sem_seg for s in data_samples]).long()
+        return panoptic_targets(
+            things,
+            labels,
+            self.num_things_classes,
+            self.num_classes,
+            self.ignore_index,
+            names,
+        )
+
+    def loss(
+        self, feats: tuple[Tensor, Tensor], data_samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        """The loss of the final prediction alone, for a stock `MaskFormer`."""
+        return self.criterion([self(*feats)], self.targets(data_samples))
+
+    def predict(
+        self, feats: tuple[Tensor, Tensor], data_samples: list[DetDataSample]
+    ) -> Prediction:
+        """Class logits, and mask logits at the input's size, for `MaskFormer`."""
+        class_logits, mask_logits = self(*feats)
+        size = data_samples[0].batch_input_shape
+        return class_logits, F.interpolate(mask_logits, size, mode='bilinear')
+
+
+@MODELS.register_module()
+class FusionHead(BasePanopticFusionHead):
+    """From logits to panoptic segments and instances, as the paper does it.
+
+    It takes the place of MMDet's `MaskFormerFusionHead`, in any detector that has
+    one. `test_cfg` may hold:
+
+    - `panoptic_on` (bool): Whether to return segments. Defaults to True.
+    - `instance_on` (bool): Whether to return instances. Defaults to False.
+    - `object_mask_thr` (float): Least class score of a segment. Defaults to 0.8.
+    - `iou_thr` (float): Least share of a segment that others leave visible.
+      Defaults to 0.8.
+    - `max_per_image` (int): Most instances. Defaults to 100.
+
+    Args:
+        num_things_classes (int): Number of classes with instances.
+        num_stuff_classes (int): Number of the others.
+        test_cfg (dict, optional): See above.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        num_things_classes: int,
+        num_stuff_classes: int,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        defaults = dict(
+            panoptic_on=True,
+            instance_on=False,
+            object_mask_thr=0.8,
+            iou_thr=0.8,
+            max_per_image=100,
+        )
+        test_cfg = {**defaults, **(test_cfg or {})}
+        if test_cfg.pop('semantic_on', False):
+            raise UserError(
+                'test_cfg.semantic_on is True, but MMDet has no semantic results: '
+                "use default_scope 'mmseg' and eomt_mm.EoMTSegmentor"
+            )
+        if test_cfg['panoptic_on'] and not num_stuff_classes:
+            raise UserError(
+                'num_stuff_classes is 0, but test_cfg.panoptic_on is True, and the '
+                'panoptic quality of stuff has no meaning without any: for instance '
+                'segmentation set panoptic_on=False and instance_on=True'
+            )
+        super().__init__(
+            num_things_classes, num_stuff_classes, test_cfg, None, init_cfg
+        )
+
+    def loss(self) -> dict:
+        """There is nothing to train."""
+        return {}
+
+    def predict(
+        self,
+        class_logits: Tensor,
+        mask_logits: Tensor,
+        data_samples: list[DetDataSample],
+        rescale: bool = True,
+    ) -> list[dict[str, PixelData | InstanceData]]:
+        """Turn logits into results.
+
+        Args:
+            class_logits (Tensor): Shape (B, K, classes + 1).
+            mask_logits (Tensor): Shape (B, K, h, w), any resolution.
+            data_samples (list[DetDataSample]): With `batch_input_shape`, `img_shape`
+                and `ori_shape` in their metainfo.
+            rescale (bool): Whether results have the size of the original image
+                instead of the resized one. Defaults to True.
+
+        Returns:
+            list[dict]: `pan_results`, whose `sem_seg` (1, H, W) int64 holds class +
+            1000 * instance, and `ins_results` with `bboxes`, `labels`, `scores` and
+            `masks`, each if it is on.
+        """
+        cfg, results = self.test_cfg, []
+        for *logits, sample in zip(
+            class_logits, mask_logits, data_samples, strict=True
+        ):
+            shape = tuple(sample.img_shape[:2])
+            sizes = (
+                shape,
+                tuple(sample.batch_input_shape),
+                tuple(sample.ori_shape[:2]) if rescale else shape,
+            )
+            result = {}
+            if cfg['panoptic_on']:
+                segments = panoptic_result(
+                    *logits,
+                    *sizes,
+                    self.num_things_classes,
+                    cfg['object_mask_thr'],
+                    cfg['iou_thr'],
+                )
+                result['pan_results'] = PixelData(sem_seg=segments[None])
+            if cfg['instance_on']:
+                labels, scores, masks, boxes = instance_result(
+                    *logits, *sizes, self.num_things_classes, cfg['max_per_image']
+                )
+                result['ins_results'] = InstanceData(
+                    bboxes=boxes, labels=labels, scores=scores, masks=masks
+                )
+            results.append(result)
+        return results
+
+
+@MODELS.register_module()
+class EoMTDetector(MaskFormer):
+    """EoMT as a panoptic or instance detector of MMDet.
+
+    Args:
+        backbone (dict): Config of a `QueryViT`.
+        panoptic_head (dict): Config of a `PanopticHead`.
+        panoptic_fusion_head (dict, optional): Defaults to a `FusionHead` with the
+            classes of `panoptic_head`.
+        test_cfg (dict, optional): See `FusionHead`.
+        data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
+        reinit_class_head (bool): Whether a checkpoint of a model for other classes
+            may be loaded, all but its class head. Defaults to False.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        panoptic_head: dict,
+        panoptic_fusion_head: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        reinit_class_head: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        classes = {
+            key: panoptic_head.get(key, 0)
+            for key in ('num_things_classes', 'num_stuff_classes')
+        }
+        fusion = panoptic_fusion_head or dict(type='eomt_mm.FusionHead', **classes)
+        super().__init__(
+            backbone=backbone,
+            panoptic_head=ConfigDict(panoptic_head),
+            panoptic_fusion_head=ConfigDict(fusion),
+            test_cfg=test_cfg,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg,
+        )
+        if reinit_class_head:
+            self.register_load_state_dict_pre_hook(restart_class_head)
+        self.register_load_state_dict_pre_hook(refuse_misfit)
+
+    def loss(
+        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        """Losses of the predictions before each of the last blocks and of the final.
+
+        Args:
+            batch_inputs (Tensor): Normalised images, shape (B, 3, H, W).
+            batch_data_samples (list[DetDataSample]): See `PanopticHead.targets`.
+
+        Returns:
+            dict[str, Tensor]: `loss_cls`, `d0.loss_cls`, ...
+        """
+        # Targets first: they wait for the device, which has nothing to do yet.
+        targets = self.panoptic_head.targets(batch_data_samples)
+        predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)
+        return self.panoptic_head.criterion(predictions, targets)
+
+    def predict(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list[DetDataSample],
+        rescale: bool = True,
+    ) -> list[DetDataSample]:
+        """Segment images.
+
+        Args:
+            batch_inputs (Tensor): Normalised images, shape (B, 3, H, W).
+            batch_data_samples (list[DetDataSample]): See `FusionHead.predict`.
+            rescale (bool): Whether results have the size of the original images.
+                Defaults to True.
+
+        Returns:
+            list[DetDataSample]: The same, with `pred_panoptic_seg` and
+            `pred_instances` as far as they are on.
+        """
+        results = self.panoptic_fusion_head.predict(
+            *self._forward(batch_inputs), batch_data_samples, rescale=rescale
+        )
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _forward(
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list[DetDataSample] | None = None,
+    ) -> Prediction:
+        """Class logits and mask logits.
+
+        While a training run still masks, its validation masks too, as the reference
+        does: without masks, a network that has not been annealed yet is lost.
+        """
+        if any(self.backbone.mask_probs):
+            predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)
+            return predictions[-1]
+        return self.panoptic_head(*self.backbone(batch_inputs))

@@ -1,0 +1,293 @@
+"""Panoptic and instance datasets: what they load, and what they refuse."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, init_default_scope
+from PIL import Image
+
+from eomt_mm.datasets.scenes import CLASSES, draw_scene
+from eomt_mm.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+THINGS = ('disc', 'square', 'triangle', 'star', 'ring')
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory, load_tool):
+    out = tmp_path_factory.mktemp('data') / 'scenes'
+    tool = load_tool('dataset_converters/make_scenes')
+    tool.main([str(out), '--train', '2', '--val', '4', '--size', '32'])
+    return out / 'ADEChallengeData2016'
+
+
+@pytest.fixture
+def build():
+    """`build('scenes_panoptic', root)` builds a test dataset and its metric."""
+
+    def from_config(name, root, **settings):
+        init_default_scope('mmdet')
+        cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
+        dataset = cfg.val_dataloader.dataset
+        dataset.update(data_root=str(root), **settings)
+        metric = cfg.val_evaluator
+        for key in ('ann_file', 'seg_prefix'):
+            if key in metric:
+                metric[key] = metric[key].replace(cfg.data_root, str(root))
+        return DATASETS.build(dataset), metric
+
+    return from_config
+
+
+def names(labels, dataset):
+    return [dataset.metainfo['classes'][label] for label in labels]
+
+
+def test_panoptic_scenes(scenes, build):
+    dataset, _ = build('scenes_panoptic', scenes)
+    assert len(dataset) == 4
+    for index in range(4):
+        _, semantic, instance = draw_scene(np.random.default_rng((0, 1, index)), 32)
+        sample = dataset[index]['data_samples']
+        found = sample.gt_sem_seg.sem_seg[0].numpy()
+        assert (
+            np.array(dataset.metainfo['classes'])[found] == np.array(CLASSES)[semantic]
+        ).all()
+        gt = sample.gt_instances
+        painted = [i for i in range(1, 5) if (instance == i).any()]
+        assert len(gt) == len(painted)
+        for mask, label, number in zip(gt.masks, gt.labels, painted, strict=True):
+            np.testing.assert_array_equal(mask, instance == number)
+            assert THINGS[label] == CLASSES[semantic[instance == number][0]]
+
+
+def test_instance_scenes(scenes, build):
+    dataset, _ = build('scenes_instance', scenes)
+    assert dataset.metainfo['classes'] == THINGS
+    panoptic, _ = build('scenes_panoptic', scenes)
+    for one, other in zip(dataset, panoptic, strict=True):
+        ours = one['data_samples'].gt_instances
+        theirs = other['data_samples'].gt_instances
+        np.testing.assert_array_equal(ours.masks.masks, theirs.masks.masks)
+        assert ours.labels.tolist() == theirs.labels.tolist()
+        assert torch.equal(ours.bboxes.tensor, theirs.bboxes.tensor)
+
+
+def perfect(sample):
+    """The ground truth in the form of a prediction."""
+    gt = sample['gt_instances']
+    masks = torch.from_numpy(gt['masks'].masks).bool()
+    result = {
+        'img_id': sample['img_id'],
+        'img_path': sample['img_path'],
+        'ori_shape': sample['ori_shape'],
+        'pred_instances': dict(
+            bboxes=gt['bboxes'],
+            labels=gt['labels'],
+            scores=torch.ones(len(masks)),
+            masks=masks,
+        ),
+    }
+    if 'gt_sem_seg' in sample:
+        segments = sample['gt_sem_seg']['sem_seg'].long().clone()
+        for number, mask in enumerate(masks, start=1):
+            segments[0, mask] += 1000 * number
+        result['pred_panoptic_seg'] = dict(sem_seg=segments)
+    return result
+
+
+@pytest.mark.parametrize(
+    ('name', 'scores'),
+    [
+        ('scenes_panoptic', {'coco_panoptic/PQ': 100, 'coco_panoptic/PQ_st': 100}),
+        ('scenes_instance', {'coco/segm_mAP': 1.0}),
+    ],
+)
+def test_a_perfect_prediction_has_a_perfect_score(scenes, build, name, scores):
+    dataset, metric = build(name, scenes)
+    metric = METRICS.build(metric)
+    metric.dataset_meta = dataset.metainfo
+    for item in dataset:
+        metric.process({}, [perfect(item['data_samples'].to_dict())])
+    found = metric.evaluate(len(dataset))
+    for key, value in scores.items():
+        assert found[key] == pytest.approx(value)
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """`coco(panoptic={...})`: one photo, a square, a crowd and sky, then changed."""
+
+    def write(kind, **changes):
+        Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(tmp_path / 'a.png')
+        square = dict(id=1, category_id=2, iscrowd=0, area=50, bbox=[0, 0, 10, 5])
+        crowd = dict(id=300, category_id=3, iscrowd=1, area=20, bbox=[20, 0, 10, 2])
+        sky = dict(id=70000, category_id=6, iscrowd=0, area=300, bbox=[0, 10, 30, 10])
+        square |= changes.get('square', {})
+        ids = np.zeros((20, 30), int)
+        ids[:5, :10], ids[:2, 20:], ids[10:] = 1, 300, 70000
+        ids = changes.get('ids', lambda ids: ids)(ids)
+        rgb = np.stack((ids % 256, ids // 256 % 256, ids // 65536), -1)
+        (tmp_path / 'panoptic').mkdir()
+        Image.fromarray(rgb.astype(np.uint8)).save(tmp_path / 'panoptic/a.png')
+        categories = [
+            dict(id=i, name=name, isthing=int(i < 6))
+            for i, name in enumerate((*THINGS, 'sky', 'ground'), start=1)
+        ]
+        annotations = [
+            dict(image_id=7, file_name='a.png', segments_info=[square, crowd, sky])
+        ]
+        if kind == 'instance':
+            box = [[0.0, 0, 10, 0, 10, 5, 0, 5]]
+            runs = dict(size=[20, 30], counts=[400, 2, 198])
+            square = dict(image_id=7, segmentation=box) | square
+            crowd |= dict(image_id=7, segmentation=runs)
+            annotations = [square, crowd]
+        image = dict(id=7, file_name='a.png', height=20, width=30)
+        content = dict(
+            images=[image],
+            annotations=annotations,
+            categories=changes.get('categories', lambda c: c)(categories),
+        )
+        (tmp_path / 'a.json').write_text(json.dumps(content))
+        return tmp_path
+
+    return write
+
+
+def settings(kind):
+    prefix = dict(img='') | (dict(seg='panoptic') if kind == 'panoptic' else {})
+    return dict(ann_file='a.json', data_prefix=prefix)
+
+
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+def test_crowds_are_no_instances(coco, build, kind):
+    dataset, _ = build(f'scenes_{kind}', coco(kind), **settings(kind))
+    sample = dataset[0]['data_samples']
+    gt = sample.gt_instances
+    assert gt.labels.tolist() == [1]
+    assert gt.masks.masks[0].sum() == 50
+    if kind == 'panoptic':
+        labels = sample.gt_sem_seg.sem_seg[0]
+        assert labels.unique().tolist() == [1, 2, 5, 255]
+        assert (labels == 255).sum() == 600 - 50 - 20 - 300
+    else:
+        assert sample.ignored_instances.masks.masks.sum() == 2
+
+
+@pytest.mark.parametrize(
+    ('kind', 'changes', 'message'),
+    [
+        (
+            'panoptic',
+            dict(square=dict(id=5)),
+            'a.png has no pixel of segment 5, .* JSON and PNG disagree',
+        ),
+        (
+            'panoptic',
+            dict(ids=lambda ids: ids + (ids == 0) * 9),
+            'a.png has 230 pixels of segments such as 9, .* JSON and PNG disagree',
+        ),
+        (
+            'panoptic',
+            dict(ids=lambda ids: ids[:, :-1]),
+            r'a.png has shape \(20, 29\), its image \(20, 30\)',
+        ),
+        (
+            'panoptic',
+            dict(square=dict(category_id=99)),
+            'annotation 1 of a.png has category_id 99, but the categories .* 1, 2, 3',
+        ),
+        (
+            'instance',
+            dict(square=dict(category_id=99)),
+            'annotation 1 of a.png has category_id 99',
+        ),
+        (
+            'panoptic',
+            dict(categories=lambda c: c[::-1]),
+            "is a 'square', but its place in the file is that of class 'sky'",
+        ),
+        (
+            'panoptic',
+            dict(categories=lambda c: [*c[:1], c[1] | dict(name='cube'), *c[2:]]),
+            "is a 'cube', which is not among",
+        ),
+        (
+            'instance',
+            dict(square=dict(segmentation=None)),
+            'annotation 1 of a.png has no segmentation',
+        ),
+        (
+            'instance',
+            dict(square=dict(segmentation=dict(size=[20, 31], counts=[620]))),
+            r'annotation 1 of a.png has size \[20, 31\], its image \[20, 30\]',
+        ),
+    ],
+)
+def test_bad_annotations(coco, build, kind, changes, message):
+    root = coco(kind, **changes)
+    with pytest.raises(UserError, match=message):
+        build(f'scenes_{kind}', root, **settings(kind))[0][0]
+
+
+def test_missing_annotation_file(coco, build):
+    options = settings('instance') | dict(ann_file='b.json')
+    with pytest.raises(UserError, match=r'b\.json does not exist'):
+        build('scenes_instance', coco('instance'), **options)
+
+
+COCO_MINI = ROOT.parent / 'shared/data/coco_mini'
+
+
+@pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f'no photographs at {COCO_MINI}')
+def test_real_photographs(build):
+    """Every segment but the crowds, counted in the JSON, at the original size."""
+    panoptic, _ = build('coco_panoptic', COCO_MINI)
+    things = stuff = 0
+    for item in panoptic:
+        sample = item['data_samples']
+        labels = sample.gt_sem_seg.sem_seg[0]
+        assert labels.shape == sample.ori_shape
+        assert max(item['inputs'].shape[1:]) == 640
+        things += len(sample.gt_instances)
+        stuff += len([k for k in labels.unique().tolist() if 80 <= k < 133])
+        for mask, label in zip(
+            sample.gt_instances.masks, sample.gt_instances.labels, strict=True
+        ):
+            assert (labels.numpy()[mask.astype(bool)] == int(label)).all()
+    assert len(panoptic) == 22
+    assert (things, stuff) == (332 - 12, 419 - 332)
+
+    instance, _ = build('coco_instance', COCO_MINI)
+    samples = [item['data_samples'] for item in instance]
+    assert sum(len(sample.gt_instances) for sample in samples) == 293 - 10
+    assert sum(len(sample.ignored_instances) for sample in samples) == 10
+
+
+@pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f'no photographs at {COCO_MINI}')
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+def test_training_on_real_photographs(build, kind):
+    np.random.seed(0)
+    cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/coco_{kind}.py')
+    dataset, _ = build(
+        f'coco_{kind}',
+        COCO_MINI,
+        test_mode=False,
+        pipeline=cfg.train_dataloader.dataset.pipeline,
+    )
+    for item in dataset:
+        sample = item['data_samples']
+        assert item['inputs'].shape == (3, 640, 640)
+        gt = sample.gt_instances
+        assert gt.masks.masks.shape[1:] == (640, 640)
+        assert gt.masks.masks.any((1, 2)).all()
+        assert len(gt.labels) == len(gt.bboxes) == len(gt.masks)
+        if kind == 'panoptic':
+            assert sample.gt_sem_seg.sem_seg.shape == (1, 640, 640)
+        else:
+            assert 'gt_sem_seg' not in sample

@@ -1,0 +1,175 @@
+"""The whole path of MMDet's tasks: scenes, training, testing, pictures, inferencer."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmdet.apis import DetInferencer
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+from eomt_mm.det_visualizer import DetVisualizer
+from eomt_mm.errors import UserError
+
+TINY_MODEL = {
+    'model.backbone.timm_args': dict(embed_dim=32, depth=3, num_heads=4),
+    'model.panoptic_head.embed_dims': 32,
+    'model.panoptic_head.criterion.num_points': 64,
+}
+TINY_RUN = {
+    'train_dataloader.batch_size': 2,
+    'train_cfg.max_iters': 6,
+    'train_cfg.val_interval': 3,
+    'default_hooks.checkpoint.interval': 3,
+    'default_hooks.logger.interval': 1,
+    'param_scheduler.warmup': (1, 1),
+}
+SCORES = {'panoptic': 'coco_panoptic/PQ', 'instance': 'coco/segm_mAP'}
+TASKS = pytest.mark.parametrize('task', SCORES)
+
+
+@pytest.fixture(autouse=True)
+def fresh_managers():
+    """Lets runs within one second have loggers of their own."""
+    yield
+    for manager in (MMLogger, MessageHub, DefaultScope, DetVisualizer):
+        manager._instance_dict.clear()
+
+
+@pytest.fixture(scope='session')
+def scenes(tmp_path_factory, run_tool):
+    out = tmp_path_factory.mktemp('data') / 'scenes'
+    options = ('--train', 8, '--val', 3, '--workers', 1)
+    run_tool('dataset_converters/make_scenes', out, *options)
+    return out / 'ADEChallengeData2016'
+
+
+@pytest.fixture
+def tiny(root, scenes, tmp_path):
+    """`tiny('panoptic')` writes the demo's config, shrunk, and returns its path."""
+
+    def write(task, **options):
+        cfg = Config.fromfile(root / f'configs/demo/eomt_scenes_{task}.py')
+        text = cfg.pretty_text.replace(cfg.data_root, str(scenes))
+        cfg = Config.fromstring(text, '.py')
+        cfg.merge_from_dict(TINY_MODEL | TINY_RUN | options)
+        path = tmp_path / f'tiny_{task}.py'
+        cfg.dump(path)
+        return path
+
+    return write
+
+
+@TASKS
+def test_train_test_and_pictures(run_tool, tiny, tmp_path, task):
+    config, run = tiny(task), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    checkpoint = run / 'iter_6.pth'
+    saved = torch.load(checkpoint, weights_only=True)
+    assert saved['meta']['dataset_meta']['classes'][0] == 'disc'
+    names = {name.split('.')[0] for name in saved['state_dict']}
+    assert names == {'backbone', 'panoptic_head'}
+    assert list(run.glob('best_coco_*.pth'))
+
+    (log,) = run.glob('*/vis_data/scalars.json')
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [record for record in records if 'loss' in record]
+    assert len(steps) == 6
+    expected = {
+        'lr',
+        'base_lr',
+        'mask_prob_0',
+        'loss_cls',
+        'd0.loss_cls',
+        'd1.loss_dice',
+    }
+    assert expected <= set(steps[0])
+    assert [step['mask_prob_1'] for step in steps][::5] == [1.0, 0.0]
+
+    options = ('--work-dir', run / 'test', '--show-dir', 'vis')
+    scores = run_tool('test', config, checkpoint, *options, '--out', run / 'out.pkl')
+    assert scores[SCORES[task]] >= 0
+    assert len(list((run / 'test').glob('*/vis/*.png'))) == 3
+    assert (run / 'out.pkl').stat().st_size > 0
+
+    written = run_tool(
+        'analysis_tools/show_results', config, checkpoint, '--out', run / 'pictures'
+    )
+    assert len(written) == 4
+    assert all(np.asarray(Image.open(path)).std() > 0 for path in written)
+
+
+@TASKS
+@pytest.mark.parametrize('least_score', [0.0, 1.0])
+def test_inferencer_writes_a_picture(
+    run_tool, tiny, tmp_path, real_data, task, least_score
+):
+    """Also where nothing is found."""
+    options = {'object_mask_thr': least_score, 'iou_thr': 0.0}
+    config = tiny(task, **{f'model.test_cfg.{k}': v for k, v in options.items()})
+    run_tool('train', config, '--work-dir', tmp_path)
+    inferencer = DetInferencer(
+        str(config), str(tmp_path / 'iter_6.pth'), device='cpu', show_progress=False
+    )
+    photo = next((real_data / 'coco_mini').rglob('*.jpg'))
+    result = inferencer(
+        str(photo),
+        out_dir=str(tmp_path / 'out'),
+        no_save_pred=False,
+        pred_score_thr=least_score,
+    )
+    with Image.open(photo) as image:
+        before = np.asarray(image)
+    (painted,) = (tmp_path / 'out/vis').iterdir()
+    painted = np.asarray(Image.open(painted))
+    assert painted.shape == before.shape
+    # The picture is written as JPEG, whose noise is no paint.
+    difference = np.abs(painted.astype(int) - before).mean()
+    assert (difference > 5) == (least_score == 0)
+    (found,) = result['predictions']
+    if task == 'panoptic':
+        (path,) = (tmp_path / 'out/preds').glob('*_panoptic_seg.png')
+        segments = np.asarray(Image.open(path))
+        assert segments.shape == before.shape
+        assert segments.any() == (least_score == 0)
+    else:
+        assert len(found['labels']) == len(found['masks']) > 0
+        assert tuple(found['masks'][0]['size']) == before.shape[:2]
+
+
+def test_both_results_in_one_test(run_tool, tiny, tmp_path, scenes):
+    config = tiny('panoptic', **{'model.test_cfg.instance_on': True})
+    run_tool('train', config, '--work-dir', tmp_path / 'run')
+    both = tmp_path / 'both.py'
+    both.write_text(
+        f'_base_ = {config.name!r}\n'
+        "test_evaluator = [{{_base_.test_evaluator}}, dict(type='CocoMetric', "
+        f"metric='segm', ann_file='{scenes}/instances_validation.json')]\n"
+    )
+    options = ('--work-dir', tmp_path / 'test')
+    scores = run_tool('test', both, tmp_path / 'run/iter_6.pth', *options)
+    assert set(SCORES.values()) <= set(scores)
+
+
+def test_another_class_count_starts_the_class_head_anew(run_tool, tiny, tmp_path):
+    run_tool('train', tiny('panoptic'), '--work-dir', tmp_path / 'run')
+    checkpoint = tmp_path / 'run/iter_6.pth'
+    config = tiny('instance', load_from=str(checkpoint))
+    with pytest.raises(UserError, match='class_head.weight is .8, 32.'):
+        run_tool('train', config, '--work-dir', tmp_path / 'a')
+    run_tool(
+        *('train', config, '--work-dir', tmp_path / 'b'),
+        *('--cfg-options', 'model.reinit_class_head=True', 'train_cfg.max_iters=1'),
+    )
+    (log,) = (tmp_path / 'b').glob('*/*.log')
+    assert 'panoptic_head.class_head.weight is not loaded' in log.read_text()
+
+
+@TASKS
+def test_missing_annotation_file(run_tool, tiny, tmp_path, scenes, task):
+    option = 'train_dataloader.dataset.ann_file=nowhere.json'
+    with pytest.raises(UserError, match=r'nowhere\.json'):
+        run_tool('train', tiny(task), '--work-dir', tmp_path, '--cfg-options', option)

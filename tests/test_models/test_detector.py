@@ -1,0 +1,413 @@
+"""The bridge to MMDetection."""
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData, PixelData
+
+from eomt_mm import registry
+from eomt_mm.errors import UserError
+from eomt_mm.models.criterion import Target
+from eomt_mm.models.targets import panoptic_targets
+
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+THINGS, STUFF = 3, 2
+
+
+def config(**changes):
+    """Three classes of things, two of stuff, images of 32 pixels."""
+    model = dict(
+        type='eomt_mm.EoMTDetector',
+        data_preprocessor=dict(
+            type='eomt_mm.EoMTDetDataPreprocessor',
+            size=(32, 32),
+            mean=MEAN,
+            std=STD,
+            bgr_to_rgb=True,
+        ),
+        backbone=dict(
+            type='eomt_mm.QueryViT',
+            arch='vit_tiny_patch16_224',
+            img_size=32,
+            patch_size=8,
+            num_queries=6,
+            num_blocks=2,
+            pretrained=False,
+            timm_args=dict(embed_dim=32, depth=3, num_heads=2),
+        ),
+        panoptic_head=dict(
+            type='eomt_mm.PanopticHead',
+            embed_dims=32,
+            patch_size=8,
+            num_things_classes=THINGS,
+            num_stuff_classes=STUFF,
+            criterion=dict(type='eomt_mm.Criterion', num_points=64),
+        ),
+        # Random weights are sure of nothing.
+        test_cfg=dict(panoptic_on=True, instance_on=True, object_mask_thr=0.2),
+    )
+    for key, value in changes.items():
+        model[key] = model[key] | value if isinstance(value, dict) else value
+    return ConfigDict(model)
+
+
+@pytest.fixture
+def model():
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    model = MODELS.build(config())
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def sample(ori_shape, img_shape=None, **fields):
+    meta = dict(ori_shape=ori_shape, img_shape=img_shape or ori_shape, img_path='a.jpg')
+    return DetDataSample(metainfo=meta, **fields)
+
+
+def photo(height, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(
+        256, (3, height, width), generator=generator, dtype=torch.uint8
+    )
+
+
+def test_batch(*shapes):
+    images = [photo(*shape, seed=i) for i, shape in enumerate(shapes)]
+    samples = [sample((2 * h + 1, 3 * w), (h, w)) for h, w in shapes]
+    return {'inputs': images, 'data_samples': samples}
+
+
+test_batch.__test__ = False
+
+
+def reference_logits(model, image, ori_shape):
+    """The paper's inference, written out for one image."""
+    height, width = image.shape[1:]
+    padded = np.zeros((3, 32, 32), np.uint8)
+    padded[:, :height, :width] = image.flip(0)
+    mean, std = (np.array(v)[:, None, None] for v in (MEAN, STD))
+    x = torch.from_numpy(((padded - mean) / std).astype(np.float32))
+    with torch.no_grad():
+        classes, masks = model.panoptic_head(*model.backbone(x[None]))
+    masks = F.interpolate(masks, (32, 32), mode='bilinear')[:, :, :height, :width]
+    return classes[0], F.interpolate(masks, ori_shape, mode='bilinear')[0]
+
+
+def reference_segments(classes, masks, score_thr, overlap_thr=0.8):
+    """Panoptic merging, one pixel set at a time."""
+    scores, labels = classes.softmax(-1).max(-1)
+    kept = [k for k in range(len(scores)) if labels[k] < 5 and scores[k] > score_thr]
+    result = torch.full(masks.shape[1:], THINGS + STUFF)
+    if not kept:
+        return result
+    prob = masks.sigmoid()
+    owner = torch.stack([scores[k] * prob[k] for k in kept]).argmax(0)
+    instance = 0
+    for i, k in enumerate(kept):
+        whole, visible = prob[k] >= 0.5, owner == i
+        if not (whole & visible).any() or visible.sum() / whole.sum() < overlap_thr:
+            continue
+        is_thing = labels[k] < THINGS
+        instance += int(is_thing)
+        result[whole & visible] = labels[k] + (1000 * instance if is_thing else 0)
+    return result
+
+
+def test_results_equal_the_reference_and_come_from_one_forward(model):
+    """Wide, high, full, one row, in one batch; segments and instances at once."""
+    shapes = [(32, 20), (17, 32), (32, 32), (1, 32)]
+    calls = []
+    model.backbone.register_forward_pre_hook(lambda *_: calls.append(1))
+    batch = test_batch(*shapes)
+    with torch.no_grad():
+        results = model.test_step(copy.deepcopy(batch))
+    assert len(calls) == 1
+    found = 0
+    for image, (h, w), result in zip(batch['inputs'], shapes, results, strict=True):
+        classes, masks = reference_logits(model, image, (2 * h + 1, 3 * w))
+        expected = reference_segments(classes, masks, 0.2)
+        segments = result.pred_panoptic_seg.sem_seg
+        assert torch.equal(segments[0], expected), (h, w)
+        found += len(segments.unique())
+
+        things = result.pred_instances
+        assert set(things.keys()) == {'bboxes', 'labels', 'scores', 'masks'}
+        # 6 queries x 5 classes are fewer than max_per_image; stuff is left out.
+        assert len(things) == 6 * THINGS
+        order = torch.cartesian_prod(torch.arange(6), torch.arange(THINGS))
+        expected = {}
+        for query, label in order.tolist():
+            mask = masks[query] > 0
+            inside = (masks[query].sigmoid() * mask).sum() / (mask.sum() + 1e-6)
+            score = classes[query].softmax(-1)[label] * inside
+            expected[round(float(score), 5)] = (label, mask)
+        for label, score, mask in zip(
+            things.labels, things.scores, things.masks, strict=True
+        ):
+            if score < 1e-4:
+                continue
+            near = min(expected, key=lambda s: abs(s - float(score)))
+            assert near == pytest.approx(float(score), abs=2e-5)
+            assert expected[near][0] == label
+            assert torch.equal(expected[near][1], mask)
+    assert found > len(shapes), 'all void: nothing was compared'
+
+
+@pytest.mark.parametrize('on', ['panoptic_on', 'instance_on'])
+def test_each_result_can_be_asked_for_alone(model, on):
+    off = dict(panoptic_on=False, instance_on=False)
+    model.panoptic_fusion_head.test_cfg.update(off | {on: True})
+    with torch.no_grad():
+        (result,) = model.test_step(test_batch((32, 32)))
+    assert ('pred_panoptic_seg' in result) is (on == 'panoptic_on')
+    assert ('pred_instances' in result) is (on == 'instance_on')
+
+
+def test_stock_maskformer_runs_the_same_weights(model):
+    stock = config()
+    test_cfg = stock.test_cfg | dict(filter_low_score=True, max_per_image=30)
+    stock.update(
+        type='MaskFormer',
+        test_cfg=test_cfg,
+        panoptic_fusion_head=ConfigDict(
+            type='MaskFormerFusionHead',
+            num_things_classes=THINGS,
+            num_stuff_classes=STUFF,
+        ),
+    )
+    stock = MODELS.build(stock).eval()
+    stock.load_state_dict(model.state_dict(), strict=True)
+    batch = test_batch((32, 20), (17, 32))
+    with torch.no_grad():
+        expected = stock.test_step(copy.deepcopy(batch))
+        results = model.test_step(batch)
+    for ours, theirs in zip(results, expected, strict=True):
+        assert (
+            ours.pred_panoptic_seg.sem_seg == theirs.pred_panoptic_seg.sem_seg
+        ).all()
+        ours, theirs = ours.pred_instances, theirs.pred_instances
+        one, other = ours.scores.argsort(), theirs.scores.argsort()
+        torch.testing.assert_close(ours.scores[one], theirs.scores[other])
+        assert torch.equal(ours.labels[one], theirs.labels[other])
+        assert torch.equal(ours.masks[one], theirs.masks[other])
+        torch.testing.assert_close(ours.bboxes[one], theirs.bboxes[other].float())
+
+    data = stock.data_preprocessor(training_batch([(0, (0, 9))]), True)
+    assert set(stock(**data, mode='loss')) == {'loss_cls', 'loss_mask', 'loss_dice'}
+
+
+def test_padding_is_raw_zero_and_img_shape_stays(model):
+    batch = test_batch((20, 32), (32, 11))
+    data = model.data_preprocessor(batch)
+    assert data['inputs'].shape == (2, 3, 32, 32)
+    black = -torch.tensor(MEAN) / torch.tensor(STD)
+    torch.testing.assert_close(
+        data['inputs'][0, :, 20:], black[:, None, None].expand(3, 12, 32)
+    )
+    meta = data['data_samples'][1].metainfo
+    assert meta['img_shape'] == (32, 11)
+    assert meta['batch_input_shape'] == meta['pad_shape'] == (32, 32)
+
+
+def test_an_image_larger_than_the_network_is_refused(model):
+    with pytest.raises(UserError, match='40 x 20 pixels is larger .* 32 x 32'):
+        model.data_preprocessor(test_batch((40, 20)))
+
+
+def training_batch(*images, size=(32, 32), stuff=4):
+    """For each image a list of (label, rows); the rest is stuff of one class."""
+    samples = []
+    for things in images:
+        masks = np.zeros((len(things), *size), np.uint8)
+        stuff_map = torch.full((1, *size), stuff, dtype=torch.uint8)
+        for mask, (label, (top, bottom)) in zip(masks, things, strict=True):
+            mask[top:bottom] = 1
+            stuff_map[0, top:bottom] = label
+        gt = InstanceData(
+            labels=torch.tensor([label for label, _ in things], dtype=torch.int64),
+            masks=BitmapMasks(masks, *size),
+        )
+        samples.append(
+            sample(size, gt_instances=gt, gt_sem_seg=PixelData(sem_seg=stuff_map))
+        )
+    images = [photo(*size, seed=i) for i in range(len(images))]
+    return {'inputs': images, 'data_samples': samples}
+
+
+def test_training_loss_names_and_gradients(model):
+    """One image is without any target."""
+    batch = training_batch([(0, (0, 9)), (2, (9, 20))], [])
+    batch['data_samples'][1].gt_sem_seg.sem_seg[:] = 255
+    model.train()
+    model.backbone.mask_probs = [1.0, 0.5]
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    kinds = ('loss_cls', 'loss_mask', 'loss_dice')
+    assert set(losses) == {f'{p}{k}' for p in ('', 'd0.', 'd1.') for k in kinds}
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_batch_without_any_target(model):
+    batch = training_batch([], [], stuff=255)
+    model.train()
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    assert losses['loss_mask'] == 0 and losses['loss_cls'] > 0
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_ground_truth_is_padded_with_the_image(model):
+    batch = training_batch([(1, (0, 9))], size=(20, 32))
+    data = model.data_preprocessor(batch, True)
+    (target,) = model.panoptic_head.targets(data['data_samples'])
+    assert target.labels.tolist() == [1, 4]
+    assert target.masks.shape == (2, 32, 32)
+    assert target.masks.sum((1, 2)).tolist() == [9 * 32, 11 * 32]
+
+
+def test_targets_are_instances_and_one_mask_per_class_of_stuff():
+    labels = torch.tensor([[[0, 0, 3], [255, 3, 4]], [[1, 1, 255]] * 2])
+    mask = torch.tensor([[[1, 0, 0], [0, 0, 0]]]).bool()
+    things = [
+        Target(torch.tensor([0]), mask),
+        Target(torch.tensor([], dtype=torch.int64), mask[:0]),  # a crowd only
+    ]
+    first, second = panoptic_targets(things, labels, 3, 5, 255, ['a', 'b'])
+    assert first.labels.tolist() == [0, 3, 4]
+    assert first.masks.int().tolist() == [
+        [[1, 0, 0], [0, 0, 0]],
+        [[0, 0, 1], [0, 1, 0]],
+        [[0, 0, 0], [0, 0, 1]],
+    ]
+    assert second.masks.shape == (0, 2, 3)
+    assert panoptic_targets(things, None, 3, 3, 255, ['a', 'b']) == things
+
+
+def test_targets_of_a_wrong_class_name_it_and_the_file():
+    mask = torch.ones(1, 2, 2).bool()
+    fine, wrong = (Target(torch.tensor([i]), mask) for i in (2, 3))
+    with pytest.raises(UserError, match=r'class 3 .* b\.png: expected 0 to 2'):
+        panoptic_targets([fine, wrong], None, 3, 3, 255, ['a.png', 'b.png'])
+    labels = torch.full((1, 2, 2), 5)
+    with pytest.raises(UserError, match=r'label 5 .* a\.png: expected 0 to 4'):
+        panoptic_targets([fine], labels, 3, 5, 255, ['a.png'])
+
+
+def test_polygons_do_as_well(model):
+    square = [np.array([4.0, 4, 12, 4, 12, 12, 4, 12])]
+    batch = training_batch([])
+    batch['data_samples'][0].gt_instances = InstanceData(
+        labels=torch.tensor([1]), masks=PolygonMasks([square], 32, 32)
+    )
+    (target, *_) = model.panoptic_head.targets(batch['data_samples'])
+    assert target.masks[0].sum() == 64
+
+
+def test_validation_masks_while_training_masks(model):
+    image = model.data_preprocessor(test_batch((32, 32)))['inputs']
+    with torch.no_grad():
+        plain = model(image)
+        model.backbone.mask_probs = [1.0, 1.0]
+        masked = model(image)
+        expected = model.backbone.forward_masked(image, model.panoptic_head)[-1]
+    assert all(map(torch.equal, masked, expected))
+    assert not torch.allclose(masked[1], plain[1])
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(panoptic_head=dict(num_stuff_classes=9)), r'class_head.weight is \(6, '),
+        (dict(backbone=dict(num_queries=9)), r'backbone.queries is \(6, 32\)'),
+    ],
+)
+def test_checkpoint_of_another_model_is_refused(model, change, message):
+    other = MODELS.build(config(**change))
+    with pytest.raises(UserError, match=message):
+        other.load_state_dict(model.state_dict())
+
+
+def test_class_head_may_start_anew(model, monkeypatch):
+    logged = []
+    monkeypatch.setattr(
+        'eomt_mm.models.checkpoint_check.print_log',
+        lambda text, **_: logged.append(text),
+    )
+    other = config(panoptic_head=dict(num_stuff_classes=9))
+    other = MODELS.build(other | dict(reinit_class_head=True))
+    before = copy.deepcopy(other.panoptic_head.class_head.state_dict())
+    other.load_state_dict(model.state_dict())
+    after = other.state_dict()
+    for key, value in model.state_dict().items():
+        name = key.removeprefix('panoptic_head.class_head.')
+        expected = before[name] if name in before else value
+        assert torch.equal(after[key], expected), key
+
+    assert len(logged) == 2 and '6 rows (classes + 1), the config 13' in logged[0]
+
+    # A class head that fits is loaded.
+    same = MODELS.build(config(reinit_class_head=True))
+    same.load_state_dict(model.state_dict())
+    assert torch.equal(
+        same.panoptic_head.class_head.weight, model.panoptic_head.class_head.weight
+    )
+    queries = config(backbone=dict(num_queries=9), reinit_class_head=True)
+    with pytest.raises(UserError, match='queries'):
+        MODELS.build(queries).load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(panoptic_head=dict(num_stuff_classes=0)), 'num_stuff_classes is 0'),
+        (dict(test_cfg=dict(semantic_on=True)), 'semantic_on is True'),
+    ],
+)
+def test_configs_that_cannot_work(change, message):
+    init_default_scope('mmdet')
+    with pytest.raises(UserError, match=message):
+        MODELS.build(config(**change))
+
+
+def test_bridge_is_listed_only_with_compiled_operators(monkeypatch):
+    assert registry.has_mmdet()
+    monkeypatch.setattr(registry.PathFinder, 'find_spec', lambda *_: None)
+    assert not registry.has_mmdet()
+
+
+WITHOUT_MMDET = """
+import sys
+
+sys.modules['mmdet'] = None  # as if it were not installed
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+cfg = Config.fromfile(sys.argv[1])
+init_default_scope('mmseg')
+print(type(MODELS.build(cfg.model)).__name__, DATASETS.get('eomt_mm.ScenesDataset'))
+"""
+
+
+@pytest.mark.slow
+def test_semantic_models_need_no_mmdet(root):
+    config = root / 'configs/demo/eomt_scenes_semantic.py'
+    done = subprocess.run(
+        [sys.executable, '-c', WITHOUT_MMDET, str(config)],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith('EoMTSegmentor'), done.stderr
