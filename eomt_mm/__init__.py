@@ -13,6 +13,7 @@ TESTED = {
     'mmdet': '3.3',
     'mmsegmentation': '1.2',
     'torch': '2.11',
+    'timm': '1.0',
 }
 
 

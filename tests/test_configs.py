@@ -137,6 +137,21 @@ def test_the_head_is_one_dict_for_all_tasks():
     assert one == other
 
 
+def test_training_from_a_checkpoint_downloads_no_weights(config):
+    model = Config.fromfile(config).model
+    if model.get('reinit_class_head'):
+        assert model.backbone.pretrained is False
+
+
+def test_ade20k_panoptic_starts_from_coco():
+    names = [path.stem for path in leaves() if 'ade20k_panoptic' in path.stem]
+    assert len(names) == 4
+    for name in names:
+        path = ROOT / f'configs/eomt/{name}.py'
+        assert Config.fromfile(path).model.reinit_class_head
+        assert 'load_from=COCO_CHECKPOINT' in path.read_text()
+
+
 def test_header_says_how_to_launch(config):
     text = config.read_text()
     assert text.startswith('#')

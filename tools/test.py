@@ -92,19 +92,23 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def augment(cfg: Config) -> None:
-    """Wraps the model in the config's `tta_model`, or in the framework's own."""
+    """Wraps the model in the config's `tta_model`, or in MMSegmentation's.
+
+    Raises:
+        UserError: A detector without `tta_model`.
+    """
+    tta_model = cfg.get('tta_model')
+    if is_mmdet(cfg) and not tta_model:
+        raise UserError(
+            '--tta: MMDet merges neither the masks nor the panoptic segments of '
+            'several views; leave --tta out, or set a tta_model that does in the config'
+        )
     dataset = cfg.test_dataloader.dataset
     while 'dataset' in dataset:
         dataset = dataset.dataset
-    default = ConfigDict(type='mmseg.SegTTAModel')
-    if is_mmdet(cfg):
-        nms = dict(type='nms', iou_threshold=0.5)
-        default = ConfigDict(
-            type='mmdet.models.test_time_augs.DetTTAModel',
-            tta_cfg=dict(nms=nms, max_per_img=100),
-        )
     dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
-    cfg.model = ConfigDict(**(cfg.get('tta_model') or default), module=cfg.model)
+    tta_model = tta_model or dict(type='mmseg.SegTTAModel')
+    cfg.model = ConfigDict(**tta_model, module=cfg.model)
 
 
 def mirrored(pipeline: list[dict]) -> list[dict]:

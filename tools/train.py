@@ -63,8 +63,9 @@ def main(argv: list[str] | None = None) -> Runner:
     cfg = cli.load_config(args)
     check_length(cfg)
     set_precision(cfg, args.amp)
-    if args.auto_scale_lr:
-        scale_learning_rate(cfg)
+    auto_scale_lr = args.auto_scale_lr or scales_itself(cfg)
+    if auto_scale_lr:
+        check_scaling(cfg)
     set_start(cfg, args.resume)
     cli.check_data(cfg, 'train', 'val')
 
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> Runner:
             runner = (
                 RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             )
+            if auto_scale_lr:
+                scale_learning_rate(runner)
             runner.train()
         except BaseException as error:
             full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
@@ -119,14 +122,41 @@ def set_precision(cfg: Config, amp: bool) -> None:
         wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def scale_learning_rate(cfg: Config) -> None:
-    """Turns on MMEngine's linear scaling, which needs the batch size meant."""
-    if not cfg.get('auto_scale_lr', {}).get('base_batch_size'):
+def scales_itself(cfg: Config) -> bool:
+    """Whether the config asks for a scaled learning rate without the flag."""
+    return bool((cfg.get('auto_scale_lr') or {}).get('enable'))
+
+
+def check_scaling(cfg: Config) -> None:
+    """Linear scaling needs one learning rate and the batch size it is meant for."""
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
         raise UserError(
             '--auto-scale-lr needs the batch size the learning rate was chosen for: '
             'set auto_scale_lr=dict(base_batch_size=16) in the config'
         )
-    cfg.auto_scale_lr.enable = True
+    if 'lr' not in cfg.optim_wrapper.get('optimizer', {}):
+        raise UserError(
+            '--auto-scale-lr scales optim_wrapper.optimizer.lr, which the config does '
+            'not set'
+        )
+
+
+def scale_learning_rate(runner: Runner) -> None:
+    """Scales the learning rate by batch size / base batch size.
+
+    As MMEngine does, but before the optimizer is built: MMEngine scales the parameter
+    groups afterwards, and its `base_lr` stays behind.
+    """
+    base = runner.auto_scale_lr['base_batch_size']
+    real = runner.world_size * runner.cfg.train_dataloader.batch_size
+    optimizer = runner.optim_wrapper['optimizer']
+    lr = optimizer['lr'] * real / base
+    runner.logger.info(
+        f'learning rate {optimizer["lr"]:g} is for {base} images in a batch; with '
+        f'{real} it is {lr:g}'
+    )
+    optimizer['lr'] = lr
+    runner.auto_scale_lr = None  # not once more
 
 
 def set_start(cfg: Config, resume: str | None) -> None:
@@ -165,12 +195,17 @@ def way_on(cfg: Config, command: str) -> str:
 
 
 def remove_half_written(work_dir: str) -> None:
-    """Removes checkpoints that were cut short in the middle of writing."""
+    """Removes checkpoints that were cut short in the middle of writing.
+
+    Rank 0 wrote them, and it alone knows that nobody is writing any longer.
+    """
+    if cli.rank() != 0:
+        return
     for path in Path(work_dir).glob('*.pth'):
         with path.open('rb') as file:
             started = file.read(2) in (b'PK', b'')
         if started and not zipfile.is_zipfile(path):
-            path.unlink()
+            path.unlink(missing_ok=True)
 
 
 if __name__ == '__main__':

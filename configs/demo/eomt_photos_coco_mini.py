@@ -77,8 +77,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = dict(warmup=(20, 40))
-train_cfg = dict(max_iters=2400, val_interval=300)
+train_cfg = dict(max_iters=1000, val_interval=200)
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=300, save_best='coco_panoptic/PQ', rule='greater'),
+    checkpoint=dict(interval=200, save_best='coco_panoptic/PQ', rule='greater'),
 )

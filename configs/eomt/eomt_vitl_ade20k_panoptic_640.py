@@ -14,7 +14,8 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size={{_base_.crop_size}}),
-    backbone=dict(img_size={{_base_.crop_size}}),
+    # COCO_CHECKPOINT holds the ViT too: nothing is downloaded.
+    backbone=dict(img_size={{_base_.crop_size}}, pretrained=False),
     panoptic_head=dict(num_things_classes=100, num_stuff_classes=50),
     # Training starts from COCO panoptic, of eomt_vitl_coco_panoptic_640.py.
     reinit_class_head=True,

@@ -1,6 +1,6 @@
 """What the command-line tools share: options, checks before a run, how they end."""
 
-from .exit import noted_interrupts, run
+from .exit import noted_interrupts, rank, run
 from .options import (
     add_common_options,
     add_launch_options,
@@ -20,6 +20,7 @@ __all__ = [
     'noted_interrupts',
     'override',
     'parse_args',
+    'rank',
     'read_config',
     'run',
 ]

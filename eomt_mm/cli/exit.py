@@ -44,16 +44,21 @@ def run(main: Callable[[list[str] | None], object], argv: list[str] | None = Non
     try:
         main(argv)
     except KeyboardInterrupt as error:
-        if _rank() == 0:
+        if rank() == 0:
             print(f'\n{str(error) or "interrupted"}', file=sys.stderr, flush=True)
         return INTERRUPTED
     except Exception as error:
         message = one_line(error)
         if message is None:
             raise
-        _report(message, of_this_rank=bool(_WORKER.match(str(error))))
+        _report(message)
         return USER_ERROR
     return 0
+
+
+def rank() -> int:
+    """This process's number among those of a launcher, before they have met."""
+    return int(next((os.environ[v] for v in _RANK_VARIABLES if v in os.environ), 0))
 
 
 @contextmanager
@@ -114,15 +119,7 @@ def _flat(message: str) -> str:
     return ' '.join(message.split())
 
 
-def _rank() -> int:
-    return int(next((os.environ[v] for v in _RANK_VARIABLES if v in os.environ), 0))
-
-
-def _report(message: str, of_this_rank: bool) -> None:
-    # A bad config is met by every rank alike, so rank 0 speaks for all. A bad image
-    # is met only by the rank that read it.
-    rank = _rank()
-    if rank == 0:
-        print(f'error: {message}', file=sys.stderr, flush=True)
-    elif of_this_rank:
-        print(f'error: (rank {rank}) {message}', file=sys.stderr, flush=True)
+def _report(message: str) -> None:
+    # A bad image or label is met only by the rank that read it, so none is silent.
+    who = f'(rank {rank()}) ' if rank() else ''
+    print(f'error: {who}{message}', file=sys.stderr, flush=True)

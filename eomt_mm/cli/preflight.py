@@ -11,10 +11,14 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
 from eomt_mm.errors import UserError
 
+from .exit import rank
+
+LARGE = 10**9  # bytes; reading that much takes a while
 _WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
 
 
@@ -109,18 +113,27 @@ def check_checkpoint(path: str, resume: bool = False) -> None:
             f'checkpoint {path} {kind} ({os.path.getsize(path):,} bytes)'
             f'{_other_checkpoints(path)}'
         )
-    # PyTorch itself loads weights with flipped bits without a word.
-    damaged = zipfile.ZipFile(path).testzip()
-    if damaged:
-        raise UserError(
-            f'checkpoint {path} is damaged: wrong checksum of {damaged}'
-            f'{_other_checkpoints(path)}'
-        )
+    if rank() == 0:
+        _check_sums(path)
     content = _read(path)
     if resume and not {'meta', 'optimizer', 'message_hub'} <= content.keys():
         raise UserError(
             f'checkpoint {path} holds weights only, so that no run can go on from it; '
             f'to start from its weights use --cfg-options load_from={path}'
+        )
+
+
+def _check_sums(path: str) -> None:
+    """PyTorch itself loads weights with flipped bits without a word."""
+    size = os.path.getsize(path)
+    if size > LARGE:
+        print_log(f'checking {path} ({size / 1e9:.1f} GB)')
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise UserError(
+            f'checkpoint {path} is damaged: wrong checksum of {damaged}'
+            f'{_other_checkpoints(path)}'
         )
 
 

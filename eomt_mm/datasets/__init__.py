@@ -42,10 +42,10 @@ if has_mmdet():
         ADE20KPanopticDataset,
         CocoInstanceDataset,
         CocoPanopticDataset,
-        LoadPanopticAnnotations,
         ScenesInstanceDataset,
         ScenesPanopticDataset,
     )
+    from .panoptic_png import LoadPanopticAnnotations
 
     __all__ += [
         'ADE20KPanopticDataset',

@@ -1,93 +1,22 @@
 """MMDet's panoptic and instance datasets, read with care, and the synthetic scenes."""
 
-import mmcv
-import numpy as np
 from mmdet import datasets as mmdet_datasets
-from mmdet.datasets.transforms import LoadAnnotations
-from mmdet.structures.mask import BitmapMasks
-from mmengine import fileio
+from pycocotools import mask as coco_masks
 
 from eomt_mm.errors import UserError
-from eomt_mm.registry import DATASETS, TRANSFORMS
+from eomt_mm.registry import DATASETS
 
 from .reading import ReadableDataset
 from .scenes import CLASSES, NUM_STUFF, PALETTE
 
-VOID = 255
-
-
-@TRANSFORMS.register_module()
-class LoadPanopticAnnotations(LoadAnnotations):
-    """Load instances and label map from a panoptic PNG, and compare it with the JSON.
-
-    Loads what MMDet's `LoadPanopticAnnotations` loads, which needs panopticapi. In
-    inferencers, without ground truth, nothing is done.
-
-    Args:
-        backend_args (dict, optional): MMEngine's file backend. Defaults to None.
-    """
-
-    def __init__(self, backend_args: dict | None = None) -> None:
-        super().__init__(with_mask=True, with_seg=True, backend_args=backend_args)
-
-    def transform(self, results: dict) -> dict:
-        """Add `gt_bboxes`, `gt_bboxes_labels`, `gt_masks` and `gt_seg_map`.
-
-        Instances are the things that are no crowds. The label map (H, W) uint8 holds
-        the class of every segment, crowds included, and 255 for void.
-
-        Raises:
-            UserError: If PNG and JSON disagree.
-        """
-        path = results.get('seg_map_path')
-        if path is None:
-            return results
-        self._load_bboxes(results)
-        self._load_labels(results)
-        shape = tuple(results['ori_shape'])
-        ids = self._read_ids(path)
-        if ids.shape != shape:
-            raise UserError(
-                f'panoptic map {path} has shape {ids.shape}, its image {shape}: '
-                'expected one segment per pixel'
-            )
-        labels = np.full(shape, VOID, np.uint8)
-        things = []
-        for segment in results['segments_info']:
-            mask = ids == segment['id']
-            if not mask.any():
-                raise UserError(
-                    f'panoptic map {path} has no pixel of segment {segment["id"]}, '
-                    'which the annotation file lists: JSON and PNG disagree'
-                )
-            labels[mask] = segment['category']
-            if segment['is_thing']:
-                things.append(mask.astype(np.uint8))
-        unknown = ids[(labels == VOID) & (ids != 0)]
-        if len(unknown):
-            raise UserError(
-                f'panoptic map {path} has {len(unknown)} pixels of segments such as '
-                f'{unknown[0]}, which the annotation file does not list: JSON and PNG '
-                'disagree'
-            )
-        results['gt_masks'] = BitmapMasks(things, *shape)
-        results['gt_seg_map'] = labels
-        return results
-
-    def _read_ids(self, path: str) -> np.ndarray:
-        """Segment of each pixel, red + 256 green + 65536 blue; 0 is void."""
-        rgb = mmcv.imfrombytes(
-            fileio.get(path, self.backend_args),
-            flag='color_ignore_orientation',
-            channel_order='rgb',
-            backend='pillow',
-        )
-        red, green, blue = rgb.astype(np.int32).transpose(2, 0, 1)
-        return red + 256 * green + 65536 * blue
-
 
 class CocoFormat(ReadableDataset):
-    """Mixin for MM datasets in COCO's format: annotations are checked while parsed."""
+    """Mixin for MM datasets in COCO's format: annotations are checked while parsed.
+
+    MMDet leaves out what has no area or a box less than a pixel wide or high: some
+    tools write a box as largest minus least coordinate, which is 0 for a lamp post.
+    What counts here is the mask.
+    """
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image.
@@ -95,9 +24,13 @@ class CocoFormat(ReadableDataset):
         Raises:
             UserError: If a category is unknown, or is another one than the class.
         """
+        image, annotations = raw_data_info['raw_img_info'], []
         for annotation in raw_data_info['raw_ann_info']:
-            self._check(annotation, raw_data_info['raw_img_info'])
-        return super().parse_data_info(raw_data_info)
+            self._check(annotation, image)
+            if annotation['area'] <= 0 or min(annotation['bbox'][2:]) < 1:
+                annotation = self._with_box(annotation, image)
+            annotations.append(annotation)
+        return super().parse_data_info(dict(raw_data_info, raw_ann_info=annotations))
 
     def _check(self, annotation: dict, image: dict) -> None:
         number = annotation['category_id']
@@ -122,6 +55,27 @@ class CocoFormat(ReadableDataset):
 class PanopticFormat(CocoFormat):
     """The same for panoptic segments, every one of which needs a class."""
 
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
+        info = super().parse_data_info(raw_data_info)
+        # Other images may have segments of the same number.
+        known = {
+            annotation['id']: annotation
+            for annotation in raw_data_info['raw_ann_info']
+            if annotation['image_id'] == info['img_id']
+        }
+        for segment in info['segments_info']:
+            annotation = known[segment['id']]
+            segment['area'] = annotation['area']
+            segment['is_crowd'] = bool(annotation.get('iscrowd'))
+        return info
+
+    def _with_box(self, annotation: dict, image: dict) -> dict:
+        """With a box that MMDet accepts; the loader takes it from the PNG anyway."""
+        x, y, width, height = annotation['bbox']
+        box = [x, y, max(width, 1), max(height, 1)]
+        return dict(annotation, bbox=box, area=max(annotation['area'], 1))
+
     def _check(self, annotation: dict, image: dict) -> None:
         super()._check(annotation, image)
         if annotation['category_id'] not in self.cat2label:
@@ -135,6 +89,23 @@ class PanopticFormat(CocoFormat):
 
 class InstanceFormat(CocoFormat):
     """The same for instances, every one of which needs a mask."""
+
+    def _with_box(self, annotation: dict, image: dict) -> dict:
+        """With area and box of the mask; unchanged where it has no pixel."""
+        mask, size = annotation['segmentation'], (image['height'], image['width'])
+        if isinstance(mask, list):
+            polygons = [p for p in mask if len(p) >= 6 and len(p) % 2 == 0]
+            if not polygons:
+                return annotation
+            runs = coco_masks.merge(coco_masks.frPyObjects(polygons, *size))
+        elif isinstance(mask['counts'], list):
+            runs = coco_masks.frPyObjects(mask, *size)
+        else:
+            runs = mask
+        area = int(coco_masks.area(runs))
+        if area == 0:
+            return annotation
+        return dict(annotation, bbox=coco_masks.toBbox(runs).tolist(), area=area)
 
     def _check(self, annotation: dict, image: dict) -> None:
         super()._check(annotation, image)

@@ -15,7 +15,11 @@ from eomt_mm.errors import UserError
 def refuse_misfit(
     module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """State-dict pre-hook that raises where shapes differ or nothing matches.
+    """State-dict pre-hook that raises where a checkpoint is another model's.
+
+    That is, where shapes differ, nothing matches, only part of a top-level module
+    (backbone or head) is there, or the backbone has blocks too many. A module may be
+    missing as a whole: weights of the backbone alone are a start of training.
 
     Args:
         module (nn.Module): The model that is about to load.
@@ -40,12 +44,41 @@ def refuse_misfit(
         if key in common and state_dict[key].shape != own[key].shape
     ]
     if misfits:
-        more = f' and {len(misfits) - 3} more' if len(misfits) > 3 else ''
         raise UserError(
-            f'the checkpoint does not fit the config: {"; ".join(misfits[:3])}{more}. '
+            f'the checkpoint does not fit the config: {_few(misfits, "; ")}. '
             'Use the config it was trained with: class_head shows the number of '
             'classes + 1, queries that of queries, pos_embed that of patches'
         )
+    present = {_module_of(key, prefix) for key in common}
+    missing = [
+        key for key in own if key not in common and _module_of(key, prefix) in present
+    ]
+    # Known by their name alone: a checkpoint may hold more than a model, such as
+    # the classifier of a backbone, but a block left out changes all that follow.
+    surplus = [
+        key
+        for key in state_dict
+        if key.startswith(f'{prefix}backbone.blocks.') and key not in own
+    ]
+    if missing or surplus:
+        lists = (('lacks', missing), ('has, unlike the config,', surplus))
+        found = '; it '.join(f'{verb} {_few(keys)}' for verb, keys in lists if keys)
+        raise UserError(
+            f'the checkpoint does not fit the config: it {found}. Use the config it '
+            'was trained with: backbone.arch and backbone.timm_args set the blocks. '
+            'Weights of a ViT alone belong into backbone.pretrained'
+        )
+
+
+def _module_of(key: str, prefix: str) -> str:
+    """Name of the top-level module that a key belongs to."""
+    return key.removeprefix(prefix).partition('.')[0]
+
+
+def _few(items: list[str], separator: str = ', ') -> str:
+    """Three items, and how many more there are."""
+    more = f' and {len(items) - 3} more' if len(items) > 3 else ''
+    return separator.join(items[:3]) + more
 
 
 def restart_class_head(
@@ -53,7 +86,7 @@ def restart_class_head(
 ) -> None:
     """State-dict pre-hook: the class head of other classes is not loaded.
 
-    Registered before `refuse_misfit`. A class head that fits is loaded.
+    To be run before `refuse_misfit`. A class head that fits is loaded.
 
     Args:
         module (nn.Module): The model that is about to load.
@@ -70,3 +103,23 @@ def restart_class_head(
                 level=logging.WARNING,
             )
             state_dict[prefix + key] = value
+
+
+def check_checkpoint(
+    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """State-dict pre-hook of a model that may start from one for other classes.
+
+    Args:
+        module (nn.Module): The model that is about to load. Its `awaits_checkpoint`
+            says whether the class head may start anew, this time only.
+        state_dict (dict[str, Tensor]): What it is about to load; changed in place.
+        prefix (str): Prefix of the model's keys in `state_dict`.
+
+    Raises:
+        UserError: As `refuse_misfit`.
+    """
+    if module.awaits_checkpoint:
+        restart_class_head(module, state_dict, prefix)
+    refuse_misfit(module, state_dict, prefix)
+    module.awaits_checkpoint = False

@@ -215,14 +215,13 @@ class Criterion(nn.Module):
     ) -> dict[str, Tensor]:
         """The three losses of one prediction; targets are those of all images."""
         class_logits, mask_logits = prediction
+        class_logits = class_logits.float()
         no_object = class_logits.shape[-1] - 1
-        weight = class_logits.new_ones(no_object + 1, dtype=torch.float32)
+        weight = class_logits.new_ones(no_object + 1)
         weight[-1] = self.no_object_weight
         wanted = labels.new_full(class_logits.shape[:2], no_object)
         wanted[match.image, match.query] = labels[match.target]
-        loss_cls = F.cross_entropy(
-            class_logits.float().flatten(0, 1), wanted.flatten(), weight
-        )
+        loss_cls = F.cross_entropy(class_logits.flatten(0, 1), wanted.flatten(), weight)
 
         matched = mask_logits[match.image, match.query].float()  # (pairs, h, w)
         if len(matched) == 0:

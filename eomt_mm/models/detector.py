@@ -9,6 +9,7 @@ import torch
 from mmdet.models import DetDataPreprocessor, MaskFormer
 from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
@@ -18,9 +19,10 @@ from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
 
-from .checkpoint_check import refuse_misfit, restart_class_head
+from .checkpoint_check import check_checkpoint
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
+from .options import complete_test_cfg
 from .postprocess import instance_result, panoptic_result
 from .targets import panoptic_targets
 
@@ -163,6 +165,10 @@ class FusionHead(BasePanopticFusionHead):
     - `iou_thr` (float): Least share of a segment that others leave visible.
       Defaults to 0.8.
     - `max_per_image` (int): Most instances. Defaults to 100.
+    - `encode_masks` (bool): Whether each instance mask is run-length encoded as soon
+      as it is made, as in COCO's files. A hundred masks of a photograph of 6000 x
+      4000 pixels take 2.4 GB on the device otherwise. `CocoMetric` takes both;
+      visualizers need plain masks. Defaults to False.
 
     Args:
         num_things_classes (int): Number of classes with instances.
@@ -184,8 +190,11 @@ class FusionHead(BasePanopticFusionHead):
             object_mask_thr=0.8,
             iou_thr=0.8,
             max_per_image=100,
+            encode_masks=False,
         )
-        test_cfg = {**defaults, **(test_cfg or {})}
+        # Low scores are always filtered; MMDet's configs say so.
+        others = ['filter_low_score', 'semantic_on']
+        test_cfg = complete_test_cfg(test_cfg, defaults, others)
         if test_cfg.pop('semantic_on', False):
             raise UserError(
                 'test_cfg.semantic_on is True, but MMDet has no semantic results: '
@@ -225,9 +234,11 @@ class FusionHead(BasePanopticFusionHead):
         Returns:
             list[dict]: `pan_results`, whose `sem_seg` (1, H, W) int64 holds class +
             1000 * instance, and `ins_results` with `bboxes`, `labels`, `scores` and
-            `masks`, each if it is on.
+            `masks` (N, H, W) bool or, with `encode_masks`, N dicts of `size` and
+            `counts`; each if it is on.
         """
         cfg, results = self.test_cfg, []
+        encode = _run_lengths if cfg['encode_masks'] else None
         for *logits, sample in zip(
             class_logits, mask_logits, data_samples, strict=True
         ):
@@ -249,13 +260,22 @@ class FusionHead(BasePanopticFusionHead):
                 result['pan_results'] = PixelData(sem_seg=segments[None])
             if cfg['instance_on']:
                 labels, scores, masks, boxes = instance_result(
-                    *logits, *sizes, self.num_things_classes, cfg['max_per_image']
+                    *logits,
+                    *sizes,
+                    self.num_things_classes,
+                    cfg['max_per_image'],
+                    encode,
                 )
                 result['ins_results'] = InstanceData(
                     bboxes=boxes, labels=labels, scores=scores, masks=masks
                 )
             results.append(result)
         return results
+
+
+def _run_lengths(mask: Tensor) -> dict:
+    """COCO's run-length encoding of a mask (H, W)."""
+    return encode_mask_results(mask[None].cpu().numpy())[0]
 
 
 @MODELS.register_module()
@@ -269,8 +289,9 @@ class EoMTDetector(MaskFormer):
             classes of `panoptic_head`.
         test_cfg (dict, optional): See `FusionHead`.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
-        reinit_class_head (bool): Whether a checkpoint of a model for other classes
-            may be loaded, all but its class head. Defaults to False.
+        reinit_class_head (bool): Whether training starts from the checkpoint of a
+            model for other classes: all of it is loaded but the class head. In
+            testing the checkpoint must fit nevertheless. Defaults to False.
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
 
@@ -297,9 +318,15 @@ class EoMTDetector(MaskFormer):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        if reinit_class_head:
-            self.register_load_state_dict_pre_hook(restart_class_head)
-        self.register_load_state_dict_pre_hook(refuse_misfit)
+        self.reinit_class_head = reinit_class_head
+        # True between the start of a training and the loading of its checkpoint.
+        self.awaits_checkpoint = False
+        self.register_load_state_dict_pre_hook(check_checkpoint)
+
+    def init_weights(self) -> None:
+        """Initialise; MMEngine's Runner does so in training only, before it loads."""
+        super().init_weights()
+        self.awaits_checkpoint = self.reinit_class_head
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
@@ -312,7 +339,17 @@ class EoMTDetector(MaskFormer):
 
         Returns:
             dict[str, Tensor]: `loss_cls`, `d0.loss_cls`, ...
+
+        Raises:
+            UserError: If `reinit_class_head` is on and nothing was loaded.
         """
+        if self.awaits_checkpoint:
+            raise UserError(
+                'reinit_class_head is True, so that training is to start from the '
+                'checkpoint of another model, but none was loaded: add --cfg-options '
+                'load_from=CHECKPOINT, or model.reinit_class_head=False '
+                'model.backbone.pretrained=True to start from the pre-trained ViT'
+            )
         # Targets first: they wait for the device, which has nothing to do yet.
         targets = self.panoptic_head.targets(batch_data_samples)
         predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)
@@ -346,12 +383,5 @@ class EoMTDetector(MaskFormer):
         batch_inputs: Tensor,
         batch_data_samples: list[DetDataSample] | None = None,
     ) -> Prediction:
-        """Class logits and mask logits.
-
-        While a training run still masks, its validation masks too, as the reference
-        does: without masks, a network that has not been annealed yet is lost.
-        """
-        if any(self.backbone.mask_probs):
-            predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)
-            return predictions[-1]
-        return self.panoptic_head(*self.backbone(batch_inputs))
+        """Class logits and mask logits."""
+        return self.backbone.predict(batch_inputs, self.panoptic_head)

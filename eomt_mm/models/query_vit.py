@@ -35,7 +35,8 @@ class QueryViT(BaseModule):
     `mask_probs` holds, for each of the last blocks, the probability that a query is
     masked. It is a list of plain floats, so that deciding whether a block needs a
     mask never waits for the device. `MaskAnnealingHook` rewrites it before every
-    training iteration; elsewhere it is 0: inference is a plain ViT.
+    training iteration, and validation in between keeps it. A model that is only
+    tested has what it was built with, by default 0: inference is a plain ViT.
 
     Args:
         arch (str): Name of a timm model, such as 'vit_large_patch14_reg4_dinov2'.
@@ -180,6 +181,23 @@ class QueryViT(BaseModule):
         predictions.append(predict(*self._read(x)))
         return predictions
 
+    def predict(self, images: Tensor, head: Predict) -> tuple[Tensor, Tensor]:
+        """The final prediction, masked only while `mask_probs` says so.
+
+        While a training run still masks, its validation masks too, as the reference
+        does: without masks, a network that has not been annealed yet is lost.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+            head (Callable): The mask head, as in `forward_masked`.
+
+        Returns:
+            tuple[Tensor, Tensor]: Class logits and mask logits.
+        """
+        if any(self.mask_probs):
+            return self.forward_masked(images, head)[-1]
+        return head(*self(images))
+
     def _enter_queries(self, images: Tensor) -> Tensor:
         """Embed, run the first L1 blocks, put the queries in front."""
         if images.shape[-2:] != self.img_size:
@@ -239,5 +257,11 @@ def _build_vit(arch: str, timm_args: dict) -> VisionTransformer:
         raise UserError(
             f'timm model {arch!r} ({type(vit).__name__}) is not a plain ViT with '
             f'learned position codes: {way_out}'
+        )
+    if isinstance(vit.norm, nn.Identity):
+        raise UserError(
+            f'timm model {arch!r} has no norm behind its last block (models for '
+            'pooled tokens, such as vit_*_gap_*, have it behind the pooling), and EoMT '
+            f'reads normalised tokens: {way_out} without "gap" in its name'
         )
     return vit

@@ -20,6 +20,7 @@ from eomt_mm.registry import MODELS
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
+from .options import complete_test_cfg
 from .targets import semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
 
@@ -146,9 +147,8 @@ class EoMTSegmentor(EncoderDecoder):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.test_cfg = dict(max_windows=16, keep_logits=False) | dict(
-            self.test_cfg or {}
-        )
+        defaults = dict(max_windows=16, keep_logits=False)
+        self.test_cfg = complete_test_cfg(self.test_cfg, defaults, others=['mode'])
         mode = self.test_cfg.pop('mode', 'windows')
         if mode != 'windows':
             raise UserError(
@@ -216,14 +216,8 @@ class EoMTSegmentor(EncoderDecoder):
     def _forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> Prediction:
-        """Class logits and mask logits of images of the backbone's size.
-
-        While a training run still masks, its validation masks too, as the reference
-        does: without masks, a network that has not been annealed yet is lost.
-        """
-        if any(self.backbone.mask_probs):
-            return self.backbone.forward_masked(inputs, self.decode_head)[-1]
-        return self.decode_head(*self.backbone(inputs))
+        """Class logits and mask logits of images of the backbone's size."""
+        return self.backbone.predict(inputs, self.decode_head)
 
     def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
         """Bring class scores (classes, H, W) to the original image."""

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from eomt_mm.errors import UserError
@@ -89,7 +91,7 @@ def config(tmp_path):
     return str(path)
 
 
-@pytest.mark.parametrize('split, width', [('train', 512), ('val', 13 * 30)])
+@pytest.mark.parametrize('split, width', [('train', 512), ('val', 640)])
 def test_browse_dataset(split, width, config, ade, load_tool, tmp_path):
     tool = load_tool('analysis_tools/browse_dataset')
     root = ade((20, 30), count=3)
@@ -100,9 +102,39 @@ def test_browse_dataset(split, width, config, ade, load_tool, tmp_path):
     )
     panels = sorted(out.iterdir())
     assert [p.name for p in panels] == ['0000_0.png', '0001_1.png']
-    photo, overlay = np.split(np.asarray(Image.open(panels[0])), 2, axis=1)
-    assert photo.shape[1] == width  # 13: the least zoom that makes 20 rows 256
-    assert (photo != overlay).any()
+    assert Image.open(panels[0]).width == 2 * (width + 12) + 12
+
+
+@pytest.mark.parametrize('task', ['semantic', 'panoptic', 'instance'])
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_browse_every_task(task, split, load_tool, tmp_path):
+    """Things are painted; sky and ground are where the task knows them."""
+    scenes = load_tool('dataset_converters/make_scenes')
+    scenes.main([str(tmp_path), '--train', '1', '--val', '1', '--size', '64'])
+    root = tmp_path / 'ADEChallengeData2016'
+    out = tmp_path / 'panels'
+    flip = 3 if task == 'semantic' else 2
+    load_tool('analysis_tools/browse_dataset').main(
+        [str(ROOT / f'configs/demo/eomt_scenes_{task}.py'), '--split', split]
+        + ['--not-show', '--output-dir', str(out)]
+        + ['--cfg-options', f'data_root={root}']
+        + [f'train_dataloader.dataset.pipeline.{flip}.prob=0.0']
+    )
+    (path,) = out.iterdir()
+    picture = np.asarray(Image.open(path).convert('RGB'))
+    top, gap, side = 2 * (15 + 12), 12, 256
+    photo, labels = (
+        picture[top : top + side, left : left + side] for left in (gap, 2 * gap + side)
+    )
+    folder = 'training' if split == 'train' else 'validation'
+    name = path.name.removeprefix('0000_')
+    instance = Image.open(root / 'annotations_instance' / folder / name)
+    thing = np.asarray(instance)[..., 1] > 0
+    inside = np.kron(thing, np.ones((4, 4), bool))
+    changed = (photo != labels).any(-1)  # where something is painted
+    assert changed[inside].mean() > 0.9
+    outside = changed[~inside].mean()
+    assert outside < 0.3 if task == 'instance' else outside > 0.9
 
 
 def test_browse_dataset_says_what_is_missing(config, load_tool, tmp_path, capsys):
@@ -116,3 +148,23 @@ def test_browse_dataset_says_what_is_missing(config, load_tool, tmp_path, capsys
             + ['--cfg-options', f'data_root={tmp_path / "nowhere"}']
         )
     assert not (tmp_path / 'o').exists()
+
+
+@needs_photos
+def test_photos_by_heart_are_trained_as_they_are_tested():
+    """A crop as large as the photo is the image that testing sees."""
+    init_default_scope('mmseg')
+    cfg = Config.fromfile(ROOT / 'configs/demo/eomt_photos_ade20k_mini.py')
+    steps = cfg.train_dataloader.dataset.pipeline
+    types = [step.type for step in steps]
+    for type_ in ('eomt_mm.DecodeSixteenBit', 'eomt_mm.CheckLabelSize'):
+        assert type_ in types
+    steps = [step for step in steps if step.type != 'eomt_mm.PadAndCrop']
+    prefix = dict(img_path='images/validation', seg_map_path='annotations/validation')
+    settings = dict(data_root=str(ADE_MINI), data_prefix=prefix)
+    train = cfg.train_dataloader.dataset
+    train.update(pipeline=steps, **settings)
+    test = cfg.test_dataloader.dataset
+    test.update(settings)
+    for one, other in zip(DATASETS.build(train), DATASETS.build(test), strict=True):
+        assert torch.equal(one['inputs'], other['inputs'])

@@ -9,7 +9,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, METRICS, init_default_scope
 from PIL import Image
+from pycocotools import mask as maskUtils
 
+from eomt_mm.datasets import RetryUntilLabelled
 from eomt_mm.datasets.scenes import CLASSES, draw_scene
 from eomt_mm.errors import UserError
 
@@ -173,10 +175,81 @@ def test_crowds_are_no_instances(coco, build, kind):
     assert gt.masks.masks[0].sum() == 50
     if kind == 'panoptic':
         labels = sample.gt_sem_seg.sem_seg[0]
-        assert labels.unique().tolist() == [1, 2, 5, 255]
-        assert (labels == 255).sum() == 600 - 50 - 20 - 300
+        assert labels.unique().tolist() == [1, 5, 255]
+        assert (labels == 255).sum() == 600 - 50 - 300
     else:
         assert sample.ignored_instances.masks.masks.sum() == 2
+
+
+def test_a_crop_of_nothing_but_a_crowd_is_tried_again(coco, build):
+    """In panoptic training: no target comes of it."""
+    tries = []
+
+    def crop(results):
+        tries.append(1)
+        shown = slice(0, 2), slice(20, 30)  # the crowd
+        if len(tries) == 3:
+            shown = slice(10, 20), slice(0, 30)  # the sky
+        results['gt_seg_map'] = results['gt_seg_map'][shown]
+        results['gt_masks'] = results['gt_masks'][np.array([], int)]
+        return results
+
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='eomt_mm.LoadPanopticAnnotations'),
+        RetryUntilLabelled([crop]),
+    ]
+    options = settings('panoptic') | dict(pipeline=pipeline)
+    build('scenes_panoptic', coco('panoptic'), **options)[0][0]
+    assert len(tries) == 3
+
+
+LINE = dict(area=5, bbox=[3, 0, 0, 4])  # as largest minus least coordinate
+PIXEL = dict(area=0, bbox=[3, 0, 0, 0])
+
+
+@pytest.mark.parametrize(('thin', 'height'), [(LINE, 5), (PIXEL, 1)])
+def test_thin_panoptic_segments(coco, build, thin, height):
+    def ids(ids):
+        ids[ids == 1] = 0
+        ids[:height, 3] = 1
+        return ids
+
+    root = coco('panoptic', square=thin, ids=ids)
+    dataset, _ = build('scenes_panoptic', root, **settings('panoptic'))
+    sample = dataset[0]['data_samples']
+    assert sample.gt_instances.labels.tolist() == [1]
+    assert sample.gt_instances.bboxes.tensor.tolist() == [[3, 0, 4, height]]
+    assert (sample.gt_sem_seg.sem_seg == 1).sum() == height
+
+
+RUNS = dict(size=[20, 30], counts=[3 * 20, 5, 600 - 65])
+POLYGON = [[3.0, 0, 3.6, 0, 3.6, 5, 3, 5]]
+
+
+@pytest.mark.parametrize('mask', [RUNS, maskUtils.frPyObjects(RUNS, 20, 30), POLYGON])
+@pytest.mark.parametrize('thin', [LINE, PIXEL])
+def test_thin_instances(coco, build, mask, thin):
+    if isinstance(mask, dict) and isinstance(mask['counts'], bytes):
+        mask = dict(mask, counts=mask['counts'].decode())
+    root = coco('instance', square=dict(thin, segmentation=mask))
+    dataset, _ = build('scenes_instance', root, **settings('instance'))
+    gt = dataset[0]['data_samples'].gt_instances
+    assert gt.bboxes.tensor.tolist() == [[3, 0, 4, 5]]
+    assert gt.masks.masks.sum() == 5
+
+
+@pytest.mark.parametrize('mask', [[[1.0, 2, 3, 4]], [[3.0, 1, 3, 4, 3, 1]]])
+def test_instances_without_a_pixel_are_left_out(coco, build, mask):
+    root = coco('instance', square=dict(PIXEL, segmentation=mask))
+    dataset, _ = build('scenes_instance', root, **settings('instance'))
+    assert len(dataset[0]['data_samples'].gt_instances) == 0
+
+
+def test_segments_without_a_pixel_by_both_accounts_are_left_out(coco, build):
+    root = coco('panoptic', square=PIXEL, ids=lambda ids: ids * (ids != 1))
+    dataset, _ = build('scenes_panoptic', root, **settings('panoptic'))
+    assert len(dataset[0]['data_samples'].gt_instances) == 0
 
 
 @pytest.mark.parametrize(

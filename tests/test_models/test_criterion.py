@@ -70,6 +70,65 @@ def test_match_is_the_cheapest_of_all_assignments(monkeypatch):
     assert found.target.tolist() == [0, 1, 2]
 
 
+def test_each_image_is_matched_at_its_own_points(monkeypatch):
+    """Brute force on two images with different points and numbers of targets."""
+    classes, masks = prediction()
+    goals = [target(1, seed=1), target(2, 0, 2, seed=2)]
+    points = torch.rand(2, 12, 2, generator=torch.Generator().manual_seed(4))
+    monkeypatch.setattr(torch, 'rand', lambda *_, **__: points)
+    (found,) = match([(classes, masks)], goals, points=12)
+
+    def cheapest(image, at, targets_at):
+        goal, prob = goals[image], classes[image].softmax(-1)
+        costs = torch.zeros(K, len(goal.labels))
+        for query, wanted in itertools.product(range(K), range(len(goal.labels))):
+            mask, truth = masks[image, query], goal.masks[wanted].float()
+            x = sample_points(mask[None, None], points[at, None])
+            t = sample_points(truth[None, None], points[targets_at, None])
+            p = x.sigmoid()
+            bce = F.binary_cross_entropy_with_logits(x, t)
+            dice = 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+            costs[query, wanted] = (
+                5 * bce + 5 * dice - 2 * prob[query, goal.labels[wanted]]
+            )
+        return min(
+            itertools.permutations(range(K), len(goal.labels)),
+            key=lambda queries: sum(costs[q, i] for i, q in enumerate(queries)),
+        )
+
+    first, second = cheapest(0, 0, 0), cheapest(1, 1, 1)
+    for at in ((0, 0), (0, 1), (1, 0)):
+        assert cheapest(1, *at) != second, 'the points do not matter'
+    assert found.image.tolist() == [0, 1, 1, 1]
+    assert found.query.tolist() == [*first, *second]
+    assert found.target.tolist() == [0, 1, 2, 3]
+
+
+def test_mask_losses_read_each_pair_at_its_own_points(monkeypatch):
+    """A plain loop over pairs, with points that differ from pair to pair."""
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(3, 1, 8, 8, generator=generator)
+    masks = (torch.rand(3, 1, SIZE, SIZE, generator=generator) > 0.5).float()
+    candidates = torch.rand(3, 60, 2, generator=generator)
+    uniform = torch.rand(3, 5, 2, generator=generator)
+    draws = iter([candidates, uniform])
+    monkeypatch.setattr(torch, 'rand', lambda *_, **__: next(draws))
+    bce_sum, dice_sum = Criterion(num_points=20)._mask_losses(logits, masks)
+
+    bce, dice = [], []
+    for i in range(3):
+        sure = sample_points(logits[i, None], candidates[i, None])[0, 0].abs().tolist()
+        order = sorted(range(60), key=sure.__getitem__)
+        points = torch.cat((candidates[i, order[:15]], uniform[i]))[None]
+        x = sample_points(logits[i, None], points)[0, 0]
+        t = sample_points(masks[i, None], points)[0, 0]
+        p = x.sigmoid()
+        bce.append(-(t * p.log() + (1 - t) * (1 - p).log()).mean().item())
+        dice.append(1 - (2 * (p * t).sum() + 1).item() / (p.sum() + t.sum() + 1).item())
+    assert bce_sum.item() == pytest.approx(sum(bce), rel=1e-5)
+    assert dice_sum.item() == pytest.approx(sum(dice), rel=1e-5)
+
+
 def test_names_and_number_of_losses():
     predictions = [prediction(seed) for seed in range(3)]
     losses = Criterion(num_points=20)(predictions, [target(0), target(1, 2)])

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.evaluation import CocoMetric
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks, PolygonMasks
+from mmdet.structures.mask import BitmapMasks, PolygonMasks, encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
+from pycocotools.mask import decode
 
 from eomt_mm import registry
 from eomt_mm.errors import UserError
@@ -173,6 +176,40 @@ def test_each_result_can_be_asked_for_alone(model, on):
         (result,) = model.test_step(test_batch((32, 32)))
     assert ('pred_panoptic_seg' in result) is (on == 'panoptic_on')
     assert ('pred_instances' in result) is (on == 'instance_on')
+
+
+def test_encoded_masks_are_the_same_masks(model):
+    batch = test_batch((32, 20), (17, 32))
+    with torch.no_grad():
+        plain = model.test_step(copy.deepcopy(batch))
+        model.panoptic_fusion_head.test_cfg['encode_masks'] = True
+        encoded = model.test_step(copy.deepcopy(batch))
+    for one, other in zip(plain, encoded, strict=True):
+        one, other = one.pred_instances, other.pred_instances
+        assert isinstance(other.masks, list)
+        masks = torch.from_numpy(decode(other.masks)).permute(2, 0, 1)
+        assert one.masks.any() and torch.equal(masks.bool(), one.masks)
+        assert torch.equal(one.scores, other.scores)
+
+    # MMDet's metric scores both alike; the best instance is the ground truth.
+    scores = []
+    for results in (plain, encoded):
+        metric = CocoMetric(metric='segm')
+        metric.dataset_meta = dict(classes=('a', 'b', 'c'))
+        for i, (one, result) in enumerate(zip(plain, results, strict=True)):
+            best = one.pred_instances.scores.argmax()[None]
+            (mask,) = encode_mask_results(one.pred_instances.masks[best].numpy())
+            truth = dict(
+                mask=mask | dict(counts=mask['counts'].decode()),
+                bbox=one.pred_instances.bboxes[best][0].tolist(),
+                bbox_label=int(one.pred_instances.labels[best]),
+                ignore_flag=0,
+            )
+            result.set_metainfo(dict(img_id=i, instances=[truth]))
+        metric.process({}, [result.to_dict() for result in results])
+        scores.append(metric.evaluate(len(results)))
+    assert scores[0] == scores[1]
+    assert scores[0]['coco/segm_mAP'] > 0
 
 
 def test_stock_maskformer_runs_the_same_weights(model):
@@ -347,6 +384,7 @@ def test_class_head_may_start_anew(model, monkeypatch):
     )
     other = config(panoptic_head=dict(num_stuff_classes=9))
     other = MODELS.build(other | dict(reinit_class_head=True))
+    other.init_weights()  # as at the start of a training
     before = copy.deepcopy(other.panoptic_head.class_head.state_dict())
     other.load_state_dict(model.state_dict())
     after = other.state_dict()
@@ -357,15 +395,73 @@ def test_class_head_may_start_anew(model, monkeypatch):
 
     assert len(logged) == 2 and '6 rows (classes + 1), the config 13' in logged[0]
 
+    # Once only.
+    with pytest.raises(UserError, match='class_head'):
+        other.load_state_dict(model.state_dict())
+
     # A class head that fits is loaded.
     same = MODELS.build(config(reinit_class_head=True))
+    same.init_weights()
     same.load_state_dict(model.state_dict())
     assert torch.equal(
         same.panoptic_head.class_head.weight, model.panoptic_head.class_head.weight
     )
-    queries = config(backbone=dict(num_queries=9), reinit_class_head=True)
+    queries = MODELS.build(config(backbone=dict(num_queries=9), reinit_class_head=True))
+    queries.init_weights()
     with pytest.raises(UserError, match='queries'):
-        MODELS.build(queries).load_state_dict(model.state_dict())
+        queries.load_state_dict(model.state_dict())
+
+
+def runner(work_dir, **options):
+    return Runner(
+        model=config(panoptic_head=dict(num_stuff_classes=9), reinit_class_head=True),
+        work_dir=str(work_dir),
+        default_scope='mmdet',
+        experiment_name=f'{work_dir.parent.name}_{work_dir.name}',
+        default_hooks=dict(checkpoint=None, logger=None, timer=None, runtime_info=None),
+        **options,
+    )
+
+
+def train_options():
+    batch = training_batch([(0, (0, 9))])
+    item = {key: value[0] for key, value in batch.items()}
+    return dict(
+        train_dataloader=dict(
+            batch_size=1,
+            dataset=[item],
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+    )
+
+
+def test_class_head_starts_anew_in_training_but_not_in_testing(model, tmp_path):
+    path = str(tmp_path / 'other.pth')
+    torch.save(dict(state_dict=model.state_dict()), path)
+    trained = runner(tmp_path / 'train', load_from=path, **train_options()).train()
+    state = trained.state_dict()
+    for key, value in model.state_dict().items():
+        assert '.class_head.' in key or torch.equal(state[key], value), key
+
+    test_dataloader = train_options()['train_dataloader']
+    tester = runner(
+        tmp_path / 'test',
+        load_from=path,
+        test_dataloader=test_dataloader,
+        test_evaluator=[],
+        test_cfg=dict(),
+    )
+    with pytest.raises(UserError, match=r'class_head.weight is \(6, 32\)'):
+        tester.test()
+
+
+def test_training_without_the_awaited_checkpoint_is_refused(tmp_path):
+    init_default_scope('mmdet')
+    with pytest.raises(UserError, match='none was loaded: .* load_from=CHECKPOINT'):
+        runner(tmp_path / 'train', **train_options()).train()
 
 
 @pytest.mark.parametrize(
@@ -373,6 +469,7 @@ def test_class_head_may_start_anew(model, monkeypatch):
     [
         (dict(panoptic_head=dict(num_stuff_classes=0)), 'num_stuff_classes is 0'),
         (dict(test_cfg=dict(semantic_on=True)), 'semantic_on is True'),
+        (dict(test_cfg=dict(mask_thr=0.5)), "'mask_thr'. Known are: panoptic_on, "),
     ],
 )
 def test_configs_that_cannot_work(change, message):

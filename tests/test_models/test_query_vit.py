@@ -128,6 +128,22 @@ def test_free_blocks_leave_nothing_of_the_masks():
     assert all(torch.equal(a, b) for a, b in zip(plain, last, strict=True))
 
 
+def test_predict_masks_while_mask_probs_says_so():
+    torch.manual_seed(0)
+    backbone, head = tiny().eval(), MaskHead(32, 5).eval()
+    for parameter in [*backbone.parameters(), *head.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.3)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        plain, expected_plain = backbone.predict(images, head), head(*backbone(images))
+        backbone.mask_probs = [0.0, 1.0]
+        masked = backbone.predict(images, head)
+        expected = backbone.forward_masked(images, head)[-1]
+    assert all(map(torch.equal, plain, expected_plain))
+    assert all(map(torch.equal, masked, expected))
+    assert not torch.allclose(masked[1], plain[1])
+
+
 def save_timm_weights(path, img_size=56):
     """Weights of a tiny DINOv2 with patches of 14, as they are pre-trained."""
     torch.manual_seed(1)
@@ -185,6 +201,13 @@ def test_positions_are_resized_bicubic_and_antialiased(tmp_path):
         ({'arch': 'resnet50', 'timm_args': {}}, 'plain ViT'),
         ({'timm_args': {'embed_dim': 33, 'num_heads': 2}}, 'should be divisible'),
         ({'arch': 'swin_tiny_patch4_window7_224', 'timm_args': {}}, 'plain ViT'),
+        (
+            {
+                'arch': 'vit_medium_patch16_reg4_gap_256',
+                'timm_args': TINY | {'num_heads': 2},
+            },
+            'no norm behind its last block',
+        ),
         ({'num_blocks': 5}, 'num_blocks is 5, but .* has 4 blocks'),
         ({'num_blocks': 0}, 'between 1 and 4'),
         ({'mask_probs': [1.0]}, 'mask_probs has 1 values'),

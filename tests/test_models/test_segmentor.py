@@ -273,6 +273,16 @@ def test_slide_mode_is_refused():
         MODELS.build(config(mode='slide'))
 
 
+def test_unknown_test_options_are_refused():
+    init_default_scope('mmseg')
+    known = 'Known are: max_windows, keep_logits, mode'
+    with pytest.raises(UserError, match=f"'max_window', 'stride'. {known}"):
+        MODELS.build(config(max_window=4, stride=(2, 2), keep_logits=True))
+    assert MODELS.build(config(max_windows=4)).test_cfg == dict(
+        max_windows=4, keep_logits=False
+    )
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -291,6 +301,40 @@ def test_checkpoint_of_another_model_is_refused(model, change, message):
         other.load_state_dict(model.state_dict())
     after = other.state_dict()
     assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize(
+    ('lost', 'message'),
+    [
+        ('backbone.blocks.2.', r'lacks backbone\.blocks\.2\.\S+, .* and \d+ more\.'),
+        ('backbone.queries', r'lacks backbone\.queries\. '),
+        ('decode_head.class_head.bias', r'lacks decode_head\.class_head\.bias\. '),
+    ],
+)
+def test_part_of_a_module_is_refused(model, lost, message):
+    state = model.state_dict()
+    part = {key: value for key, value in state.items() if not key.startswith(lost)}
+    assert len(part) < len(state)
+    with pytest.raises(UserError, match=message):
+        model.load_state_dict(part, strict=False)
+
+
+def test_checkpoint_of_another_depth_is_refused(model):
+    deeper = config()
+    deeper['backbone']['timm_args'] |= dict(depth=5)
+    deeper = MODELS.build(deeper)
+    with pytest.raises(UserError, match=r'lacks backbone\.blocks\.3\.'):
+        deeper.load_state_dict(model.state_dict(), strict=False)
+    with pytest.raises(UserError, match=r'unlike the config, backbone\.blocks\.3\.'):
+        model.load_state_dict(deeper.state_dict(), strict=False)
+
+
+@pytest.mark.parametrize('module', ['backbone', 'decode_head'])
+def test_a_module_alone_may_be_loaded(model, module):
+    state = {k: v + 1 for k, v in model.state_dict().items() if k.startswith(module)}
+    model.load_state_dict(state | {'backbone.head.bias': torch.ones(2)}, strict=False)
+    after = model.state_dict()
+    assert all(torch.equal(after[key], state[key]) for key in state)
 
 
 def test_checkpoint_without_any_known_key_is_refused(model):

@@ -53,8 +53,10 @@ def test_full_disk_names_the_file():
     )
 
 
-@pytest.mark.parametrize('rank, printed', [('0', 'error: no\n'), ('1', '')])
-def test_only_rank_0_speaks(monkeypatch, capsys, rank, printed):
+@pytest.mark.parametrize(
+    'rank, printed', [('0', 'error: no\n'), ('1', 'error: (rank 1) no\n')]
+)
+def test_every_rank_speaks(monkeypatch, capsys, rank, printed):
     monkeypatch.setenv('RANK', rank)
 
     def main(argv):

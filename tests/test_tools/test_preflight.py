@@ -1,9 +1,10 @@
 """Data checks on datasets with an annotation file, wrapped ones and remote ones."""
 
 import pytest
+import torch
 from mmengine.config import Config
 
-from eomt_mm.cli import check_data
+from eomt_mm.cli import check_checkpoint, check_data, preflight
 from eomt_mm.errors import UserError
 
 
@@ -63,3 +64,30 @@ def test_evaluator_file(root):
 def test_remote_data_are_left_alone():
     remote = coco('s3://bucket', backend_args=dict(backend='petrel'))
     check_data(config(remote), 'train')
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    path = tmp_path / 'damaged.pth'
+    torch.save(dict(weight=torch.ones(1000)), path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(10).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_checksums_are_rank_0s_affair(damaged, monkeypatch):
+    with pytest.raises(UserError, match='wrong checksum'):
+        check_checkpoint(damaged)
+    monkeypatch.setenv('RANK', '1')
+    check_checkpoint(damaged)
+
+
+def test_a_large_checkpoint_is_announced(tmp_path, monkeypatch, capsys):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(weight=torch.ones(10)), path)
+    check_checkpoint(str(path))
+    assert capsys.readouterr().out == ''
+    monkeypatch.setattr(preflight, 'LARGE', 100)
+    check_checkpoint(str(path))
+    assert capsys.readouterr().out == f'checking {path} (0.0 GB)\n'

@@ -77,6 +77,31 @@ def test_writes_panels_and_a_sheet(tool, config, trained, tmp_path):
     assert Image.open(two[0]).width < 3 * 256
 
 
+def test_photos_are_turned_as_the_network_sees_them(
+    tool, config, trained, ade_root, tmp_path
+):
+    """A red stripe on top, stored on its side with the note to turn it."""
+    root = tmp_path / 'turned'
+    for kind in ('images', 'annotations'):
+        (root / kind / 'validation').mkdir(parents=True)
+    upright = np.full((32, 48, 3), 90, np.uint8)
+    upright[:8] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by a quarter
+    stored = Image.fromarray(np.rot90(upright))
+    stored.save(root / 'images/validation/0.jpg', exif=exif)
+    labels = Image.fromarray(np.ones((32, 48), np.uint8))
+    labels.save(root / 'annotations/validation/0.png')
+    argv = [str(config), str(trained), '--out', str(tmp_path / 'out')]
+    path, _ = tool('analysis_tools/show_results').main(
+        [*argv, '--columns', 'photo', '--cfg-options', f'data_root={root}']
+    )
+    picture = np.asarray(Image.open(path)).astype(int)
+    red = (picture[..., 0] > 200) & (picture[..., 1:] < 60).all(-1)
+    ys, xs = np.nonzero(red)
+    assert np.ptp(xs) > 350 and np.ptp(ys) < 100  # of 384 x 256
+
+
 @pytest.mark.parametrize(
     'option, expected',
     [

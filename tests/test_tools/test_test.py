@@ -50,6 +50,23 @@ def test_tta_flips_before_annotations(tool):
     assert pack['meta_keys'] == ('img_path',)
 
 
+def test_tta_of_a_detector_needs_a_model_that_merges(tool):
+    steps = [dict(type='LoadImageFromFile'), dict(type='PackDetInputs')]
+    cfg = Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(type='Detector'),
+            test_dataloader=dict(dataset=dict(pipeline=steps)),
+            tta_model=None,
+        )
+    )
+    with pytest.raises(UserError, match='neither the masks nor the panoptic segments'):
+        tool('test').augment(cfg)
+    cfg.tta_model = dict(type='Merges')
+    tool('test').augment(cfg)
+    assert cfg.model == dict(type='Merges', module=dict(type='Detector'))
+
+
 def test_out_of_a_detector_is_a_pickle(tool):
     cfg = Config(dict(default_scope='mmdet', test_evaluator=dict(type='CocoMetric')))
     with pytest.raises(UserError, match='.pkl'):

@@ -185,6 +185,56 @@ class TestBadInput:
         assert (tmp_path / 'run' / 'iter_1.pth').exists()
 
 
+@pytest.mark.parametrize('by_flag', [True, False])
+def test_auto_scale_lr_reaches_every_rate(tool, config, tmp_path, by_flag):
+    scaling = 'auto_scale_lr = dict(enable={}, base_batch_size=16)\n'
+    config.write_text(config.read_text() + scaling.format(not by_flag))
+    argv = [str(config), '--work-dir', str(tmp_path)]
+    runner = tool('train').main([*argv, *['--auto-scale-lr'] * by_flag])
+    assert runner.optim_wrapper.get_lr() == dict(lr=[0.01 * 2 / 16])
+    assert runner.optim_wrapper.optimizer.defaults['lr'] == 0.01 * 2 / 16
+
+
+def test_auto_scale_lr_reaches_base_lr(tool, tmp_path):
+    """MMEngine logs it where a constructor makes groups of parameters."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.runner import Runner
+    from torch import nn
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    wrapper = dict(
+        type='OptimWrapper',
+        optimizer=dict(type='SGD', lr=0.01),
+        paramwise_cfg=dict(custom_keys={'0': dict(lr_mult=0.5)}),
+    )
+    runner = Runner(
+        model=model,
+        work_dir=str(tmp_path),
+        train_dataloader=dict(batch_size=4),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=wrapper,
+        auto_scale_lr=dict(base_batch_size=16),
+        cfg=dict(train_dataloader=dict(batch_size=4)),
+        experiment_name='scaled',
+    )
+    tool('train').scale_learning_rate(runner)
+    rates = build_optim_wrapper(model, runner.optim_wrapper).get_lr()
+    assert rates['base_lr'] == [0.0025]
+    assert {*rates['lr']} == {0.00125, 0.0025}
+    assert runner.auto_scale_lr is None  # or MMEngine would scale again
+
+
+def test_half_written_checkpoints_are_removed_by_rank_0(tool, tmp_path, monkeypatch):
+    half = tmp_path / 'iter_2.pth'
+    half.write_bytes(b'PK')
+    monkeypatch.setenv('RANK', '1')
+    tool('train').remove_half_written(str(tmp_path))
+    assert half.exists()
+    monkeypatch.setenv('RANK', '0')
+    tool('train').remove_half_written(str(tmp_path))
+    assert not half.exists()
+
+
 def test_defects_keep_their_traceback(tool, config, tmp_path):
     argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options']
     with pytest.raises(KeyError, match='NoSuchBackbone'):

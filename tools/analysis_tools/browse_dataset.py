@@ -8,17 +8,17 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-import mmcv
 import numpy as np
-from mmengine.config import Config
-from mmengine.registry import DATASETS, VISUALIZERS, init_default_scope
-from mmengine.structures import PixelData
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import BaseDataElement
 from mmengine.utils import ProgressBar
+from mmengine.visualization import Visualizer
+from PIL import Image
 
 from eomt_mm import cli
+from eomt_mm.cli.label_maps import Reader, label_maps_of
+from eomt_mm.cli.panels import enlarge, paint, panel, save
 from eomt_mm.errors import UserError
-
-MIN_SIDE = 256  # class names need that much room
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -43,38 +43,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def build_visualizer(cfg: Config, dataset_meta: dict):
-    """Build the config's visualizer, without its backends: pictures go to files."""
-    settings = dict(cfg.get('visualizer', dict(type='SegLocalVisualizer')))
-    settings.update(vis_backends=None, name='browse_dataset')
-    visualizer = VISUALIZERS.build(settings)
-    visualizer.dataset_meta = dataset_meta
-    return visualizer
-
-
-def draw_panel(visualizer, item: dict) -> np.ndarray:
-    """Photo and labels side by side.
+def draw_panel(item: dict, meta: dict, label_maps: Reader) -> Image.Image:
+    """Photo and labels side by side, with a legend.
 
     Args:
-        visualizer (mmseg.SegLocalVisualizer): Draws the labels.
-        item (dict): `inputs` (3, H, W) in BGR and `data_samples`.
+        item (dict): `inputs` (3, H, W) in BGR and `data_samples`. At test time the
+            photo alone is resized; the labels follow it here.
+        meta (dict): The dataset's `metainfo`.
+        label_maps (Reader): Reads the data sample.
 
-    Returns:
-        np.ndarray: The panel (H, 2W, 3) in RGB; small images are enlarged.
+    Raises:
+        UserError: The pipeline loads no labels.
     """
-    photo = item['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
-    labels = item['data_samples'].gt_sem_seg.data
-    # At test time only the photo is resized.
-    photo = mmcv.imresize(photo, (labels.shape[-1], labels.shape[-2]))
-
-    zoom = -(-MIN_SIDE // min(photo.shape[:2]))
-    if zoom > 1:
-        photo = photo.repeat(zoom, 0).repeat(zoom, 1)
-        labels = labels.repeat_interleave(zoom, -2).repeat_interleave(zoom, -1)
-    sample = item['data_samples'].new()
-    sample.gt_sem_seg = PixelData(data=labels)
-    visualizer.add_datasample('', photo, sample, draw_pred=False)
-    return np.concatenate([photo, visualizer.get_image()], axis=1)
+    sample: BaseDataElement = item['data_samples']
+    truth = label_maps(sample, meta).get('truth')
+    if truth is None:
+        raise UserError(
+            'the pipeline yields neither a label map nor masks: see that it loads '
+            'the annotations'
+        )
+    rgb = item['inputs'].numpy()[::-1].transpose(1, 2, 0)
+    photo = enlarge(Image.fromarray(np.ascontiguousarray(rgb)))
+    pictures = {'photo': photo, 'labels': paint(photo, truth)}
+    return panel(Path(sample.img_path).stem, pictures, truth.legend())
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -82,23 +73,24 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = cli.read_config(args.config)
     cli.override(cfg, args.cfg_options)
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    label_maps = label_maps_of(cfg)
+    init_default_scope(cfg.default_scope)
 
     loader = f'{args.split}_dataloader'
     if loader not in cfg:
         raise UserError(f'{args.config} has no {loader}; choose another --split')
     dataset = DATASETS.build(cfg[loader].dataset)
-    visualizer = build_visualizer(cfg, dataset.metainfo)
+    window = None if args.not_show else Visualizer()
     number = min(args.number or len(dataset), len(dataset))
     progress = ProgressBar(number)
     for index, item in enumerate(islice(dataset, number)):
-        panel = draw_panel(visualizer, item)
+        picture = draw_panel(item, dataset.metainfo, label_maps)
         stem = Path(item['data_samples'].img_path).stem
         if args.output_dir is not None:
-            path = args.output_dir / f'{index:04d}_{stem}.png'
-            mmcv.imwrite(mmcv.rgb2bgr(panel), str(path))
-        if not args.not_show:
-            visualizer.show(panel, win_name=stem, wait_time=args.show_interval)
+            save(picture, args.output_dir / f'{index:04d}_{stem}.png')
+        if window is not None:
+            interval = args.show_interval
+            window.show(np.asarray(picture), win_name=stem, wait_time=interval)
         progress.update()
     print()
 

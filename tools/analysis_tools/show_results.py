@@ -7,7 +7,6 @@ Writes one panel per image of the test dataset and `panels.png` with all of them
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,14 @@ from mmengine.device import get_device
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.structures import BaseDataElement
-from PIL import Image
+from PIL import Image, ImageOps
 
 from eomt_mm import cli
-from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
+from eomt_mm.cli.label_maps import label_maps_of
+from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
 
 COLUMNS = ('photo', 'truth', 'prediction')
-INSTANCE_OFFSET = 1000  # MMDet's
-SURE = 0.5  # instances below this score are not shown
-SHADES = (1.0, 0.8, 0.6, 0.9, 0.7)
 HEADINGS = {'photo': 'photo', 'truth': 'ground truth', 'prediction': 'prediction'}
 
 
@@ -65,12 +62,10 @@ def main(argv: list[str] | None = None) -> list[Path]:
     if args.number < 1:
         raise UserError(f'--number {args.number}: at least 1')
     cfg = cli.load_config(args)
-    scope = cfg.get('default_scope')
-    if scope not in LABEL_MAPS:
-        raise UserError(f'default_scope is {scope}, expected one of {[*LABEL_MAPS]}')
+    label_maps = label_maps_of(cfg)
     cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, 'test')
-    init_default_scope(scope)
+    init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
 
@@ -78,9 +73,11 @@ def main(argv: list[str] | None = None) -> list[Path]:
     number = min(args.number, len(dataset))
     for index in np.linspace(0, len(dataset) - 1, number).round().astype(int):
         sample = predict(model, dataset[int(index)])
-        maps = LABEL_MAPS[scope](sample, dataset.metainfo)
+        maps = label_maps(sample, dataset.metainfo)
         maps = {name: labels for name, labels in maps.items() if name in columns}
-        photo = enlarge(Image.open(sample.img_path).convert('RGB'))
+        # Turned as the loaders turn it.
+        photo = ImageOps.exif_transpose(Image.open(sample.img_path)).convert('RGB')
+        photo = enlarge(photo)
         pictures = {
             HEADINGS[c]: paint(photo, maps[c]) if c in maps else photo
             for c in columns
@@ -111,71 +108,6 @@ def load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
 def predict(model: torch.nn.Module, item: dict) -> BaseDataElement:
     """The data sample of one image, with the prediction, on the CPU."""
     return model.test_step(pseudo_collate([item]))[0].cpu()
-
-
-def semantic(sample: BaseDataElement, meta: dict) -> dict[str, LabelMap]:
-    """Ground truth and prediction of a `SegDataSample`."""
-    names = dict(enumerate(meta['classes']))
-    colours = {i: tuple(colour) for i, colour in enumerate(meta['palette'])}
-    fields = {'truth': 'gt_sem_seg', 'prediction': 'pred_sem_seg'}
-    return {
-        column: LabelMap(sample.get(field).data[0].numpy(), names, colours)
-        for column, field in fields.items()
-        if field in sample
-    }
-
-
-def detection(sample: BaseDataElement, meta: dict) -> dict[str, LabelMap]:
-    """Ground truth and prediction of a `DetDataSample`: segments or instances."""
-    maps = {}
-    truth = sample.gt_instances
-    if 'masks' in truth:
-        masks = truth.masks.to_ndarray().astype(bool)
-        background = np.full(masks.shape[1:], -1)
-        if 'gt_sem_seg' in sample:
-            background = sample.gt_sem_seg.sem_seg[0].numpy().astype(int)
-        ids = overlaid(background, truth.labels.numpy(), masks)
-        maps['truth'] = segment_map(ids, meta)
-    if 'pred_panoptic_seg' in sample:
-        ids = sample.pred_panoptic_seg.sem_seg[0].numpy()
-        maps['prediction'] = segment_map(ids, meta)
-    elif 'pred_instances' in sample:
-        found = sample.pred_instances
-        found = found[found.scores > SURE]
-        found = found[found.scores.argsort()]  # the surest on top
-        background = np.full(sample.ori_shape, -1)
-        ids = overlaid(background, found.labels.numpy(), found.masks.numpy())
-        maps['prediction'] = segment_map(ids, meta)
-    return maps
-
-
-def overlaid(
-    background: np.ndarray, labels: np.ndarray, masks: np.ndarray
-) -> np.ndarray:
-    """Paint instances over a map of classes (H, W), each with an id of its own."""
-    ids = background.copy()
-    for number, (label, mask) in enumerate(zip(labels, masks, strict=True), start=1):
-        ids[mask] = label + number * INSTANCE_OFFSET
-    return ids
-
-
-def segment_map(ids: np.ndarray, meta: dict) -> LabelMap:
-    """Ids class + 1000 * instance; instances of a class differ in brightness."""
-    classes, names, colours = meta['classes'], {}, {}
-    for i in np.unique(ids).tolist():
-        number, label = divmod(i, INSTANCE_OFFSET)
-        if 0 <= i and label < len(classes):
-            names[i] = classes[label]
-            shade = SHADES[number % len(SHADES)]
-            colours[i] = tuple(int(shade * c) for c in meta['palette'][label])
-    return LabelMap(ids, names, colours, outlined=True, clear=-1)
-
-
-# What the data samples of each framework hold.
-LABEL_MAPS: dict[str, Callable[[BaseDataElement, dict], dict[str, LabelMap]]] = {
-    'mmseg': semantic,
-    'mmdet': detection,
-}
 
 
 if __name__ == '__main__':
