@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from mmengine.utils import ManagerMixin
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,3 +36,13 @@ def run_tool():
         return module.main([str(arg) for arg in argv])
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def fresh_managers():
+    """Leaves no logger, visualizer or default scope of MMEngine to the next test."""
+    yield
+    managers = [ManagerMixin]
+    for manager in managers:
+        managers += manager.__subclasses__()
+        manager._instance_dict.clear()

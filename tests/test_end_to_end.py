@@ -6,9 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 from eomt_mm.errors import UserError
@@ -28,14 +25,6 @@ TINY_RUN = [
     'default_hooks.logger.interval=1',
     'param_scheduler.warmup=(1,1)',
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_managers():
-    """Lets runs within one second have loggers of their own."""
-    yield
-    for manager in (MMLogger, MessageHub, DefaultScope, SegLocalVisualizer):
-        manager._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

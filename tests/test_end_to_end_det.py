@@ -7,11 +7,8 @@ import pytest
 import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
 from PIL import Image
 
-from eomt_mm.det_visualizer import DetVisualizer
 from eomt_mm.errors import UserError
 
 TINY_MODEL = {
@@ -29,14 +26,6 @@ TINY_RUN = {
 }
 SCORES = {'panoptic': 'coco_panoptic/PQ', 'instance': 'coco/segm_mAP'}
 TASKS = pytest.mark.parametrize('task', SCORES)
-
-
-@pytest.fixture(autouse=True)
-def fresh_managers():
-    """Lets runs within one second have loggers of their own."""
-    yield
-    for manager in (MMLogger, MessageHub, DefaultScope, DetVisualizer):
-        manager._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -7,17 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DATASETS, DefaultScope, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def no_scope():
-    """Leaves no default scope to the next test."""
-    yield
-    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

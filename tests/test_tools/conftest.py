@@ -9,9 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.logging import MessageHub, MMLogger
-from mmengine.registry import DefaultScope
-from mmseg.visualization import SegLocalVisualizer
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -86,14 +83,6 @@ def load_tool(name: str):
 def tool():
     """`tool('train')` is `tools/train.py` as a module."""
     return load_tool
-
-
-@pytest.fixture(autouse=True)
-def fresh_managers():
-    """Lets runs within one second have loggers of their own."""
-    yield
-    for manager in (MMLogger, MessageHub, DefaultScope, SegLocalVisualizer):
-        manager._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
