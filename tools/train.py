@@ -10,6 +10,7 @@ import errno
 import os
 import shlex
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def main(argv: list[str] | None = None) -> Runner:
     cli.check_data(cfg, 'train', 'val')
 
     command = resume_command(sys.argv[1:] if argv is None else argv, args.resume)
+    started = time.time()
     with cli.noted_interrupts() as interrupts:
         try:
             runner = (
@@ -83,7 +85,7 @@ def main(argv: list[str] | None = None) -> Runner:
             if not interrupts and not full:
                 raise
             remove_half_written(cfg.work_dir)
-            go_on = way_on(cfg, command)
+            go_on = way_on(cfg, command, started)
             if interrupts:
                 raise KeyboardInterrupt(f'interrupted; {go_on}') from None
             raise UserError(
@@ -185,9 +187,13 @@ def resume_command(argv: list[str], resume: str | None) -> str:
     return shlex.join(['python', sys.argv[0], *words, '--resume'])
 
 
-def way_on(cfg: Config, command: str) -> str:
+def way_on(cfg: Config, command: str, started: float) -> str:
     """What to type after a run that was cut short."""
-    if not os.path.isfile(os.path.join(cfg.work_dir, 'last_checkpoint')):
+    note = os.path.join(cfg.work_dir, 'last_checkpoint')
+    # One that is older than this run belongs to another, unless this one resumed it.
+    if not os.path.isfile(note) or (
+        os.path.getmtime(note) < started and not cfg.get('resume')
+    ):
         return 'no checkpoint was written yet: start it again'
     if cfg.launcher != 'none':
         return 'resume with the same command plus --resume'

@@ -27,7 +27,19 @@ _MISSING_DATA = re.compile(
     r"No such file or directory: '([^']+\.(?:jpe?g|png|tiff?|bmp|webp|json|txt))'",
     re.IGNORECASE,
 )
-_DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+# A full or closed disk, or a file where a folder is wanted.
+_DISK_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+}
+_UNKNOWN_OPTION = re.compile(
+    r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
+)
 _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
@@ -89,6 +101,12 @@ def one_line(error: BaseException) -> str | None:
     for link in _causes(error):
         if isinstance(link, UserError):
             return _flat(_REGISTRY_PREFIX.sub('', _unwrap_worker(str(link))))
+        unknown = _UNKNOWN_OPTION.search(str(link))
+        if isinstance(link, TypeError) and unknown:
+            return (
+                f'{unknown[1]} has no option {unknown[2]!r}: look for a misspelling in '
+                'the config or in --cfg-options'
+            )
         if isinstance(link, OSError):
             missing = _MISSING_DATA.search(str(link))
             if missing:

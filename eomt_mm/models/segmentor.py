@@ -21,7 +21,7 @@ from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .options import complete_test_cfg
-from .targets import semantic_targets
+from .targets import check_labels, semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
 
 
@@ -106,6 +106,12 @@ class SemanticHead(MaskHead):
         labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
         paths = [sample.metainfo.get('img_path', '?') for sample in data_samples]
         return semantic_targets(labels, self.num_classes, self.ignore_index, paths)
+
+    def check(self, sample: SegDataSample) -> None:
+        """Raise a UserError if the ground truth has a label beyond the classes."""
+        name = sample.metainfo.get('img_path', '?')
+        labels = sample.gt_sem_seg.data
+        check_labels(labels, self.num_classes, self.ignore_index, [name])
 
     def loss(
         self, feats: tuple[Tensor, Tensor], data_samples: list[SegDataSample], _cfg
@@ -195,6 +201,9 @@ class EoMTSegmentor(EncoderDecoder):
                 )
                 for image in inputs
             ]
+        for sample in data_samples:
+            if 'gt_sem_seg' in sample:  # else a wrong label only lowers the score
+                self.decode_head.check(sample)
         averages = [
             WindowAverage(image.shape[1:], self.backbone.img_size) for image in inputs
         ]

@@ -11,6 +11,38 @@ from eomt_mm.errors import UserError
 from .criterion import Target
 
 
+def check_labels(
+    labels: Tensor, num_classes: int, ignore_index: int, names: list[str]
+) -> None:
+    """Refuse labels that are neither a class nor `ignore_index`.
+
+    Args:
+        labels (Tensor): Label maps, shape (B, H, W) int64.
+        num_classes (int): Labels run from 0 to num_classes - 1.
+        ignore_index (int): Label of pixels without ground truth.
+        names (list[str]): Names of the images, for the error.
+
+    Raises:
+        UserError: Names the label and the image.
+    """
+    wrong = [
+        value
+        for value in labels.unique().tolist()
+        if value != ignore_index and not 0 <= value < num_classes
+    ]
+    if wrong:
+        first = next(
+            name
+            for name, image in zip(names, labels, strict=True)
+            if (image == wrong[0]).any()
+        )
+        raise UserError(
+            f'label {wrong[0]} in the ground truth of {first}: expected 0 to '
+            f'{num_classes - 1} or {ignore_index} (ignored). Check num_classes and '
+            'reduce_zero_label of the dataset'
+        )
+
+
 def semantic_targets(
     labels: Tensor, num_classes: int, ignore_index: int, names: list[str]
 ) -> list[Target]:
@@ -29,22 +61,7 @@ def semantic_targets(
         UserError: If a label is neither a class nor `ignore_index`.
     """
     # Two synchronisations for the whole batch: what occurs at all, and where.
-    wrong = [
-        value
-        for value in labels.unique().tolist()
-        if value != ignore_index and not 0 <= value < num_classes
-    ]
-    if wrong:
-        first = next(
-            name
-            for name, image in zip(names, labels, strict=True)
-            if (image == wrong[0]).any()
-        )
-        raise UserError(
-            f'label {wrong[0]} in the ground truth of {first}: expected 0 to '
-            f'{num_classes - 1} or {ignore_index} (ignored). Check num_classes and '
-            'reduce_zero_label of the dataset'
-        )
+    check_labels(labels, num_classes, ignore_index, names)
     index = labels.masked_fill(labels == ignore_index, num_classes).flatten(1)
     occurs = index.new_zeros(len(labels), num_classes + 1).scatter_(1, index, 1)
     targets = []

@@ -340,3 +340,14 @@ def test_a_module_alone_may_be_loaded(model, module):
 def test_checkpoint_without_any_known_key_is_refused(model):
     with pytest.raises(UserError, match='no parameter of this model'):
         model.load_state_dict({'layer1.weight': torch.zeros(1)}, strict=False)
+
+
+def test_a_wrong_label_in_testing_names_value_and_file(model):
+    """It would only lower the score otherwise."""
+    labelled = sample((32, 32), img_path='val.png')
+    labelled.gt_sem_seg = PixelData(data=torch.full((1, 32, 32), 199))
+    with pytest.raises(UserError, match=r'label 199 in the ground truth of val\.png'):
+        model.test_step({'inputs': [photo(32, 32)], 'data_samples': [labelled]})
+    labelled.gt_sem_seg.data[:] = 255
+    with torch.no_grad():
+        model.test_step({'inputs': [photo(32, 32)], 'data_samples': [labelled]})

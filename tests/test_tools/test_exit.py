@@ -83,3 +83,22 @@ def test_interrupt(monkeypatch, capsys):
 def test_defect_is_raised():
     with pytest.raises(ZeroDivisionError):
         run(lambda argv: 1 / 0)
+
+
+def test_misspelt_option_is_named():
+    class Loop:
+        def __init__(self, max_iters):
+            pass
+
+    with pytest.raises(TypeError) as caught:
+        Loop(max_iter=20)
+    assert "Loop has no option 'max_iter'" in one_line(caught.value)
+    assert one_line(TypeError('unsupported operand')) is None
+
+
+def test_file_where_a_folder_is_wanted(tmp_path):
+    path = tmp_path / 'out'
+    path.touch()
+    with pytest.raises(OSError) as caught:
+        path.mkdir()
+    assert one_line(caught.value) == f'File exists ({path})'

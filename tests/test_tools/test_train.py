@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from eomt_mm import cli
 
@@ -279,3 +280,15 @@ def test_interrupt_says_how_to_resume(config, tmp_path):
     assert err.splitlines()[-1] == (
         f'interrupted; resume with: python tools/train.py {words} --resume'
     )
+
+
+def test_checkpoint_of_an_older_run_is_no_way_on(tool, tmp_path):
+    note = tmp_path / 'last_checkpoint'
+    note.write_text('iter_3000.pth')
+    cfg = Config(dict(work_dir=str(tmp_path), launcher='none', resume=False))
+    older, newer = note.stat().st_mtime + 1, note.stat().st_mtime - 1
+    way_on = tool('train').way_on
+    assert way_on(cfg, 'python x --resume', older).endswith('start it again')
+    assert way_on(cfg, 'python x --resume', newer).endswith('python x --resume')
+    cfg.resume = True
+    assert way_on(cfg, 'python x --resume', older).endswith('python x --resume')

@@ -17,6 +17,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.ResizeShortSide', size=crop_size[0]),
     dict(type='LoadAnnotations'),
     dict(type='eomt_mm.CheckLabelSize'),
