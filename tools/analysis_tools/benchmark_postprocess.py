@@ -5,13 +5,17 @@ results; the figures below the table say whether they do.
 
     OMP_NUM_THREADS=1 python tools/analysis_tools/benchmark_postprocess.py --kept 20
 
-Memory is what the process needs on top of its inputs, sampled every millisecond. Needs
-MMDetection; runs on the CPU.
+Memory is the peak resident set that a fresh process needs on top of its inputs: in a
+shared one the second contender would work in what the first has left.
+
+Needs MMDetection; runs on the CPU, on Linux.
 """
 
 import argparse
+import ctypes
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,6 +37,7 @@ def parse_args(argv=None):
     parser.add_argument('--input', type=int, default=640, help='input side in pixels')
     parser.add_argument('--ori', type=int, nargs=2, default=(960, 1280), help='H W')
     parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -83,28 +88,18 @@ def make_jobs(args):
     }
 
 
-def resident_set():
-    return 4096 * int(Path('/proc/self/statm').read_text().split()[1])
+def resident_set(field):
+    status = Path('/proc/self/status').read_text()
+    return 1024 * int(status.split(f'{field}:')[1].split()[0])
 
 
-def measure(function):
-    """Seconds, peak bytes and the result of one call."""
-    base = peak = resident_set()
-    done = threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.001):
-            peak = max(peak, resident_set())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    start = time.perf_counter()
-    result = function()
-    seconds = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    return seconds, peak - base, result
+def peak_memory(function):
+    """Bytes that one call adds, in a process that has done nothing else."""
+    ctypes.CDLL(None).malloc_trim(0)  # what making the inputs has left behind
+    Path('/proc/self/clear_refs').write_text('5')  # forget the peak so far
+    before = resident_set('VmRSS')
+    function()
+    return resident_set('VmHWM') - before
 
 
 def compare(task, ours, theirs):
@@ -123,26 +118,37 @@ def compare(task, ours, theirs):
 @torch.inference_mode()
 def main(argv=None):
     args = parse_args(argv)
+    jobs = make_jobs(args)
+    if args.memory_of:
+        task, who = args.memory_of
+        print(peak_memory(jobs[task][who]))
+        return
     threads = torch.get_num_threads()
     print(f'{args.kept} of {args.queries} kept, to {args.ori}, {threads} thread(s)')
-    for task, jobs in make_jobs(args).items():
-        runs = {who: [] for who in jobs}
+    command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
+    for task, contenders in jobs.items():
+        seconds = {who: [] for who in contenders}
         results = {}
         for _ in range(args.rounds):
-            for who, function in jobs.items():
-                results[who] = None  # frees the last one before it is measured anew
-                *figures, results[who] = measure(function)
-                runs[who].append(figures)
-        figures = {}
-        for who, rows in runs.items():
-            seconds, memory = zip(*rows, strict=True)
-            figures[who] = statistics.median(seconds), max(memory)
-        for who, (seconds, memory) in figures.items():
-            ratio = figures['mmdet'][0] / seconds
-            share = memory / figures['mmdet'][1]
+            for who, function in contenders.items():
+                start = time.perf_counter()
+                results[who] = function()
+                seconds[who].append(time.perf_counter() - start)
+        medians = {who: statistics.median(s) for who, s in seconds.items()}
+        memory = {}
+        for who in contenders:
+            alone = subprocess.run(
+                [*command, '--memory-of', task, who],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            memory[who] = int(alone.stdout.split()[-1])
+        for who in contenders:
             print(
-                f'{task:9} {who:6} {1000 * seconds:8.1f} ms ({ratio:4.1f}x) '
-                f'{memory / 2**20:8.1f} MiB ({share:6.1%})'
+                f'{task:9} {who:6} {1000 * medians[who]:8.1f} ms '
+                f'({medians["mmdet"] / medians[who]:4.1f}x) '
+                f'{memory[who] / 2**20:8.1f} MiB ({memory[who] / memory["mmdet"]:6.1%})'
             )
         print(f'          {compare(task, results["ours"], results["mmdet"])}')
 
