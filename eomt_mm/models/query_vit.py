@@ -18,6 +18,7 @@ from eomt_mm.registry import MODELS
 from .masked_attention import query_patch_mask
 from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
+from .token_merging.merged_vit import merged_forward, refuse_training
 
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -51,6 +52,8 @@ class QueryViT(BaseModule):
             by `init_weights`, thus in training only. Defaults to True.
         mask_probs (list[float], optional): Mask probabilities of the last blocks
             where no hook sets them. Defaults to 0 for all.
+        token_merging (dict, optional): Config of a `TokenMerging` such as `ALGM`, for
+            faster inference. It has no weights: any checkpoint can be tested with it.
         timm_args (dict, optional): Further arguments of the timm model, such as
             `dict(embed_dim=128, depth=5)`.
         init_cfg (dict, optional): MMEngine's initialisation config, used instead of
@@ -70,6 +73,7 @@ class QueryViT(BaseModule):
         num_blocks: int = 4,
         pretrained: bool | str = True,
         mask_probs: list[float] | None = None,
+        token_merging: dict | None = None,
         timm_args: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -108,6 +112,12 @@ class QueryViT(BaseModule):
                 f'mask_probs has {len(self.mask_probs)} values, expected one for '
                 f'each of the {num_blocks} last blocks'
             )
+        self.token_merging = None
+        if token_merging:
+            self.token_merging = MODELS.build(token_merging)
+            self.token_merging.bind(self.depth, self.depth - num_blocks, self.grid)
+            if any(self.mask_probs):
+                refuse_training()
 
         # Only what the forward pass uses is adopted: no pooling norm, no classifier.
         self.cls_token = vit.cls_token
@@ -146,6 +156,8 @@ class QueryViT(BaseModule):
             tuple[Tensor, Tensor]: Normalised query tokens of shape (B, K, C) and
             patch features of shape (B, C, H / patch, W / patch).
         """
+        if self.token_merging is not None:
+            return merged_forward(self, images)
         x, rope = self._enter_queries(images)
         for block in self.blocks[-self.num_blocks :]:
             x = _run(block, x, rope)
@@ -168,6 +180,8 @@ class QueryViT(BaseModule):
             list[tuple[Tensor, Tensor]]: L2 + 1 predictions, one before each of the
             last blocks and the final one.
         """
+        if self.token_merging is not None:
+            refuse_training()
         x, rope = self._enter_queries(images)
         predictions = []
         for block, prob in zip(
@@ -203,21 +217,34 @@ class QueryViT(BaseModule):
 
         Also returns the rotary codes of the patches, for the blocks to come.
         """
+        x, rope = self.embed(images), self.rotary_codes()
+        for block in self.blocks[: -self.num_blocks]:
+            x = _run(block, x, rope)
+        queries = self.queries.expand(len(x), -1, -1)
+        return torch.cat((queries, x), dim=1), rope  # (B, K + prefix + N, C)
+
+    def rotary_codes(self) -> Tensor | None:
+        """Sines and cosines of the patches, shape (N, 2d), if the ViT rotates."""
+        return None if self.rope is None else self.rope.get_embed()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches with position codes, behind CLS and registers.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+
+        Returns:
+            Tensor: Shape (B, prefix + N, C).
+
+        Raises:
+            UserError: If the images have another size than the ViT was built for.
+        """
         if images.shape[-2:] != self.img_size:
             raise UserError(
                 f'the ViT was built for images of {self.img_size[0]} x '
                 f'{self.img_size[1]} pixels and got {images.shape[-2]} x '
                 f'{images.shape[-1]}: make crop_size and backbone.img_size equal'
             )
-        x = self._embed(images)
-        rope = None if self.rope is None else self.rope.get_embed()  # (N, 2d)
-        for block in self.blocks[: -self.num_blocks]:
-            x = _run(block, x, rope)
-        queries = self.queries.expand(len(x), -1, -1)
-        return torch.cat((queries, x), dim=1), rope  # (B, K + prefix + N, C)
-
-    def _embed(self, images: Tensor) -> Tensor:
-        """Patches with position codes, behind CLS and registers."""
         x = self.patch_embed(images)  # (B, N, C)
         covers_prefix = self.pos_embed_covers_prefix
         if self.pos_embed is not None and not covers_prefix:
