@@ -26,8 +26,8 @@ class MergePoint:
         tokens (Tensor): Residual stream of the patches, shape (B, n, C).
         grid (tuple[int, int], optional): Rows and columns, as long as nothing is
             merged and the tokens lie in raster order.
-        keys (Tensor, optional): Attention keys of the patches, averaged over the
-            heads, shape (B, n, d); only for methods that use them.
+        keys (Tensor, optional): Attention keys of the patches before any rotation,
+            averaged over the heads, shape (B, n, d); for methods with `uses_keys`.
     """
 
     block: int

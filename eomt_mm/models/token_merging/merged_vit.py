@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.eva import EvaBlock
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from eomt_mm.errors import UserError
 
@@ -90,7 +91,10 @@ def merged_forward(vit: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         x = vit.norm(group.tokens)
         queries.append(x[:, : vit.num_queries])
         x = x[:, group.first :]
-        patches.append(x if group.source is None else unmerge(x, group.source))
+        if group.source is not None:
+            with record_function('token_merging.unmerge'):
+                x = unmerge(x, group.source)
+        patches.append(x)
         order.append(group.images)
     patches = _in_order(patches, order)  # (B, N, C)
     return _in_order(queries, order), patches.transpose(1, 2).unflatten(2, vit.grid)
@@ -172,16 +176,16 @@ def _attend_and_propose(
 ) -> Merges | None:
     """The attention half of a block, and what could be merged behind it."""
     keys = _add_attention(vit, block, group)
-    return vit.token_merging.propose(
-        MergePoint(
-            number,
-            group.tokens[:, group.first :],
-            vit.grid if group.source is None else None,
-            keys[:, :, group.first :].mean(1) if vit.token_merging.uses_keys else None,
-        )
-    )
+    # What a profiler is to show, beside the work of the blocks.
+    with record_function('token_merging.propose'):
+        if vit.token_merging.uses_keys:
+            keys = keys[:, :, group.first :].mean(1)  # (b, n, d)
+        patches = group.tokens[:, group.first :]
+        grid = vit.grid if group.source is None else None
+        return vit.token_merging.propose(MergePoint(number, patches, grid, keys))
 
 
+@record_function('token_merging.merge')
 def _merge(vit: nn.Module, group: ImageGroup, merges: Merges, images) -> None:
     """Merge as much as the least mergeable image of a group allows.
 
@@ -221,7 +225,10 @@ def _run(vit: nn.Module, block: nn.Module, group: ImageGroup) -> None:
 def _add_attention(
     vit: nn.Module, block: nn.Module, group: ImageGroup
 ) -> Tensor | None:
-    """The first residual of a block; returns the keys where the method uses them."""
+    """The first residual of a block.
+
+    Returns its keys (b, heads, T, d) where they were at hand.
+    """
     method, x, keys = vit.token_merging, block.norm1(group.tokens), None
     sizes = group.all_sizes() if method.proportional_attention else None
     if method.uses_keys or sizes is not None:
