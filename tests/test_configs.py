@@ -143,7 +143,7 @@ def test_the_head_is_one_dict_for_all_tasks():
 def test_token_merging_is_all_that_an_algm_config_adds():
     """So that it takes the checkpoints of the config without it."""
     names = [path for path in leaves() if path.stem.endswith('_algm')]
-    assert len(names) == 4
+    assert len(names) == 5
     for path in names:
         merged = Config.fromfile(path)
         plain = Config.fromfile(path.with_stem(path.stem.removesuffix('_algm')))
@@ -159,7 +159,7 @@ def test_training_from_a_checkpoint_downloads_no_weights(config):
 
 def test_ade20k_panoptic_starts_from_coco():
     names = [path.stem for path in leaves() if 'ade20k_panoptic' in path.stem]
-    assert len(names) == 4
+    assert len(names) == 5
     for name in names:
         path = ROOT / f'configs/eomt/{name}.py'
         assert Config.fromfile(path).model.reinit_class_head

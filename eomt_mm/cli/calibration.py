@@ -64,7 +64,7 @@ def method_options(cfg: Config) -> dict:
     """Takes token merging out of a config, and returns it without a threshold.
 
     Raises:
-        UserError: It is another method than ALGM, or has no local merge.
+        UserError: It is another method than ALGM, has no local merge or no meaning.
     """
     options = dict(cfg.model.backbone.pop('token_merging', None) or {})
     kind = options.pop('type', 'eomt_mm.ALGM')
@@ -73,9 +73,10 @@ def method_options(cfg: Config) -> dict:
             f'model.backbone.token_merging is {kind} with {options}: expected '
             'eomt_mm.ALGM with a local_block, whose threshold is to be found'
         )
+    options = {k: v for k, v in options.items() if k not in _NOT_CALIBRATED}
+    ALGM(threshold=1.0, **options)  # what is wrong is told before the measuring
     # Each image by itself, so that the result does not depend on batches.
-    options['policy'] = 'image'
-    return {k: v for k, v in options.items() if k not in _NOT_CALIBRATED}
+    return {**options, 'policy': 'image'}
 
 
 def similarities(

@@ -9,8 +9,10 @@ the network (a batch of windows in, class and mask logits out) and the whole pip
 image of the network's size, that is over a window.
 
 Without CHECKPOINT the weights are random; give token_merging.keep to fix the numbers of
-tokens. Without a dataset, give photographs: --images DIR. --parts lists the time of
-every block and of the merging itself, and counts GFLOPs operation by operation.
+tokens. Without a dataset, give photographs: --images DIR.
+
+With --parts the time of every block and of the merging itself are listed instead, for
+the first batch size and policy, and GFLOPs are also counted operation by operation.
 """
 
 import argparse
@@ -51,9 +53,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--number', type=int, help='images (twice the largest batch)')
     parser.add_argument('--batch-sizes', type=int, nargs='+', default=[32, 1])
     parser.add_argument('--policies', nargs='+', choices=POLICIES, default=[*POLICIES])
-    parser.add_argument(
-        '--rounds', type=int, default=5, help='0 leaves out all but --parts'
-    )
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--parts', action='store_true', help='time of every block')
     parser.add_argument('--json', type=Path, help='also write the figures to this file')
@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> dict:
         UserError: Something in the command, the config or the data is wrong.
     """
     args = parse_args(argv)
-    if min(args.batch_sizes) < 1 or args.rounds < 0:
-        raise UserError('expected --batch-sizes of 1 or more and --rounds of 0 or more')
+    if min(*args.batch_sizes, args.rounds) < 1:
+        raise UserError('--batch-sizes and --rounds: expected 1 or more')
     cfg = cli.load_config(args)
     if args.checkpoint:
         cli.check_checkpoint(args.checkpoint)
@@ -102,14 +102,13 @@ def main(argv: list[str] | None = None) -> dict:
     figures = {}
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=args.amp)
     with autocast:
-        for size in args.batch_sizes if args.rounds else ():
+        if args.parts:
+            method, size = methods[args.policies[0]], args.batch_sizes[0]
+            figures = parts(model, method, windows[:size], args.rounds)
+            report_parts(method, size, figures)
+        for size in () if args.parts else args.batch_sizes:
             figures[size] = compare(args, model, methods, images, windows, size)
             report(size, figures[size])
-        if args.parts:
-            policy, size = args.policies[0], args.batch_sizes[0]
-            batch = windows[:size]
-            figures['parts'] = parts(model, methods[policy], batch)
-            report_parts(policy, size, figures['parts'])
     if args.json:
         with atomic_path(args.json) as partial:
             partial.write_text(json.dumps(figures, indent=2) + '\n')
@@ -200,34 +199,47 @@ def report(size: int, figures: dict[str, dict]) -> None:
     )
 
 
-def parts(model: nn.Module, method: TokenMerging, batch: Tensor) -> dict:
-    """Time of the parts of one batch, and GFLOPs in two ways."""
+def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) -> dict:
+    """Time of the parts of one batch, taking turns, and GFLOPs in two ways."""
     vit, head = model.backbone, head_of(model)
 
     def run() -> None:
         vit.predict(batch, head)
 
-    found = {}
-    for name, variant in ((PLAIN, None), ('merged', method)):
-        with merging_with(vit, variant):
-            with count_tokens(vit) as tokens:  # warms up, too
-                counted = count_macs(run) / len(batch) / 1e9
-            spent = seconds(lambda: found.update(blocks=block_seconds(vit, run)))
-            if variant is not None:
-                found['merging'] = merging_seconds(run)
+    variants = {PLAIN: None, 'merged': method}
+    found = {name: {} for name in variants}
+    for name, variant in variants.items():
+        with merging_with(vit, variant), count_tokens(vit) as tokens:  # warms up, too
+            counted = count_macs(run) / len(batch) / 1e9
+        formula = forward_macs(vit, head, tokens) / 1e9
         found[name] = dict(
-            seconds=spent,
-            blocks=found.pop('blocks'),
-            tokens=tokens.means(),
-            gflops=forward_macs(vit, head, tokens) / 1e9,
-            gflops_counted=counted,
+            tokens=tokens.means(), gflops=formula, gflops_counted=counted
         )
+    spent = {name: [] for name in variants}
+    blocks = {name: [] for name in variants}
+    steps = []
+    for _ in range(rounds):
+        for name, variant in variants.items():
+            with merging_with(vit, variant):
+                spent[name].append(seconds(run))
+                blocks[name].append(block_seconds(vit, run))
+        with merging_with(vit, method):
+            steps.append(merging_seconds(run))
+    for name in variants:
+        found[name]['seconds'] = statistics.median(spent[name])
+        found[name]['blocks'] = [
+            [statistics.median(times) for times in zip(*halves, strict=True)]
+            for halves in zip(*blocks[name], strict=True)
+        ]
+    found['merging'] = {
+        step: statistics.median(turn[step] for turn in steps) for step in steps[0]
+    }
     return found
 
 
-def report_parts(policy: str, size: int, found: dict) -> None:
+def report_parts(method: TokenMerging, size: int, found: dict) -> None:
     """Prints the figures of `parts`."""
-    print(f'\none batch of {size}, milliseconds   (policy {policy})')
+    print(f'\none batch of {size}, milliseconds   (policy {method.policy})')
     print('          without merging        with merging')
     print('block  tokens  attn.    MLP   tokens  attn.    MLP   (attn. with merging)')
     plain, merged = found[PLAIN], found['merged']

@@ -105,7 +105,6 @@ def main(argv: list[str] | None = None) -> dict:
     cli.check_data(cfg, args.split, *(['test'] if args.score_images else []))
     options = method_options(cfg)
     block, window = options.get('local_block', 1), options.get('window', 2)
-    ALGM(threshold=1.0, **options)  # a wrong option is told before the measuring
     model = load_model(cfg, args.checkpoint)
     MMLogger.get_current_instance().setLevel('WARNING')  # no table for every threshold
 
