@@ -96,15 +96,15 @@ def take_inventory(
     )
 
 
-def fitting_configs(inventory: Inventory, folder: Path) -> list[Path]:
+def fitting_configs(inventory: Inventory, configs: dict[Path, Config]) -> list[Path]:
     """Configs whose numbers are those of a network.
 
     Args:
         inventory (Inventory): The network. A number that is None fits all.
-        folder (Path): Searched with its subfolders.
+        configs (dict[Path, Config]): All there are.
 
     Returns:
-        list[Path]: Those of the smallest input first, then the nearest to `folder`.
+        list[Path]: Those of the smallest input first, then the least deep in folders.
     """
     known = {
         key: value
@@ -113,10 +113,10 @@ def fitting_configs(inventory: Inventory, folder: Path) -> list[Path]:
         if key == 'family' or (value is not None and key != 'depth')
     }
     fits = []
-    for path in folder.rglob('*.py'):
-        numbers = config_numbers(Config.fromfile(path).get('model') or {})
+    for path, cfg in configs.items():
+        numbers = config_numbers(cfg.get('model') or {})
         if known.items() <= numbers.items():
-            fits.append((numbers['img_size'], len(path.parts), str(path), path))
+            fits.append((numbers['img_size'], len(path.parts), path))
     return [path for *_, path in sorted(fits)]
 
 

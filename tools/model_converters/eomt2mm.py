@@ -53,13 +53,14 @@ def choose_config(source: convert.Source) -> Path:
     Raises:
         UserError: If there is none.
     """
-    configs = ROOT / 'configs'
-    fits = convert.fitting_configs(source.inventory, configs / 'eomt')
+    folder = ROOT / 'configs/eomt'
+    configs = {path: cli.read_config(str(path)) for path in folder.rglob('*.py')}
+    fits = convert.fitting_configs(source.inventory, configs)
     if not fits:
         found = '; '.join(f'{label} {text}' for label, text in source.rows())
         raise UserError(
-            f'no config in {configs / "eomt"} fits {source.path} ({found}): give one '
-            'with --config'
+            f'no config in {folder} fits {source.path} ({found}): give one with '
+            '--config'
         )
     names = [str(path.relative_to(ROOT)) for path in fits]
     show([('config', names[0])])
