@@ -6,6 +6,8 @@ rest; safetensors hold nothing else in the first place.
 """
 
 import json
+import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from torch import Tensor
 
 from eomt_mm.errors import UserError
 
+# How PyTorch names the code that a pickle asks for.
+_CODE = re.compile(r'GLOBAL (\S+)')
 # What a folder of the Hugging Face hub may hold, the best first.
 HUB_FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin')
 
@@ -157,7 +161,11 @@ def _read_torch(path: Path, is_zip: bool) -> dict:
     if is_zip:
         _check_sums(path)
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():  # that an old or new pickle may not be read
+            warnings.simplefilter('ignore')
+            content = torch.load(
+                path, map_location='cpu', weights_only=True, mmap=is_zip
+            )
     # A broken file can fail anywhere inside the reader.
     except Exception as error:
         raise UserError(_reason(path, str(error))) from error
@@ -181,15 +189,13 @@ def _check_sums(path: Path) -> None:
 
 
 def _reason(path: Path, message: str) -> str:
-    unsupported = next((x for x in message.splitlines() if 'Unsupported' in x), None)
-    if unsupported:
+    code = _CODE.search(message)
+    if code:
         return (
-            f'{path} holds more than weights, and none of that was run: '
-            f'{unsupported.strip()}. If you trust the file, take its state dict out '
-            'with the program that wrote it'
+            f'{path} holds more than weights ({code[1]}), and none of that was run. If '
+            'you trust the file, take its state dict out with the program that wrote it'
         )
-    first = message.strip().splitlines()[0] if message.strip() else 'unreadable'
     return (
         f'{path} is no file of weights, or is cut short or damaged '
-        f'({path.stat().st_size:,} bytes): {first}'
+        f'({path.stat().st_size:,} bytes): download it again'
     )
