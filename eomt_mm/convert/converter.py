@@ -52,7 +52,7 @@ class Source:
         if probs is not None and bool(probs.any()):
             listed = ', '.join(f'{prob:.3g}' for prob in probs.tolist())
             rows.append(
-                ('masks', f'not annealed away yet (probabilities {listed}): left out')
+                ('masks', f'training had not ended (probabilities {listed}): left out')
             )
         return rows
 
@@ -94,8 +94,8 @@ def _whole(
     if base is None:
         raise UserError(
             f'{path} is a delta file: its backbone is the difference to the '
-            'pre-trained DINOv3 (the weights of its norms are spread around 0, not '
-            'around 1), and used as a network it gives NaN. Add --base '
+            'pre-trained DINOv3 (the weights of its norms are not around 1, but around '
+            '0 or below), and used as a network it gives NaN. Add --base '
             'model.safetensors of https://huggingface.co/facebook/dinov3-vit{s,b,l}16-'
             'pretrain-lvd1689m'
         )

@@ -244,6 +244,8 @@ def write_folder(
         ):
             text = json.dumps(content, indent=2) + '\n'
             (partial / f'{name}.json').write_text(text)
+        # safetensors lets nobody else read what it writes.
+        shutil.copymode(partial / 'config.json', partial / 'model.safetensors')
 
 
 @contextmanager
@@ -267,6 +269,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        for path in partial.iterdir():
+            with open(path, 'rb') as file:
+                os.fsync(file.fileno())  # as in `atomic_path`
         os.replace(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

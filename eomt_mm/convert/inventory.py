@@ -81,8 +81,9 @@ def take_inventory(
     classes = _shape(network, 'head.class_head.weight', 2)
     patch = _shape(network, 'backbone.patch_embed.proj.weight', 4)
     blocks = [re.match(r'backbone\.blocks\.(\d+)\.', key) for key in network]
-    if beside.get('num_queries') != queries[0]:
-        beside = {}
+    told = {}
+    if beside.get('num_queries') == queries[0]:
+        told = {key: value for key, value in beside.items() if isinstance(value, int)}
     probs = unused.get('attn_mask_probs')
     return Inventory(
         family=_family(network),
@@ -91,8 +92,8 @@ def take_inventory(
         patch_size=patch[-1],
         num_queries=queries[0],
         num_classes=classes[0] - 1,
-        num_blocks=beside.get('num_blocks') if probs is None else probs.numel(),
-        img_size=_side(network, patch[-1]) or beside.get('image_size'),
+        num_blocks=told.get('num_blocks') if probs is None else probs.numel(),
+        img_size=_side(network, patch[-1]) or told.get('image_size'),
     )
 
 

@@ -153,7 +153,7 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
         shard = index.parent / Path(name).name
         if not shard.is_file():
             raise UserError(f'{index} names {name}, which is not beside it')
-        tensors |= read_checkpoint(shard)
+        tensors |= _read_safetensors(shard)
     return tensors
 
 

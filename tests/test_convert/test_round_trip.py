@@ -132,7 +132,7 @@ def test_what_is_written_is_builtin(run_tool, tmp_path, capsys):
     config = oracle.write_config(tmp_path / 'config.py', 'gelu')
     ours = tmp_path / 'ours.pth'
     run_tool(CONVERT, tmp_path / 'theirs', ours, '--config', config)
-    assert 'not annealed away yet (probabilities 1, 0.25)' in capsys.readouterr().out
+    assert 'training had not ended (probabilities 1, 0.25)' in capsys.readouterr().out
 
     with torch.serialization.safe_globals([]):
         torch.serialization.clear_safe_globals()

@@ -247,7 +247,7 @@ def test_destinations(refused, tmp_path, tensors, config, converted):
     torch.save(tensors, tmp_path / 'tiny.bin')
     before = (tmp_path / 'tiny.bin').read_bytes()
     line = refused(tmp_path / 'tiny.bin', '--config', config, dst='tiny.bin')
-    assert 'is the file to read' in line
+    assert 'is a file to read' in line
     assert (tmp_path / 'tiny.bin').read_bytes() == before
     (tmp_path / 'folder').mkdir()
     line = refused(tmp_path / 'tiny.bin', '--config', config, dst='folder')

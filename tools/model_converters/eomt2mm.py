@@ -80,11 +80,11 @@ def show(rows: list[tuple[str, str]]) -> None:
 def to_package(args: argparse.Namespace) -> None:
     """From a published checkpoint to ours."""
     path = convert.locate(args.src)
+    base = convert.locate(args.base) if args.base else None
     if args.dst.is_dir():
         raise UserError(f'{args.dst} is a folder: give the name of a file')
-    if args.dst.exists() and args.dst.samefile(path):
-        raise UserError(f'{args.dst} is the file to read: give another name')
-    base = convert.locate(args.base) if args.base else None
+    if args.dst.exists() and any(args.dst.samefile(p) for p in (path, base) if p):
+        raise UserError(f'{args.dst} is a file to read: give another name')
     source = convert.read_source(path, base)
     print(path)
     show(source.rows())
