@@ -254,9 +254,9 @@ def test_a_model_trained_here_goes_to_transformers(run_tool, tmp_path, images):
     options = ('--train', 8, '--val', 3, '--workers', 1)
     run_tool('dataset_converters/make_scenes', out, *options)
     config = oracle.write_config(tmp_path / 'config.py', 'dinov3')
+    data = f'data_root={out / "ADEChallengeData2016"}'
     run_tool(
-        *('train', config, '--work-dir', tmp_path / 'run', '--cfg-options'),
-        f'data_root={out / "ADEChallengeData2016"}',
+        *('train', config, '--work-dir', tmp_path / 'run', '--cfg-options', data),
         *('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),
         *('default_hooks.checkpoint.interval=2', 'param_scheduler.warmup=(0,0)'),
         *('train_dataloader.batch_size=2', 'model.decode_head.criterion.num_points=64'),
@@ -275,3 +275,11 @@ def test_a_model_trained_here_goes_to_transformers(run_tool, tmp_path, images):
     assert model.config.id2label[0] == 'sky'
     assert model.config.train_num_points == 64
     assert model.criterion.empty_weight.tolist() == pytest.approx([1.0] * 7 + [0.1])
+
+    run_tool(CONVERT, folder, tmp_path / 'again.pth', '--config', config)
+    options = ('--work-dir', tmp_path / 'test', '--cfg-options', data)
+    before, after = (
+        run_tool('test', config, checkpoint, *options)
+        for checkpoint in (trained, tmp_path / 'again.pth')
+    )
+    assert before == after and before['mIoU'] >= 0
