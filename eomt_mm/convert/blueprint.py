@@ -190,14 +190,15 @@ def config_from_text(text: str) -> Config:
 
 
 class _Literals(ast.NodeTransformer):
-    """Turns `dict(a=1)` into `{'a': 1}`."""
+    """Turns `dict(a=1)` and `dict({'a': 1})` into `{'a': 1}`."""
 
     def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: D102, N802
         self.generic_visit(node)
-        if not (isinstance(node.func, ast.Name) and node.func.id == 'dict'):
-            return node  # which `literal_eval` refuses
-        if node.args:
-            (mapping,) = node.args
-            return mapping
-        keys = [ast.Constant(keyword.arg) for keyword in node.keywords]
-        return ast.Dict(keys, [keyword.value for keyword in node.keywords])
+        if isinstance(node.func, ast.Name) and node.func.id == 'dict':
+            names = [keyword.arg for keyword in node.keywords]
+            if not node.args and None not in names:
+                values = [keyword.value for keyword in node.keywords]
+                return ast.Dict([ast.Constant(name) for name in names], values)
+            if len(node.args) == 1 and not names:
+                return node.args[0]
+        return node  # which `literal_eval` refuses

@@ -46,7 +46,6 @@ class Inventory:
         """What a user wants to know, as label and text."""
         size = SIZES.get((self.embed_dims, self.depth))
         name = ' '.join(filter(None, (self.family, f'ViT-{size}' if size else 'ViT')))
-        blocks = f'the last {self.num_blocks}' if self.num_blocks else '? last'
         side = f'{self.img_size} x {self.img_size}' if self.img_size else '?'
         return [
             (
@@ -54,7 +53,10 @@ class Inventory:
                 f'{name}: {self.depth} blocks, {self.embed_dims} channels, '
                 f'patches of {self.patch_size}',
             ),
-            ('queries', f'{self.num_queries}, in {blocks} blocks'),
+            (
+                'queries',
+                f'{self.num_queries}, in the last {self.num_blocks or "?"} blocks',
+            ),
             ('classes', f'{self.num_classes}, and "no object"'),
             ('input', f'{side} pixels'),
         ]
