@@ -1,6 +1,5 @@
 """The model that a config makes, without its weights: what a file has to fit."""
 
-import ast
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,14 +80,19 @@ class Blueprint:
         self.to_state_dict(network)
         return network
 
-    def is_ade20k_panoptic(self) -> bool:
-        """Whether the classes are ADE20K's in MMDetection's order, things first."""
-        if 'thing_classes' not in self.dataset_meta:
-            return False
-        from mmdet.datasets import ADE20KPanopticDataset
 
-        things_first = ADE20KPanopticDataset.METAINFO['classes']
-        return tuple(self.dataset_meta['classes']) == tuple(things_first)
+def is_ade20k_panoptic(dataset_meta: dict) -> bool:
+    """Whether the classes are ADE20K's in MMDetection's order, things first.
+
+    Args:
+        dataset_meta (dict): What the dataset says, or a checkpoint says of it.
+    """
+    if 'thing_classes' not in dataset_meta:
+        return False
+    from mmdet.datasets import ADE20KPanopticDataset
+
+    things_first = ADE20KPanopticDataset.METAINFO['classes']
+    return tuple(dataset_meta.get('classes', ())) == tuple(things_first)
 
 
 def is_head(key: str) -> bool:
@@ -158,47 +162,3 @@ def _builtin(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return type(value)(_builtin(child) for child in value)
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-
-
-def config_from_text(text: str) -> Config:
-    """Read the config that a checkpoint carries, without running it.
-
-    MMEngine stores it as Python code, whose values are literals and calls of `dict`.
-
-    Args:
-        text (str): `meta['cfg']` of a checkpoint.
-
-    Returns:
-        Config: The same.
-
-    Raises:
-        UserError: If there is more than that in it.
-    """
-    try:
-        values = {
-            statement.targets[0].id: ast.literal_eval(
-                _Literals().visit(statement.value)
-            )
-            for statement in ast.parse(text).body
-        }
-    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f'the config in the checkpoint is more than literals ({error}), and it '
-            'is not run: give the config with --config'
-        ) from error
-    return Config(values)
-
-
-class _Literals(ast.NodeTransformer):
-    """Turns `dict(a=1)` and `dict({'a': 1})` into `{'a': 1}`."""
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: D102, N802
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == 'dict':
-            names = [keyword.arg for keyword in node.keywords]
-            if not node.args and None not in names:
-                values = [keyword.value for keyword in node.keywords]
-                return ast.Dict([ast.Constant(name) for name in names], values)
-            if len(node.args) == 1 and not names:
-                return node.args[0]
-        return node  # which `literal_eval` refuses

@@ -17,11 +17,12 @@ from eomt_mm.errors import UserError
 from eomt_mm.version import __version__
 
 from . import hugging_face as hf
-from .blueprint import Blueprint, blueprint, config_from_text
+from .blueprint import Blueprint, blueprint, is_ade20k_panoptic
 from .delta import add_base, is_delta, read_base
 from .inventory import Inventory, take_inventory
 from .layouts import OFFICIAL_DINOV3, recognise
 from .reading import read_checkpoint, read_config_beside, tensors_of
+from .stored_config import stored_config
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def to_package(source: Source, cfg: Config, name: str, path: Path) -> Blueprint:
             f'{name} has num_blocks={wanted}'
         )
     network = source.network
-    if plan.is_ade20k_panoptic():
+    if is_ade20k_panoptic(plan.dataset_meta):
         network = _reorder_classes(network, _things_first)
     state_dict = plan.to_state_dict(network)
     if _is_of_transformers(source):
@@ -170,15 +171,16 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
     if cfg is None:
         if 'cfg' not in meta:
             raise UserError(f'{path} carries no config: add --config')
-        cfg = config_from_text(meta['cfg'])
+        cfg = stored_config(meta['cfg'])
     plan = blueprint(cfg, f'the config of {path}')
     layout, config = hf.model_config(plan.model, plan.head)
     network = plan.to_network(state_dict)
     count = len(network['head.class_head.weight']) - 1
-    classes = (meta.get('dataset_meta') or plan.dataset_meta).get('classes', ())
+    dataset_meta = meta.get('dataset_meta') or plan.dataset_meta
+    classes = dataset_meta.get('classes', ())
     if len(classes) != count:
         classes = [f'LABEL_{i}' for i in range(count)]
-    if plan.is_ade20k_panoptic():
+    if is_ade20k_panoptic(dataset_meta):
         network = _reorder_classes(network, _release_order)
         # The last row stands for "no object" and has no name.
         classes = [classes[i] for i in _release_order(torch.arange(count + 1))[:-1]]

@@ -12,7 +12,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from safetensors.torch import save_file
 
-from eomt_mm.convert.blueprint import blueprint
+from eomt_mm.convert.blueprint import blueprint, is_ade20k_panoptic
 from eomt_mm.convert.delta import add_base
 from eomt_mm.convert.inventory import fitting_configs, take_inventory
 from eomt_mm.convert.layouts import DINOV3_VIT, recognise
@@ -59,7 +59,8 @@ def check_configs(network, inventory, repo, configs):
         plan.model.load_state_dict(state, strict=True, assign=True)
         assert plan.model.backbone.num_blocks == inventory.num_blocks
         assert len(plan.dataset_meta['classes']) == repo.classes
-        assert plan.is_ade20k_panoptic() == repo.name.startswith('ade20k_panoptic')
+        is_panoptic = repo.name.startswith('ade20k_panoptic')
+        assert is_ade20k_panoptic(plan.dataset_meta) == is_panoptic
         assert plan.to_network(state).keys() == network.keys()
 
 

@@ -115,11 +115,19 @@ def test_code_is_not_run(refused, tmp_path, tensors, config, kind):
 def test_code_in_the_config_of_a_checkpoint_is_not_run(refused, tmp_path, converted):
     trace = tmp_path / 'run'
     content = torch.load(converted, weights_only=True)
-    content['meta']['cfg'] += f'\nx = __import__("os").system("touch {trace}")\n'
-    torch.save(content, converted)
-    line = refused(converted, '--to-hf', dst='hub')
-    assert 'it is not run: give the config with --config' in line
-    assert not trace.exists()
+    for cfg, said in (
+        (f'x = __import__("os").system("touch {trace}")', 'it is not run: give the'),
+        # MMEngine's registries would take this for a class.
+        (
+            f'default_scope="mmseg"; model=dict(type="os.system", '
+            f'command="touch {trace}")',
+            "names 'os.system', which is not of this package",
+        ),
+    ):
+        content['meta']['cfg'] = cfg.replace('; ', '\n')
+        torch.save(content, converted)
+        assert said in refused(converted, '--to-hf', dst='hub')
+        assert not trace.exists()
 
 
 @pytest.mark.parametrize('to_hf', [False, True])
