@@ -137,18 +137,15 @@ def test_the_head_is_one_dict_for_all_tasks():
     assert one == other
 
 
-def test_training_from_a_checkpoint_downloads_no_weights(config):
-    model = Config.fromfile(config).model
-    if model.get('reinit_class_head'):
-        assert model.backbone.pretrained is False
-
-
 def test_ade20k_panoptic_starts_from_coco():
     names = [path.stem for path in leaves() if 'ade20k_panoptic' in path.stem]
     assert len(names) == 4
     for name in names:
         path = ROOT / f'configs/eomt/{name}.py'
-        assert Config.fromfile(path).model.reinit_class_head
+        *others, fine_tuning = Config.fromfile(path).custom_hooks
+        assert fine_tuning == dict(type='eomt_mm.FineTuningHook', required=True)
+        usual = Config.fromfile(ROOT / 'configs/_base_/default_runtime.py').custom_hooks
+        assert [*others, dict(type='eomt_mm.FineTuningHook')] == usual
         assert 'load_from=COCO_CHECKPOINT' in path.read_text()
 
 
