@@ -21,6 +21,8 @@ from eomt_mm.errors import UserError
 
 NAMES = ('sky', 'grass', 'disc', 'box')
 DINOV2 = 'vit_small_patch14_reg4_dinov2'
+EVA02 = 'eva02_base_patch14_224'
+DINOV3 = 'vit_small_patch16_dinov3_qkvb'
 
 
 def config(task='semantic', num_classes=4, **backbone):
@@ -316,7 +318,7 @@ def test_averaged_weights_start_alike(make_runner, checkpoint):
         torch.testing.assert_close(average[key], value)
 
 
-@pytest.mark.parametrize('arch', ['vit_tiny_patch16_224', DINOV2])
+@pytest.mark.parametrize('arch', ['vit_tiny_patch16_224', DINOV2, EVA02])
 @pytest.mark.parametrize(
     ('old', 'new'), [((4, 4), (8, 8)), ((8, 8), (3, 5)), ((2, 8), (4, 4))]
 )
@@ -332,6 +334,14 @@ def test_position_codes_are_resized_as_pillow_does(arch, old, new):
     assert torch.equal(resized[:, :prefix], codes[:, :prefix])
     expected = pillow_resized(codes[:, prefix:], old, new)
     torch.testing.assert_close(resized[:, prefix:], expected, rtol=0, atol=1e-6)
+
+
+def test_dinov3_has_no_position_codes_to_resize():
+    theirs, ours = build(arch=DINOV3, seed=1), build(arch=DINOV3, img_size=64)
+    loaded = theirs.state_dict()
+    fitted, table = fit_weights(ours, loaded)
+    assert table == [('loaded unchanged', f'{len(loaded)} tensors')]
+    assert all(fitted[key] is loaded[key] for key in loaded)
 
 
 def test_half_precision_is_resized_in_full():
