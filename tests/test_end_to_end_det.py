@@ -155,7 +155,9 @@ def test_fine_tuning_on_other_classes(run_tool, tiny, tmp_path):
     log = log.read_text()
     assert f'fine-tuning from {checkpoint}' in log
     assert '  started anew      backbone.queries: 10 in the checkpoint, 4 in' in log
-    assert 'panoptic_head.class_head: rows: 8 in the checkpoint, 6 in' in log
+    assert (
+        'panoptic_head.class_head: 8 rows (classes + 1) in the checkpoint, 6 in' in log
+    )
     run_tool('test', config, run / 'iter_1.pth', '--work-dir', run / 'test')
     with pytest.raises(UserError, match='backbone.queries is .10, 32.'):
         run_tool('test', config, checkpoint, '--work-dir', run / 'test')

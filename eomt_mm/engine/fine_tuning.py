@@ -120,11 +120,14 @@ def _why_anew(
     """Why a tensor is not to be loaded, or None. Other channels are no reason."""
     if loaded.shape[1:] != initial.shape[1:]:
         return None
-    numbers = f'{len(loaded)} in the checkpoint, {len(initial)} in the config'
+    same, now = len(loaded) == len(initial), f'{len(initial)} in the config'
     if CLASS_HEAD in key:
-        # One row more than classes, for "no object".
-        return f'rows: {numbers}' if len(loaded) != len(initial) else other_classes
-    return numbers if key == QUERIES and len(loaded) != len(initial) else None
+        if same:
+            return other_classes
+        return f'{len(loaded)} rows (classes + 1) in the checkpoint, {now}'
+    if key == QUERIES and not same:
+        return f'{len(loaded)} in the checkpoint, {now}'
+    return None
 
 
 def _resized(

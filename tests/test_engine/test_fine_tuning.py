@@ -181,7 +181,7 @@ def test_the_same_model_is_loaded_whole(make_runner, checkpoint, logged):
 def test_another_number_of_classes(make_runner, checkpoint, logged):
     runner = make_runner(load_from=str(checkpoint), classes=NAMES[:3])
     assert differing(runner.train().state_dict(), checkpoint) == CLASS_HEAD
-    row = 'class_head: rows: 5 in the checkpoint, 4 in the config'
+    row = 'class_head: 5 rows (classes + 1) in the checkpoint, 4 in the config'
     assert f'  started anew      decode_head.{row}' in logged[0]
 
 
@@ -247,8 +247,8 @@ def test_semantic_to_panoptic_with_everything_else(make_runner, checkpoint, logg
         f'  loaded unchanged  {len(state) - 4} tensors',
         '  resized           backbone.pos_embed: (1, 17, 32) -> (1, 5, 32)',
         '  started anew      backbone.queries: 6 in the checkpoint, 3 in the config',
-        '  started anew      panoptic_head.class_head: rows: 5 in the checkpoint, '
-        '3 in the config',
+        '  started anew      panoptic_head.class_head: 5 rows (classes + 1) in the '
+        'checkpoint, 3 in the config',
         '  not used          backbone.head: 2 tensors',
         '  last blocks       2 in the checkpoint, 3 in the config',
     ]
