@@ -58,7 +58,7 @@ def fit_weights(
     """
     own = model.state_dict()
     loaded, table = _in_names_of(own, loaded)
-    fitted, resized, anew = {}, {}, {}
+    fitted, resized, anew = {}, [], {}
     for key, initial in own.items():
         if key not in loaded:
             continue
@@ -67,11 +67,16 @@ def fit_weights(
         if why:
             fitted[key] = initial
             anew[key.removesuffix('.weight').removesuffix('.bias')] = why
-        elif key == POS_EMBED:
-            fitted[key] = _resized(loaded[key], model.backbone, old_grid)
-            if fitted[key] is not loaded[key]:
-                resized[key] = (*loaded[key].shape,), (*fitted[key].shape,)
+        elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
+            fitted[key] = initial  # in its place, until all else is known to fit
     refuse_misfit(model, {**loaded, **fitted}, '')
+
+    if POS_EMBED in fitted:
+        codes = loaded[POS_EMBED]
+        fitted[POS_EMBED] = _resized(codes, model.backbone, old_grid)
+        if fitted[POS_EMBED] is not codes:
+            shapes = tuple(codes.shape), tuple(fitted[POS_EMBED].shape)
+            resized = [('resized', f'{POS_EMBED}: {shapes[0]} -> {shapes[1]}')]
 
     unchanged = sum(fitted[key] is loaded[key] for key in fitted)
     for key, initial in own.items():
@@ -87,7 +92,7 @@ def fit_weights(
     unused = Counter('.'.join(k.split('.')[:2]) for k in loaded if k not in own)
     table += [
         ('loaded unchanged', _tensors(unchanged)),
-        *(('resized', f'{key}: {old} -> {new}') for key, (old, new) in resized.items()),
+        *resized,
         *(('started anew', f'{name}: {why}') for name, why in anew.items()),
         *(('not used', f'{name}: {_tensors(n)}') for name, n in unused.items()),
     ]

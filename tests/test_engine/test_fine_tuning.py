@@ -403,6 +403,11 @@ def without(prefix):
             lambda state: build(timm_args=dict(embed_dim=48, depth=3, num_heads=2)),
             r'is \(1, 1, 48\)',
         ),
+        (lambda state: build(arch=DINOV3), r'lacks backbone\.pos_embed'),
+        (
+            lambda state: state | {'backbone.pos_embed': torch.zeros(17, 32)},
+            r'pos_embed is \(17, 32\)',
+        ),
     ],
 )
 def test_other_architectures_are_refused(change, message):

@@ -8,7 +8,8 @@ param_scheduler = dict(warmup=(2000, 3000))
 # default_runtime.py has custom_hooks of its own, and no two bases may set one name:
 # `custom_hooks = {{_base_.dinov3_hooks}}` in a config takes these instead.
 dinov3_hooks = [
-    # The first block is annealed at once, in iterations whatever the length.
+    # The first block is annealed at once, in iterations: a training of 6,000 or less
+    # needs `--cfg-options custom_hooks.0.first_block=None` or a shorter one.
     dict(type='eomt_mm.MaskAnnealingHook', first_block=(0, 3000)),
     dict(type='eomt_mm.IterationSeedHook'),
     dict(type='eomt_mm.FineTuningHook'),
