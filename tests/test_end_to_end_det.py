@@ -163,6 +163,17 @@ def test_fine_tuning_on_other_classes(run_tool, tiny, tmp_path):
         run_tool('test', config, checkpoint, '--work-dir', run / 'test')
 
 
+def test_a_checkpoint_that_is_missing(run_tool, tiny, tmp_path):
+    """As in the ADE20K panoptic configs."""
+    option = 'custom_hooks.2.required=True'
+    with pytest.raises(UserError, match='add --cfg-options load_from=CHECKPOINT'):
+        run_tool(
+            'train', tiny('panoptic'), '--work-dir', tmp_path, '--cfg-options', option
+        )
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'Iter(train)' not in log.read_text()
+
+
 @TASKS
 def test_missing_annotation_file(run_tool, tiny, tmp_path, scenes, task):
     option = 'train_dataloader.dataset.ann_file=nowhere.json'
