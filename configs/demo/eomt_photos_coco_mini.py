@@ -1,12 +1,14 @@
 # A small EoMT that learns a handful of COCO photographs by heart, from nothing: a check
 # of the whole path on real images, not a model. It is tested on the photographs it was
-# trained on, for panoptic quality and for instance AP at once; 133 classes.
+# trained on, for panoptic quality; 133 classes. The same checkpoint is tested for
+# instances with eomt_photos_coco_mini_instance.py.
 #
 #   python tools/train.py configs/demo/eomt_photos_coco_mini.py \
 #       --cfg-options data_root=DIR
 #
 # DIR has COCO's layout, with val2017 and the panoptic and instance annotations of it.
-# About an hour on 2 cores; not yet run to its end.
+# About an hour on 2 idle cores. Measured: PQ 78.2 and segm AP 60.9 on 22 photographs
+# after 1000 iterations, where the run was stopped; not yet run to its end.
 _base_ = [
     '../_base_/models/eomt_vitl_panoptic.py',
     '../_base_/datasets/coco_panoptic.py',
@@ -31,6 +33,7 @@ model = dict(
 # Trained as it is tested: the whole photograph, and nothing else.
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.LoadPanopticAnnotations'),
     dict(
         type='eomt_mm.RetryUntilLabelled',
@@ -43,6 +46,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.FitInside', size=crop_size),
     dict(type='eomt_mm.LoadPanopticAnnotations'),
     dict(
