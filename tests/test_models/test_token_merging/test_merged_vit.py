@@ -1,5 +1,8 @@
 """Merging inside the backbone, against a walk written out token by token."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -134,6 +137,9 @@ def lengths(vit, images):
     found = {}
     with torch.no_grad():
         for group in merged_groups(vit, images, vit.depth - vit.num_blocks):
+            if group.source is None:
+                found.update(dict.fromkeys(group.images, 64))
+                continue
             assert (group.sizes.sum(1) == 64).all()
             for image, source in zip(group.images, group.source, strict=True):
                 found[image] = len(source.unique())
@@ -320,6 +326,15 @@ def test_default_blocks(depth, num_blocks, blocks):
 def test_images_of_another_size_are_refused(tiny):
     with pytest.raises(UserError, match='64 x 64'):
         tiny(ALGM_MID)(torch.zeros(1, 3, 32, 32))
+
+
+def test_the_method_in_the_documentation(tiny, images):
+    text = (Path(__file__).parents[3] / 'docs/token_merging.md').read_text()
+    (code,) = re.findall(r'```python\n(from .*?)```', text, re.S)
+    exec(code, {})  # registers it
+    method = dict(type='eomt_mm.MostSimilar', similarity=0.8, policy='image')
+    found = lengths(tiny(method), images)
+    assert found[0] < found[1] <= 64
 
 
 def test_the_option_is_of_the_backbone():
