@@ -63,15 +63,6 @@ val_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline)
 )
 test_dataloader = val_dataloader
-val_evaluator = [
-    {{_base_.val_evaluator}},
-    dict(
-        type='CocoMetric',
-        ann_file=data_root + '/annotations/instances_val2017.json',
-        metric='segm',
-    ),
-]
-test_evaluator = val_evaluator
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3, betas=(0.9, 0.98)),
     paramwise_cfg=dict(decay_rate=1.0),

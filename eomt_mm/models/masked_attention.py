@@ -6,13 +6,14 @@ lie in it. Nothing else is restricted: queries see each other and the prefix
 tokens, patch and prefix tokens see everything.
 
 Only the K query rows of the N x N attention matrix are therefore ever masked.
-`SplitAttention` computes them apart from the other rows, so that those keep the
+`split_attention` computes them apart from the other rows, so that those keep the
 unmasked flash kernel and no N x N mask is ever built.
 """
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Attention
+from timm.layers import Attention, apply_rot_embed_cat
+from timm.models.eva import EvaAttention
 from torch import Tensor
 
 
@@ -103,3 +104,59 @@ class SplitAttention(Attention):
         )
         x = x.transpose(1, 2).reshape(batch, tokens, self.attn_dim)
         return self.proj_drop(self.proj(self.norm(x)))
+
+
+class RotarySplitAttention(EvaAttention):
+    """The self-attention of timm's EVA-02 and DINOv3, with a query -> patch mask.
+
+    Parameters and names are timm's. The rotary codes belong to the patches, the last
+    tokens: whatever stands in front of them (queries, CLS, registers) has no place in
+    the image and is never rotated.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Tensor | None = None,
+        attn_mask: Tensor | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x (Tensor): Tokens, shape (B, T, C).
+            rope (Tensor, optional): Sines and cosines of the last N tokens, shape
+                (N, 2d), or (B, 1, N, 2d) where every image has its own.
+            attn_mask (Tensor, optional): Shape (B, K, N), see `split_attention`.
+            is_causal (bool): timm's argument; nothing here is causal.
+
+        Returns:
+            Tensor: Shape (B, T, C).
+        """
+        q, k, v = self._project(x)  # each (B, heads, T, d)
+        if rope is not None:
+            q, k = (self._rotate(t, rope).type_as(v) for t in (q, k))
+        dropout = self.attn_drop.p if self.training else 0.0
+        if attn_mask is None:
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        else:
+            x = split_attention(q, k, v, attn_mask, dropout)
+        x = x.transpose(1, 2).flatten(2)
+        return self.proj_drop(self.proj(self.norm(x)))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values; the keys have no bias."""
+        if self.qkv is None:
+            qkv = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        else:
+            bias = None
+            if self.q_bias is not None:
+                bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
+            qkv = F.linear(x, self.qkv.weight, bias).chunk(3, dim=-1)
+        q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in qkv)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def _rotate(self, x: Tensor, rope: Tensor) -> Tensor:
+        first = x.shape[2] - rope.shape[-2]
+        patches = apply_rot_embed_cat(x[:, :, first:], rope, half=self.rotate_half)
+        return torch.cat((x[:, :, :first], patches), dim=2)

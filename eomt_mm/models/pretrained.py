@@ -74,7 +74,18 @@ def load_timm_weights(
             f'{source} does not hold weights of {arch}: {" ".join(reason)}. '
             'Set backbone.arch to the model the file was made for'
         ) from error
-    return vit.state_dict()
+    return _norm_of_tokens(vit.state_dict())
+
+
+def _norm_of_tokens(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names a norm that stands behind timm's pooling as the norm of the tokens.
+
+    EVA-02 was pre-trained with its last norm on the tokens; timm moves it behind the
+    pooling (`fc_norm`), where its classifiers expect it.
+    """
+    if 'norm.weight' in weights:
+        return weights
+    return {key.replace('fc_norm.', 'norm.'): value for key, value in weights.items()}
 
 
 def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
@@ -101,7 +112,7 @@ def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
             '--cfg-options model.backbone.pretrained=PATH (or =False for a random '
             'start, or when a checkpoint is loaded anyway)'
         ) from error
-    return vit.state_dict()
+    return _norm_of_tokens(vit.state_dict())
 
 
 def _read_file(path: str) -> dict:

@@ -8,16 +8,15 @@ decoder: the final norm of the ViT is the last layer before the mask head.
 
 from collections.abc import Callable
 
-import timm
 import torch
 from mmengine.model import BaseModule
-from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
-from .masked_attention import SplitAttention, query_patch_mask
+from .masked_attention import query_patch_mask
+from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
 
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
@@ -30,7 +29,7 @@ class QueryViT(BaseModule):
 
     Parameter names are timm's; the only one added is `queries`. Tokens in the last
     blocks are ordered [queries, CLS, registers, patches]. The queries have no
-    positional code and skip the first blocks.
+    positional code, be it learned or rotary, and skip the first blocks.
 
     `mask_probs` holds, for each of the last blocks, the probability that a query is
     masked. It is a list of plain floats, so that deciding whether a block needs a
@@ -88,7 +87,7 @@ class QueryViT(BaseModule):
         self.timm_args = dict(
             img_size=(height, width), patch_size=patch_size, **(timm_args or {})
         )
-        vit = _build_vit(arch, self.timm_args)
+        vit = build_vit(arch, self.timm_args)
 
         self.depth = len(vit.blocks)
         if not 1 <= num_blocks <= self.depth:
@@ -113,8 +112,9 @@ class QueryViT(BaseModule):
         # Only what the forward pass uses is adopted: no pooling norm, no classifier.
         self.cls_token = vit.cls_token
         self.reg_token = vit.reg_token
-        self.pos_embed = vit.pos_embed
+        self.pos_embed = vit.pos_embed  # None for DINOv3, which has rotary codes only
         self.pos_embed_covers_prefix = not vit.no_embed_class
+        self.rope = vit.rope
         self.patch_embed = vit.patch_embed
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks
@@ -146,9 +146,9 @@ class QueryViT(BaseModule):
             tuple[Tensor, Tensor]: Normalised query tokens of shape (B, K, C) and
             patch features of shape (B, C, H / patch, W / patch).
         """
-        x = self._enter_queries(images)
+        x, rope = self._enter_queries(images)
         for block in self.blocks[-self.num_blocks :]:
-            x = block(x)
+            x = _run(block, x, rope)
         return self._read(x)
 
     def forward_masked(
@@ -168,7 +168,7 @@ class QueryViT(BaseModule):
             list[tuple[Tensor, Tensor]]: L2 + 1 predictions, one before each of the
             last blocks and the final one.
         """
-        x = self._enter_queries(images)
+        x, rope = self._enter_queries(images)
         predictions = []
         for block, prob in zip(
             self.blocks[-self.num_blocks :], self.mask_probs, strict=True
@@ -177,7 +177,7 @@ class QueryViT(BaseModule):
             mask = None
             if prob > 0:
                 mask = query_patch_mask(predictions[-1][1], self.grid, prob)
-            x = block(x, mask)
+            x = _run(block, x, rope, mask)
         predictions.append(predict(*self._read(x)))
         return predictions
 
@@ -198,8 +198,11 @@ class QueryViT(BaseModule):
             return self.forward_masked(images, head)[-1]
         return head(*self(images))
 
-    def _enter_queries(self, images: Tensor) -> Tensor:
-        """Embed, run the first L1 blocks, put the queries in front."""
+    def _enter_queries(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed, run the first L1 blocks, put the queries in front.
+
+        Also returns the rotary codes of the patches, for the blocks to come.
+        """
         if images.shape[-2:] != self.img_size:
             raise UserError(
                 f'the ViT was built for images of {self.img_size[0]} x '
@@ -207,23 +210,26 @@ class QueryViT(BaseModule):
                 f'{images.shape[-1]}: make crop_size and backbone.img_size equal'
             )
         x = self._embed(images)
+        rope = None if self.rope is None else self.rope.get_embed()  # (N, 2d)
         for block in self.blocks[: -self.num_blocks]:
-            x = block(x)
+            x = _run(block, x, rope)
         queries = self.queries.expand(len(x), -1, -1)
-        return torch.cat((queries, x), dim=1)  # (B, K + prefix + N, C)
+        return torch.cat((queries, x), dim=1), rope  # (B, K + prefix + N, C)
 
     def _embed(self, images: Tensor) -> Tensor:
         """Patches with position codes, behind CLS and registers."""
         x = self.patch_embed(images)  # (B, N, C)
+        covers_prefix = self.pos_embed_covers_prefix
+        if self.pos_embed is not None and not covers_prefix:
+            x = x + self.pos_embed
         prefix = [
             token.expand(len(x), -1, -1)
             for token in (self.cls_token, self.reg_token)
             if token is not None
         ]
-        if self.pos_embed_covers_prefix:
-            x = torch.cat((*prefix, x), dim=1) + self.pos_embed
-        else:
-            x = torch.cat((*prefix, x + self.pos_embed), dim=1)
+        x = torch.cat((*prefix, x), dim=1)
+        if self.pos_embed is not None and covers_prefix:
+            x = x + self.pos_embed
         return self.norm_pre(x)
 
     def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -234,34 +240,10 @@ class QueryViT(BaseModule):
         return queries, patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-def _build_vit(arch: str, timm_args: dict) -> VisionTransformer:
-    """Build timm's ViT with maskable attention; refuse what would run wrongly.
-
-    A family with another block or another way to embed (rotary codes, say) needs
-    its own `_embed` and its own attention.
-    """
-    way_out = 'take a vit_*, deit3_* or *_dinov2 model'
-    try:
-        vit = timm.create_model(
-            arch, num_classes=0, attn_layer=SplitAttention, **timm_args
-        )
-    except (TypeError, AssertionError) as error:
-        raise UserError(
-            f'timm cannot build {arch!r} as a plain ViT with {timm_args}: {error}. '
-            f'Look at backbone.timm_args, or {way_out}'
-        ) from error
-    plain = isinstance(vit, VisionTransformer) and all(
-        type(block) is Block for block in vit.blocks
-    )
-    if not plain or vit.pos_embed is None:
-        raise UserError(
-            f'timm model {arch!r} ({type(vit).__name__}) is not a plain ViT with '
-            f'learned position codes: {way_out}'
-        )
-    if isinstance(vit.norm, nn.Identity):
-        raise UserError(
-            f'timm model {arch!r} has no norm behind its last block (models for '
-            'pooled tokens, such as vit_*_gap_*, have it behind the pooling), and EoMT '
-            f'reads normalised tokens: {way_out} without "gap" in its name'
-        )
-    return vit
+def _run(
+    block: nn.Module, x: Tensor, rope: Tensor | None, mask: Tensor | None = None
+) -> Tensor:
+    """One block of timm's, of a ViT with rotary codes or without."""
+    if rope is None:
+        return block(x, mask)
+    return block(x, rope, mask)

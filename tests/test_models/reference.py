@@ -1,7 +1,12 @@
 """Hugging Face's EoMT as an independent oracle, loaded with our weights."""
 
 import torch
-from transformers import EomtConfig, EomtForUniversalSegmentation
+from transformers import (
+    EomtConfig,
+    EomtDinov3Config,
+    EomtDinov3ForUniversalSegmentation,
+    EomtForUniversalSegmentation,
+)
 
 from eomt_mm.models import MaskHead, QueryViT
 
@@ -32,6 +37,14 @@ BLOCK_NAMES = {
     'attn.proj': 'attention.out_proj',
     'ls1.gamma': 'layer_scale1.lambda1',
     'ls2.gamma': 'layer_scale2.lambda1',
+}
+DINOV3_NAMES = {
+    'patch_embed.proj': 'embeddings.patch_embeddings',
+    'attn.proj': 'attention.o_proj',
+    'gamma_1': 'layer_scale1.lambda1',
+    'gamma_2': 'layer_scale2.lambda1',
+    'mlp.fc1': 'mlp.up_proj',
+    'mlp.fc2': 'mlp.down_proj',
 }
 
 
@@ -75,6 +88,58 @@ def tiny_pair(swiglu=False, num_labels=5, image_size=64, num_queries=6, points=1
     assert not loaded.unexpected_keys
     assert set(loaded.missing_keys) <= {'attn_mask_probs', 'criterion.empty_weight'}
     return backbone.train(), head.train(), reference.train()
+
+
+def tiny_dinov3_pair(num_labels=5, image_size=64, num_queries=6):
+    """As `tiny_pair`, of DINOv3 with its rotary codes. In evaluation mode."""
+    torch.manual_seed(0)
+    backbone = QueryViT(
+        'vit_small_patch16_dinov3_qkvb',
+        image_size,
+        num_queries=num_queries,
+        num_blocks=2,
+        pretrained=False,
+        timm_args=dict(embed_dim=64, depth=4, num_heads=4),
+    )
+    head = MaskHead(64, num_labels)
+    for parameter in [*backbone.parameters(), *head.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.2)
+    reference = EomtDinov3ForUniversalSegmentation(
+        EomtDinov3Config(
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=image_size,
+            patch_size=16,
+            num_blocks=2,
+            num_queries=num_queries,
+            num_labels=num_labels,
+            layer_norm_eps=1e-5,
+        )
+    )
+    state = {}
+    for name, parameter in head.named_parameters():
+        module, _, leaf = name.rpartition('.')
+        state[f'{HEAD_NAMES[module]}.{leaf}'] = parameter.data
+    for name, parameter in backbone.named_parameters():
+        tensor, name = parameter.data, TOKEN_NAMES.get(name, name)
+        name = name.replace('blocks.', 'layers.')
+        parts = zip('qkv', tensor.chunk(3), strict=False)
+        if name.endswith('attn.qkv.weight'):
+            stem = name.replace('attn.qkv.weight', 'attention.')
+            state |= {f'{stem}{part}_proj.weight': rows for part, rows in parts}
+            continue
+        for part in 'qv':
+            name = name.replace(f'attn.{part}_bias', f'attention.{part}_proj.bias')
+        for ours, theirs in DINOV3_NAMES.items():
+            name = name.replace(ours, theirs)
+        name = name.replace('patch_embeddings.projection', 'patch_embeddings')
+        state[name] = tensor
+    loaded = reference.load_state_dict(state, strict=False)
+    assert not loaded.unexpected_keys, loaded.unexpected_keys
+    assert set(loaded.missing_keys) <= {'attn_mask_probs', 'criterion.empty_weight'}
+    return backbone.eval(), head.eval(), reference.eval()
 
 
 def to_reference(backbone, head, swiglu=False, grad=False):

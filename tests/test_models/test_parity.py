@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from reference import fixed_rand, tiny_pair, to_reference
+from reference import fixed_rand, tiny_dinov3_pair, tiny_pair, to_reference
 
 from eomt_mm.models import Criterion, Target
 
@@ -62,6 +62,23 @@ def test_masked_outputs_equal(swiglu):
     assert relative(classes, theirs.class_queries_logits) < 1e-4
     assert relative(masks, theirs.masks_queries_logits) < 1e-4
     assert relative(plain, theirs.masks_queries_logits) > 1e-3, 'masks had no effect'
+
+
+@pytest.mark.parametrize('probs', [[0.0, 0.0], [1.0, 1.0]])
+def test_outputs_of_dinov3_equal(probs):
+    backbone, head, reference = tiny_dinov3_pair()
+    images = torch.randn(2, 3, 64, 64)
+    backbone.mask_probs = probs
+    reference.attn_mask_probs.copy_(torch.tensor(probs))
+    with torch.no_grad():
+        classes, masks = backbone.predict(images, head)
+        theirs = reference(pixel_values=images)
+        plain = head(*backbone(images))[1]
+    bound = 1e-4 if any(probs) else 1e-5
+    assert relative(classes, theirs.class_queries_logits) < bound
+    assert relative(masks, theirs.masks_queries_logits) < bound
+    effect = relative(plain, theirs.masks_queries_logits)
+    assert effect > 1e-3 if any(probs) else effect < bound
 
 
 def test_partly_masked_outputs_equal(monkeypatch):
