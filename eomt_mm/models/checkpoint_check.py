@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 
+# This package's heads, and Mask2Former's of MMDet and MMSeg.
+CLASS_HEADS = ('.class_head.', '.cls_embed.')
+
 
 def refuse_misfit(
     module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
@@ -95,7 +98,8 @@ def restart_class_head(
     """
     for key, value in module.state_dict().items():
         loaded = state_dict.get(prefix + key)
-        if '.class_head.' in key and loaded is not None and loaded.shape != value.shape:
+        is_class_head = any(name in key for name in CLASS_HEADS)
+        if is_class_head and loaded is not None and loaded.shape != value.shape:
             print_log(
                 f'{key} is not loaded and starts anew: the checkpoint has '
                 f'{len(loaded)} rows (classes + 1), the config {len(value)}',

@@ -287,6 +287,9 @@ class EoMTDetector(MaskFormer):
         panoptic_head (dict): Config of a `PanopticHead`.
         panoptic_fusion_head (dict, optional): Defaults to a `FusionHead` with the
             classes of `panoptic_head`.
+        neck (dict, optional): Config of what stands between backbone and head in
+            baselines; EoMT has none.
+        train_cfg (dict, optional): Handed to the head; EoMT's does not use it.
         test_cfg (dict, optional): See `FusionHead`.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
         reinit_class_head (bool): Whether training starts from the checkpoint of a
@@ -300,6 +303,8 @@ class EoMTDetector(MaskFormer):
         backbone: dict,
         panoptic_head: dict,
         panoptic_fusion_head: dict | None = None,
+        neck: dict | None = None,
+        train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         reinit_class_head: bool = False,
@@ -314,6 +319,8 @@ class EoMTDetector(MaskFormer):
             backbone=backbone,
             panoptic_head=ConfigDict(panoptic_head),
             panoptic_fusion_head=ConfigDict(fusion),
+            neck=neck,
+            train_cfg=train_cfg,
             test_cfg=test_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
@@ -350,6 +357,12 @@ class EoMTDetector(MaskFormer):
                 'load_from=CHECKPOINT, or model.reinit_class_head=False '
                 'model.backbone.pretrained=True to start from the pre-trained ViT'
             )
+        return self.losses(batch_inputs, batch_data_samples)
+
+    def losses(
+        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        """See `loss`, which checks before it calls this."""
         # Targets first: they wait for the device, which has nothing to do yet.
         targets = self.panoptic_head.targets(batch_data_samples)
         predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)

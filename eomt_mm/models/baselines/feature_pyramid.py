@@ -57,14 +57,14 @@ class FeaturePyramid(BaseModule):
             )
             self.scales.append(nn.Sequential(*blocks))
 
-    def forward(self, maps: tuple[Tensor]) -> tuple[Tensor, ...]:
+    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Build the pyramid.
 
         Args:
-            maps (tuple[Tensor]): The map of the ViT alone, shape (B, C, h, w).
+            maps (tuple[Tensor, ...]): What `QueryViT` returns: the map of the ViT,
+                shape (B, C, h, w), stands last.
 
         Returns:
             tuple[Tensor, ...]: One map (B, C, H / stride, W / stride) per stride.
         """
-        (x,) = maps
-        return tuple(scale(x) for scale in self.scales)
+        return tuple(scale(maps[-1]) for scale in self.scales)

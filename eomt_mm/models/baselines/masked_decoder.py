@@ -6,7 +6,6 @@ query of a layer is masked with a probability, as EoMT does it (arXiv 2503.19108
 Sec. 3.3 and Table C), and a layer without masks predicts none in testing.
 """
 
-import torch
 from mmengine.config import ConfigDict
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from eomt_mm.errors import UserError
 
 from ..criterion import Prediction
 from ..masked_attention import query_patch_mask
+from ..precision import no_autocast
 
 
 class MaskedDecoder:
@@ -85,7 +85,7 @@ class MaskedDecoder:
         # In single precision, as in the published code: sampling locations of
         # deformable attention are too fine for half of it, and its kernel knows no
         # bfloat16.
-        with torch.autocast(x[0].device.type, enabled=False):
+        with no_autocast(x[0].device):
             features, memories = self.pixel_decoder([level.float() for level in x])
         levels = [self._level(i, memory) for i, memory in enumerate(memories)]
         queries = self.query_feat.weight.expand(len(features), -1, -1)
@@ -128,7 +128,7 @@ class MaskedDecoder:
         Mask logits are unbounded dot products; the matching costs sum them over
         thousands of points and overflow in fp16.
         """
-        with torch.autocast(all_mask_preds[0].device.type, enabled=False):
+        with no_autocast(all_mask_preds[0].device):
             return super().loss_by_feat(
                 [scores.float() for scores in all_cls_scores],
                 [masks.float() for masks in all_mask_preds],
