@@ -2,7 +2,8 @@
 # 133 classes, 640 x 640, masks annealed.
 #
 #   tools/dist_train.sh configs/ladder/step0_vitl_coco_panoptic_640_annealed.py 4 --amp
-#   python tools/test.py configs/ladder/step0_vitl_coco_panoptic_640_annealed.py CHECKPOINT
+#   python tools/test.py configs/ladder/step0_vitl_coco_panoptic_640_annealed.py \
+#       CHECKPOINT
 #
 # Hardware: 4 GPUs x 4 images. PQ 56.8 (quoted, arXiv 2503.19108 Table C; not measured
 # with this code). 348,674,054 parameters.

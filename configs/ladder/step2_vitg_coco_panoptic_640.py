@@ -4,7 +4,7 @@
 #   tools/dist_train.sh configs/ladder/step2_vitg_coco_panoptic_640.py 4 --amp
 #   python tools/test.py configs/ladder/step2_vitg_coco_panoptic_640.py CHECKPOINT
 #
-# Hardware: 4 GPUs x 4 images. The paper has no score for it. 1190.00 M parameters.
+# Hardware: 4 GPUs x 4 images. The paper has no score for it. 1191.06 M parameters.
 _base_ = './step2_vitl_coco_panoptic_640.py'
 model = dict(
     backbone=dict(arch='vit_giant_patch14_reg4_dinov2'),

@@ -4,7 +4,7 @@
 #   tools/dist_train.sh configs/ladder/step3_vitg_coco_panoptic_640.py 4 --amp
 #   python tools/test.py configs/ladder/step3_vitg_coco_panoptic_640.py CHECKPOINT
 #
-# Hardware: 4 GPUs x 4 images. The paper has no score for it. 1170.40 M parameters.
+# Hardware: 4 GPUs x 4 images. The paper has no score for it. 1171.36 M parameters.
 _base_ = './step3_vitl_coco_panoptic_640.py'
 model = dict(
     backbone=dict(arch='vit_giant_patch14_reg4_dinov2'),

@@ -140,8 +140,9 @@ class MaskAnnealingHook(Hook):
 
     Writes the list `mask_probs` of plain floats, one per masked block, of the backbone
     (`QueryViT`) or of the head (`Mask2FormerHead`, whose blocks are the layers of its
-    decoder), whichever the unwrapped model has. The hook keeps no state: the values follow from the
-    iteration and `max_iters` alone, hence a resumed run continues where it was.
+    decoder), whichever the unwrapped model has. The hook keeps no state: the values
+    follow from the iteration and `max_iters` alone, hence a resumed run continues
+    where it was.
 
     Args:
         start: See :func:`annealing_windows`.

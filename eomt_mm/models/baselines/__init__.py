@@ -1,5 +1,6 @@
-"""The baselines of the paper's ladder: ViT-Adapter and Mask2Former, and what is left
-of them on the way to EoMT (arXiv 2503.19108, Sec. 3.2).
+"""ViT-Adapter and Mask2Former, and what is left of them on the way to EoMT.
+
+The steps of the paper's ladder (arXiv 2503.19108, Sec. 3.2 and Table 1).
 
 Needs MMDetection and mmcv's operators. `segmentor` also needs MMSegmentation and is
 not imported here; the registry finds it by itself.

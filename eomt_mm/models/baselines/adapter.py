@@ -67,9 +67,7 @@ class SpatialPrior(nn.Module):
         maps = [self.stem(images)]
         for conv in self.convs:
             maps.append(conv(maps[-1]))
-        return [
-            project(x) for project, x in zip(self.projections, maps, strict=True)
-        ]
+        return [project(x) for project, x in zip(self.projections, maps, strict=True)]
 
 
 class Injector(nn.Module):

@@ -1,7 +1,6 @@
 """Mask2Former for MMSegmentation, with masks that can be annealed, in even windows."""
 
 import torch
-import torch.nn.functional as F
 from mmengine.structures import InstanceData
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads import Mask2FormerHead as StockHead
