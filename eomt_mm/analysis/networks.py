@@ -57,7 +57,7 @@ def find_config(name: str) -> str:
     if spec is None:
         raise UserError(f'{name}: {framework} is not installed; known: mmdet, mmseg')
     folder = Path(spec.origin).parent / '.mim' / 'configs'
-    path = (folder / rest).with_suffix('.py')
+    path = folder / (rest.removesuffix('.py') + '.py')
     if not path.is_file():
         known = {p.stem: p for p in folder.glob('[!_]*/*.py')}
         similar = difflib.get_close_matches(path.stem, known, n=3)

@@ -39,10 +39,20 @@ mask2former_head = dict(
         num_layers=9,
         layer_cfg=dict(
             self_attn_cfg=dict(
-                embed_dims=256, num_heads=8, dropout=0.0, batch_first=True
+                embed_dims=256,
+                num_heads=8,
+                attn_drop=0.0,
+                proj_drop=0.0,
+                dropout_layer=None,
+                batch_first=True,
             ),
             cross_attn_cfg=dict(
-                embed_dims=256, num_heads=8, dropout=0.0, batch_first=True
+                embed_dims=256,
+                num_heads=8,
+                attn_drop=0.0,
+                proj_drop=0.0,
+                dropout_layer=None,
+                batch_first=True,
             ),
             ffn_cfg=dict(
                 embed_dims=256,

@@ -61,6 +61,11 @@ class MaskedDecoder:
                 f'mask_probs has {len(self.mask_probs)} values, expected one for each '
                 f'of the {num_layers} layers of the Transformer decoder'
             )
+        if any(self.mask_probs) and not deep_supervision:
+            raise UserError(
+                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
+                'are no predictions to mask with: set one of them'
+            )
         if len(self.class_weight) != self.num_classes + 1:
             raise UserError(
                 f'loss_cls.class_weight has {len(self.class_weight)} values, expected '
