@@ -1,6 +1,7 @@
 # A small EoMT that learns a handful of COCO photographs by heart, from nothing: a check
 # of the whole path on real images, not a model. It is tested on the photographs it was
-# trained on, for panoptic quality and for instance AP at once; 133 classes.
+# trained on, for panoptic quality; 133 classes. The same checkpoint is tested for
+# instances with eomt_photos_coco_mini_instance.py.
 #
 #   python tools/train.py configs/demo/eomt_photos_coco_mini.py \
 #       --cfg-options data_root=DIR
@@ -31,6 +32,7 @@ model = dict(
 # Trained as it is tested: the whole photograph, and nothing else.
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.LoadPanopticAnnotations'),
     dict(
         type='eomt_mm.RetryUntilLabelled',
@@ -43,6 +45,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.FitInside', size=crop_size),
     dict(type='eomt_mm.LoadPanopticAnnotations'),
     dict(

@@ -1,0 +1,42 @@
+# Tests what eomt_photos_coco_mini.py has trained for instance AP: the same network and
+# weights, COCO's instance annotations of the same photographs.
+#
+#   python tools/train.py configs/demo/eomt_photos_coco_mini.py \
+#       --cfg-options data_root=DIR
+#   python tools/test.py configs/demo/eomt_photos_coco_mini_instance.py CHECKPOINT \
+#       --cfg-options data_root=DIR
+_base_ = './eomt_photos_coco_mini.py'
+data_root = 'data/coco'
+model = dict(test_cfg=dict(panoptic_on=False, instance_on=True))
+val_dataloader = dict(
+    dataset=dict(
+        # All 133 classes: the first 80 are the things of COCO's instances.
+        type='eomt_mm.CocoInstanceDataset',
+        ann_file='annotations/instances_val2017.json',
+        data_prefix=dict(_delete_=True, img='val2017'),
+        pipeline=[
+            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+            dict(type='eomt_mm.DecodeSixteenBit'),
+            dict(type='eomt_mm.FitInside', size={{_base_.crop_size}}),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(
+                type='PackDetInputs',
+                meta_keys=(
+                    'img_id',
+                    'img_path',
+                    'ori_shape',
+                    'img_shape',
+                    'scale_factor',
+                ),
+            ),
+        ],
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    _delete_=True,
+    type='CocoMetric',
+    ann_file=data_root + '/annotations/instances_val2017.json',
+    metric='segm',
+)
+test_evaluator = val_evaluator
