@@ -14,7 +14,7 @@ def merged(base, changes):
 
 @pytest.fixture
 def head_config(root):
-    """`head_config(type, ...)`: three layers, maps of 32 channels, things 3, stuff 2."""
+    """`head_config(type, ...)`: three layers, maps of 32 channels, 3 + 2 classes."""
     init_default_scope('mmdet')
     cfg = Config.fromfile(root / 'configs/_base_/models/mask2former_head.py')
 
