@@ -214,6 +214,28 @@ def test_ade20k_panoptic_starts_from_coco():
         assert 'load_from=COCO_CHECKPOINT' in path.read_text()
 
 
+def test_steps_of_the_ladder_share_the_recipe():
+    steps = [
+        Config.fromfile(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py')
+        for i in range(6)
+    ]
+    keys = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader')
+    for step in steps:
+        assert all(step[key] == steps[5][key] for key in keys)
+        assert step.model.test_cfg == steps[5].model.test_cfg
+        hooks = [hook.type for hook in step.custom_hooks]
+        assert ('eomt_mm.MaskAnnealingHook' in hooks) is (step is steps[5])
+
+
+def test_masks_are_all_that_the_last_step_removes():
+    masked, plain = (
+        Config.fromfile(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py')
+        for i in (4, 5)
+    )
+    assert masked.model.backbone.pop('mask_probs') == [1.0] * 4
+    assert masked.model == plain.model
+
+
 def test_header_says_how_to_launch(config):
     text = config.read_text()
     assert text.startswith('#')

@@ -134,6 +134,26 @@ def test_ladder_costs_what_the_paper_says(root, name):
     assert gflops == pytest.approx(GFLOPS[name], abs=0.06)  # to all its digits
 
 
+def test_any_mask2former_can_do_without_its_masks():
+    """The stock config with this package's head, as the documentation has it."""
+    name = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py'
+    cfg = Config.fromfile(find_config(name))
+    stock = complexity_of(cfg)
+    cfg.model.panoptic_head.update(type='eomt_mm.Mask2FormerHead')
+    masked = complexity_of(cfg)
+    cfg.model.panoptic_head.mask_probs = [0.0] * 9
+    free = complexity_of(cfg)
+    assert stock.parameters == masked.parameters == free.parameters
+    assert masked.operations == pytest.approx(stock.operations, rel=1e-3)
+    # Nine predictions less, of masks of 160 x 160 cells for each of 100 queries, but
+    # with the scores that are not counted where there are masks.
+    predictions = 9 * 100 * 256 * (160 * 160 + 3 * 256 + 134)
+    scores = 3 * 100 * 256 * (80 * 80 + 40 * 40 + 20 * 20)
+    assert masked.operations - free.operations == pytest.approx(
+        predictions - scores, rel=0.02
+    )
+
+
 @pytest.mark.slow
 def test_every_config_can_be_counted(root):
     """And thus runs: all sizes within a network fit together."""
