@@ -39,7 +39,12 @@ if has_mmdet():
 
 MODELS = Registry('model', parent=root.MODELS, locations=_MODEL_LOCATIONS)
 METRICS = Registry('metric', parent=root.METRICS, locations=_METRIC_LOCATIONS)
-HOOKS = Registry('hook', parent=root.HOOKS, locations=['eomt_mm.engine'])
+HOOKS = Registry(
+    'hook',
+    parent=root.HOOKS,
+    # The second imports the models, which `import eomt_mm` alone must not.
+    locations=['eomt_mm.engine', 'eomt_mm.engine.fine_tuning'],
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
     parent=root.OPTIM_WRAPPER_CONSTRUCTORS,

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
-
-from eomt_mm.engine.mask_annealing import annealing_windows
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, init_default_scope
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[1]
 # has queries, classes, three layers and two of those blocks.
 SCALE = 4 * 1536**2 + 12 * 1536
 GIANT = 1_163_622_022 - 200 * 1536 - 134 * 1537 - 3 * 1536 * 1537 - 2 * SCALE
+# Four projections, three of which have a bias, two norms, a SwiGLU of int(1024 * 8 / 3)
+# channels with a norm in between.
+EVA02_BLOCK = (
+    (4 * 1024 + 3 + 2 * 2) * 1024 + 2 * 2730 * 1025 + 2 * 2730 + (2730 + 1) * 1024
+)
 # Counted with the reference network, or by hand from its parts.
 PARAMETERS = {
     'eomt_vitl_ade20k': 316_020_887,
@@ -59,6 +64,24 @@ PARAMETERS = {
     'step1_vitg_coco_panoptic_640': GIANT + 4 * SCALE + 20_645_702 + 4 * 512 * 256,
     'step2_vitg_coco_panoptic_640': GIANT + 4 * SCALE + 15_593_862 + 4 * 512 * 256,
     'step3_vitg_coco_panoptic_640': GIANT + 2 * SCALE + 15_068_550 + 2 * 512 * 256,
+    # DINOv2's four registers less, and like those without position codes.
+    'eomt_deit3_vitl_in21k_coco_panoptic_640': 316_695_686 - 4 * 1024,
+    'eomt_deit3_vitl_in1k_coco_panoptic_640': 316_695_686 - 4 * 1024,
+    'eomt_eva02_vitl_coco_panoptic_640': 24 * EVA02_BLOCK
+    + (3 * 16 * 16 + 1) * 1024  # patches
+    + (1 + 1601 + 2 + 200) * 1024  # CLS, position codes, norm, queries
+    + 134 * 1025
+    + 3 * 1024 * 1025
+    + 2 * 1024 * (4 * 1024 + 1 + 9 + 2),
+    'eomt_dinov3_vits_coco_panoptic_640_2x': 23_356_934,
+    'eomt_dinov3_vitb_coco_panoptic_640_2x': 92_425_094,
+    'eomt_dinov3_vitl_coco_panoptic_640': 315_032_710,
+    # Rotary codes are no parameters.
+    'eomt_dinov3_vitl_coco_panoptic_1280': 315_032_710,
+    'eomt_dinov3_vitl_coco_instance_640': 315_032_710 - 53 * 1025,
+    'eomt_dinov3_vitl_coco_instance_1280': 315_032_710 - 53 * 1025,
+    # 17 classes more, 100 queries less.
+    'eomt_dinov3_vitl_ade20k': 315_032_710 + 17 * 1025 - 100 * 1024,
 }
 # Counted on the same, to two digits.
 MILLIONS = {
@@ -200,17 +223,16 @@ def test_the_head_is_one_dict_for_all_tasks():
     assert one == other
 
 
-def test_training_from_a_checkpoint_downloads_no_weights(config):
-    model = Config.fromfile(config).model
-    if model.get('reinit_class_head'):
-        assert model.backbone.pretrained is False
-
-
 def test_ade20k_panoptic_starts_from_coco():
     paths = [path for path in leaves() if 'ade20k_panoptic' in path.stem]
     assert len(paths) == 6
     for path in paths:
-        assert Config.fromfile(path).model.reinit_class_head
+        *others, fine_tuning = Config.fromfile(path).custom_hooks
+        assert fine_tuning == dict(type='eomt_mm.FineTuningHook', required=True)
+        usual = Config.fromfile(ROOT / 'configs/_base_/default_runtime.py').custom_hooks
+        if 'step0' in path.stem:  # whose masks stay on
+            usual = usual[1:]
+        assert [*others, dict(type='eomt_mm.FineTuningHook')] == usual
         assert 'load_from=COCO_CHECKPOINT' in path.read_text()
 
 
@@ -287,11 +309,52 @@ def test_header_says_how_to_launch(config):
             [6520, 11410, 16300, 21190, 26080],
             [13040, 17930, 22820, 27710, 32600],
         ),
+        (
+            'eomt_eva02_vitl_coco_panoptic_640',
+            [14782, 29564, 44346, 59128],
+            [29564, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_dinov3_vits_coco_panoptic_640_2x',
+            [0, 73910, 118256],
+            [3000, 103474, 147820],
+        ),
+        (
+            'eomt_dinov3_vitb_coco_panoptic_640_2x',
+            [0, 73910, 118256],
+            [3000, 103474, 147820],
+        ),
+        (
+            'eomt_dinov3_vitl_coco_panoptic_640',
+            [0, 29564, 44346, 59128],
+            [3000, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_dinov3_vitl_coco_panoptic_1280',
+            [0, 29564, 44346, 59128],
+            [3000, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_dinov3_vitl_coco_instance_640',
+            [14782, 29564, 44346, 59128],
+            [29564, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_dinov3_vitl_coco_instance_1280',
+            [14782, 29564, 44346, 59128],
+            [29564, 44346, 59128, 73910],
+        ),
+        (
+            'eomt_dinov3_vitl_ade20k',
+            [0, 6520, 9780, 13040],
+            [3000, 9780, 13040, 16300],
+        ),
     ],
 )
 def test_annealing_is_the_published_one(name, starts, ends):
     cfg = Config.fromfile(ROOT / f'configs/eomt/{name}.py')
-    windows = annealing_windows(cfg.model.backbone.num_blocks, cfg.train_cfg.max_iters)
+    hook, *_ = (HOOKS.build(hook) for hook in cfg.custom_hooks)
+    windows = hook.windows(cfg.model.backbone.num_blocks, cfg.train_cfg.max_iters)
     assert windows == list(zip(starts, ends, strict=True))
 
 
@@ -316,6 +379,65 @@ def test_the_recipe_is_the_papers(name, num_queries):
     assert criterion.no_object_weight == 0.1
     assert criterion.num_points == 12544
     assert cfg.model.backbone.num_queries == num_queries
+
+
+@pytest.mark.parametrize('name', [n for n in PARAMETERS if 'dinov3' in n])
+def test_the_recipe_of_dinov3_is_the_authors(name):
+    cfg = Config.fromfile(ROOT / f'configs/eomt/{name}.py')
+    init_default_scope(cfg.default_scope)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (2e-4, 0.05)
+    assert cfg.optim_wrapper.clip_grad.max_norm == 0.01
+    assert tuple(cfg.param_scheduler.warmup) == (2000, 3000)
+    backbone = cfg.model.backbone
+    assert backbone.num_queries == (100 if 'ade20k' in name else 200)
+    assert backbone.num_blocks == (4 if 'vitl' in name else 3)
+
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    scales = {
+        id(parameter): group['lr'] / 2e-4
+        for group in build_optim_wrapper(model, cfg.optim_wrapper).param_groups
+        for parameter in group['params']
+    }
+    vit = model.backbone
+    rates = [scales[id(block.norm1.weight)] for block in vit.blocks]
+    decay = 1.0 if 'ade20k' in name else 0.8
+    first = vit.depth - vit.num_blocks
+    expected = [
+        decay ** (vit.depth - 1 - i) if i < first else 1 for i in range(vit.depth)
+    ]
+    assert rates == pytest.approx(expected)
+    assert scales[id(vit.cls_token)] == pytest.approx(decay ** (vit.depth - 1))
+    assert scales[id(vit.norm.weight)] == scales[id(vit.queries)] == 1
+
+
+def test_the_pre_trained_weights_are_those_of_the_paper():
+    """Table A of the supplement; DINOv3's are those of the authors' code."""
+    archs = {
+        'eomt_vitl_coco_panoptic_640': 'vit_large_patch14_reg4_dinov2',
+        'eomt_eva02_vitl_coco_panoptic_640': 'eva02_large_patch14_224.mim_m38m',
+        'eomt_deit3_vitl_in21k_coco_panoptic_640': (
+            'deit3_large_patch16_384.fb_in22k_ft_in1k'
+        ),
+        'eomt_deit3_vitl_in1k_coco_panoptic_640': 'deit3_large_patch16_384.fb_in1k',
+        'eomt_dinov3_vitl_ade20k': 'vit_large_patch16_dinov3_qkvb.lvd1689m',
+        'eomt_dinov3_vits_coco_panoptic_640_2x': (
+            'vit_small_patch16_dinov3_qkvb.lvd1689m'
+        ),
+    }
+    for name, arch in archs.items():
+        model = Config.fromfile(ROOT / f'configs/eomt/{name}.py').model
+        assert model.backbone.arch == arch
+
+
+def test_images_are_normalised_as_in_pre_training(config):
+    model = Config.fromfile(config).model
+    weights = timm.get_pretrained_cfg(model.backbone.arch)
+    if model.backbone.pretrained:
+        for ours, theirs in (('mean', weights.mean), ('std', weights.std)):
+            expected = [255 * value for value in theirs]
+            assert model.data_preprocessor[ours] == pytest.approx(expected), ours
 
 
 def test_augmentation_of_each_dataset_is_the_papers():

@@ -4,13 +4,19 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     'README.md',
     'docs/parity.md',
     'docs/ladder.md',
+    'docs/converting.md',
+    'docs/fine_tuning.md',
+    'docs/model_zoo.md',
     'configs/eomt/README.md',
     'configs/ladder/README.md',
 ]
@@ -47,6 +53,41 @@ def test_counts_of_the_ladder_are_those_of_its_metafile():
         assert len(rows) >= 6
         for count, name in rows:
             assert int(count.replace(',', '')) == counts[name], name
+
+
+def test_the_zoo_quotes_what_the_metafile_quotes():
+    text = (ROOT / 'docs/model_zoo.md').read_text()
+    models = yaml.safe_load((ROOT / 'configs/eomt/metafile.yml').read_text())['Models']
+    quoted = {m['Name']: m['Results'][0]['Metrics'] for m in models if 'Results' in m}
+    rows = re.findall(r'\| (PQ|AP|mIoU) ([\d.]+) \|.*/([\w]+)\.py\) \|', text)
+    assert len(rows) == 14 + 7
+    for metric, score, name in rows:
+        ((known, value),) = quoted[name].items()
+        assert (known.removeprefix('mask '), str(value)) == (metric, score), name
+        assert f'python tools/test.py configs/eomt/{name}.py {name}.pth\n' in text
+    repositories = set(re.findall(r'huggingface.co/tue-mps/(\w+)\)', text))
+    assert len(repositories) == len(rows)
+    for repository in repositories:
+        assert f'eomt2mm.py {repository}/pytorch_model.bin ' in text, repository
+
+
+@pytest.mark.parametrize('number', [0, 1])
+def test_configs_for_own_classes(number, tmp_path):
+    """The examples of fine-tuning: they load, and the model has as many classes."""
+    text = (ROOT / 'docs/fine_tuning.md').read_text()
+    code = re.findall(r'```python\n(.*?)```', text, re.DOTALL)[number]
+    path = tmp_path / 'own.py'
+    path.write_text(code.replace('./eomt/', f'{ROOT}/configs/eomt/'))
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    head = model.panoptic_head if number == 0 else model.decode_head
+    for split in ('train', 'val', 'test'):
+        dataset = cfg[f'{split}_dataloader'].dataset
+        dataset = DATASETS.build(dict(dataset, lazy_init=True))
+        assert len(dataset.metainfo['classes']) == head.num_classes == number + 2
+    assert cfg.load_from.endswith('.pth') and cfg.train_cfg.max_iters == 5000
 
 
 def test_every_test_that_the_parity_page_names_exists():

@@ -74,11 +74,12 @@ AUGMENTED = (
 )
 
 
-def augmented(tmp_path, root):
+def augmented(tmp_path, root, size=64):
+    pipeline = AUGMENTED.partition('=')[2].replace('size=64', f'size={size}')
     path = tmp_path / 'augmented.py'
     path.write_text(
         f'_base_ = {str(root / "configs/demo/eomt_scenes_semantic.py")!r}\n'
-        f'train_dataloader = dict(dataset=dict(pipeline={AUGMENTED.partition("=")[2]}))'
+        f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))'
     )
     return path
 
@@ -141,6 +142,46 @@ def test_checkpoint_of_another_class_count(train, test, tmp_path):
     train(tmp_path)
     with pytest.raises(UserError, match='class_head.weight is .8, 32.'):
         test(tmp_path / 'iter_6.pth', options=['model.decode_head.num_classes=19'])
+
+
+def test_fine_tuning_of_panoptic_weights_at_another_size(
+    run_tool, root, scenes, tmp_path
+):
+    """Another task, another size and other classes, through the tools alone."""
+    options = [option.replace('decode_head', 'panoptic_head') for option in TINY_MODEL]
+    options += [f'data_root={scenes}', *TINY_RUN, 'train_cfg.max_iters=1']
+    run_tool(
+        'train',
+        root / 'configs/demo/eomt_scenes_panoptic.py',
+        *('--work-dir', tmp_path / 'panoptic', '--cfg-options', *options),
+        'default_hooks.checkpoint.interval=1',
+    )
+    checkpoint = tmp_path / 'panoptic/iter_1.pth'
+    config = augmented(tmp_path, root, size=128)
+    larger = [
+        'model.data_preprocessor.size=(128,128)',
+        'model.backbone.img_size=128',
+        'model.backbone.num_blocks=1',
+        'val_dataloader.dataset.pipeline.2.size=128',
+        f'load_from={checkpoint}',
+    ]
+    options = [f'data_root={scenes}', *TINY_MODEL, *TINY_RUN, *larger]
+    fine = tmp_path / 'fine'
+    run_tool('train', config, '--work-dir', fine, '--cfg-options', *options)
+    (log,) = fine.glob('*/*.log')
+    assert log.read_text().count('fine-tuning from') == 1
+    table = log.read_text().partition('fine-tuning from ')[2].splitlines()
+    state = torch.load(checkpoint)['state_dict']
+    count, heads = len(state), sum('head' in key for key in state)
+    assert table[:6] == [
+        str(checkpoint),
+        f'  renamed           panoptic_head.* -> decode_head.*: {heads} tensors',
+        f'  loaded unchanged  {count - 3} tensors',
+        '  resized           backbone.pos_embed: (1, 65, 32) -> (1, 257, 32)',
+        "  started anew      decode_head.class_head: class 0 is 'disc' in the "
+        "checkpoint, 'sky' in the data",
+        '  last blocks       2 in the checkpoint, 1 in the config',
+    ]
 
 
 def test_labels_beyond_the_classes_name_the_file(train, tmp_path):

@@ -143,18 +143,35 @@ def test_both_results_in_one_test(run_tool, tiny, tmp_path, scenes):
     assert set(SCORES.values()) <= set(scores)
 
 
-def test_another_class_count_starts_the_class_head_anew(run_tool, tiny, tmp_path):
+def test_fine_tuning_on_other_classes(run_tool, tiny, tmp_path):
+    """From panoptic to instance segmentation, with fewer queries; then tested."""
     run_tool('train', tiny('panoptic'), '--work-dir', tmp_path / 'run')
-    checkpoint = tmp_path / 'run/iter_6.pth'
-    config = tiny('instance', load_from=str(checkpoint))
-    with pytest.raises(UserError, match='class_head.weight is .8, 32.'):
-        run_tool('train', config, '--work-dir', tmp_path / 'a')
-    run_tool(
-        *('train', config, '--work-dir', tmp_path / 'b'),
-        *('--cfg-options', 'model.reinit_class_head=True', 'train_cfg.max_iters=1'),
+    checkpoint, run = tmp_path / 'run/iter_6.pth', tmp_path / 'fine'
+    options = {'model.backbone.num_queries': 4, 'train_cfg.max_iters': 1}
+    config = tiny('instance', **options, **{'default_hooks.checkpoint.interval': 1})
+    option = f'load_from={checkpoint}'
+    run_tool('train', config, '--work-dir', run, '--cfg-options', option)
+    (log,) = run.glob('*/*.log')
+    log = log.read_text()
+    assert f'fine-tuning from {checkpoint}' in log
+    assert '  started anew      backbone.queries: 10 in the checkpoint, 4 in' in log
+    assert (
+        'panoptic_head.class_head: 8 rows (classes + 1) in the checkpoint, 6 in' in log
     )
-    (log,) = (tmp_path / 'b').glob('*/*.log')
-    assert 'panoptic_head.class_head.weight is not loaded' in log.read_text()
+    run_tool('test', config, run / 'iter_1.pth', '--work-dir', run / 'test')
+    with pytest.raises(UserError, match='backbone.queries is .10, 32.'):
+        run_tool('test', config, checkpoint, '--work-dir', run / 'test')
+
+
+def test_a_checkpoint_that_is_missing(run_tool, tiny, tmp_path):
+    """As in the ADE20K panoptic configs."""
+    option = 'custom_hooks.2.required=True'
+    with pytest.raises(UserError, match='add --cfg-options load_from=CHECKPOINT'):
+        run_tool(
+            'train', tiny('panoptic'), '--work-dir', tmp_path, '--cfg-options', option
+        )
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'Iter(train)' not in log.read_text()
 
 
 @TASKS

@@ -36,5 +36,6 @@ default_hooks = dict(
 custom_hooks = [
     dict(type='eomt_mm.MaskAnnealingHook'),
     dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
 ]
 tta_model = dict(type='eomt_mm.EoMTSegTTAModel')

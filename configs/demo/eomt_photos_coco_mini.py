@@ -7,7 +7,8 @@
 #       --cfg-options data_root=DIR
 #
 # DIR has COCO's layout, with val2017 and the panoptic and instance annotations of it.
-# About an hour on 2 cores; not yet run to its end.
+# About an hour on 2 idle cores. Measured: PQ 78.2 and segm AP 60.9 on 22 photographs
+# after 1000 iterations, where the run was stopped; not yet run to its end.
 _base_ = [
     '../_base_/models/eomt_vitl_panoptic.py',
     '../_base_/datasets/coco_panoptic.py',

@@ -14,12 +14,15 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size={{_base_.crop_size}}),
-    # COCO_CHECKPOINT holds the ViT too: nothing is downloaded.
-    backbone=dict(img_size={{_base_.crop_size}}, pretrained=False),
+    backbone=dict(img_size={{_base_.crop_size}}),
     panoptic_head=dict(num_things_classes=100, num_stuff_classes=50),
-    # Training starts from COCO panoptic, of eomt_vitl_coco_panoptic_640.py.
-    reinit_class_head=True,
 )
+custom_hooks = [
+    dict(type='eomt_mm.MaskAnnealingHook'),
+    dict(type='eomt_mm.IterationSeedHook'),
+    # Training starts from COCO panoptic, of eomt_vitl_coco_panoptic_640.py.
+    dict(type='eomt_mm.FineTuningHook', required=True),
+]
 # 20,210 images / 16 = 1,263 iterations an epoch; 31 epochs are 39,153. The published
 # annealing steps belong to 39,120.
 train_cfg = dict(max_iters=39120, val_interval=3912)

@@ -5,33 +5,19 @@
 #
 # Hardware: 4 GPUs x 4 images. PQ 58.3 (quoted, arXiv 2503.19108 Table 4; not
 # measured with this code). 321,610,886 parameters.
-_base_ = './eomt_vitl_coco_panoptic_640.py'
-crop_size = (1280, 1280)
-model = dict(data_preprocessor=dict(size=crop_size), backbone=dict(img_size=crop_size))
-train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='eomt_mm.LoadPanopticAnnotations'),
-    dict(
-        type='eomt_mm.RetryUntilLabelled',
-        transforms=[
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='eomt_mm.ScaleJitter', size=crop_size, scale_range=(0.1, 2.0)),
-            dict(type='eomt_mm.PadAndCrop', size=crop_size),
-        ],
-    ),
-    dict(type='PackDetInputs'),
+_base_ = [
+    '../_base_/models/eomt_vitl_panoptic.py',
+    '../_base_/datasets/coco_panoptic_1280.py',
+    '../_base_/schedules/eomt.py',
+    '../_base_/default_runtime_det.py',
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='eomt_mm.FitInside', size=crop_size),
-    dict(type='eomt_mm.LoadPanopticAnnotations'),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
+model = dict(
+    data_preprocessor=dict(size={{_base_.crop_size}}),
+    backbone=dict(img_size={{_base_.crop_size}}),
+    panoptic_head=dict(num_things_classes=80, num_stuff_classes=53),
+)
+# 118,287 images, of which 7,391 full batches of 16 an epoch hold a segment; 12 epochs.
+train_cfg = dict(max_iters=88692, val_interval=7391)
+default_hooks = dict(
+    checkpoint=dict(interval=7391, save_best='coco_panoptic/PQ', rule='greater')
+)

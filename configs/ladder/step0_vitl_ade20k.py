@@ -23,5 +23,8 @@ model = dict(
 # 31 epochs of 20,210 images, as long as EoMT is trained.
 train_cfg = dict(max_iters=39120, val_interval=3912)
 default_hooks = dict(checkpoint=dict(interval=3912, save_best='mIoU'))
-# Masks stay on.
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

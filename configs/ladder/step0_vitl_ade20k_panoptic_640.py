@@ -15,20 +15,21 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size={{_base_.crop_size}}),
-    # COCO_CHECKPOINT holds the ViT too: nothing is downloaded.
-    backbone=dict(img_size={{_base_.crop_size}}, pretrained=False),
+    backbone=dict(img_size={{_base_.crop_size}}),
     panoptic_head=dict(
         num_things_classes=100,
         num_stuff_classes=50,
         loss_cls=dict(class_weight=[1.0] * 150 + [0.1]),
     ),
-    # Training starts from COCO panoptic, of step0_vitl_coco_panoptic_640.py.
-    reinit_class_head=True,
 )
 # 31 epochs of 20,210 images, as long as EoMT is trained.
 train_cfg = dict(max_iters=39120, val_interval=3912)
 default_hooks = dict(
     checkpoint=dict(interval=3912, save_best='coco_panoptic/PQ', rule='greater')
 )
-# Masks stay on.
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    # Training starts from COCO panoptic, of step0_vitl_coco_panoptic_640.py.
+    dict(type='eomt_mm.FineTuningHook', required=True),
+]

@@ -23,5 +23,8 @@ model = dict(
 # 2,975 images, of which 186 full batches of 16 an epoch; 107 epochs.
 train_cfg = dict(max_iters=19902, val_interval=1860)
 default_hooks = dict(checkpoint=dict(interval=1860, save_best='mIoU'))
-# Masks stay on.
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

@@ -27,5 +27,8 @@ train_cfg = dict(max_iters=88692, val_interval=14782)
 default_hooks = dict(
     checkpoint=dict(interval=14782, save_best='coco/segm_mAP', rule='greater')
 )
-# Masks stay on.
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

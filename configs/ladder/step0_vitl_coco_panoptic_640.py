@@ -26,5 +26,8 @@ train_cfg = dict(max_iters=88692, val_interval=7391)
 default_hooks = dict(
     checkpoint=dict(interval=7391, save_best='coco_panoptic/PQ', rule='greater')
 )
-# Masks stay on.
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

@@ -11,6 +11,7 @@ _base_ = './step0_vitl_coco_panoptic_640.py'
 custom_hooks = [
     dict(type='eomt_mm.MaskAnnealingHook'),
     dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
 ]
 # What is tested has no masks; in training the hook sets them.
 model = dict(panoptic_head=dict(mask_probs=[0.0] * 9))

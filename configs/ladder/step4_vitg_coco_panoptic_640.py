@@ -9,4 +9,7 @@
 _base_ = '../eomt/eomt_vitg_coco_panoptic_640.py'
 # Masks stay on, in training and in testing.
 model = dict(backbone=dict(mask_probs=[1.0] * 5))
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

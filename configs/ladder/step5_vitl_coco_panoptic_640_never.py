@@ -9,4 +9,7 @@
 _base_ = './step5_vitl_coco_panoptic_640.py'
 # Nothing is predicted between the blocks, so nothing is masked or supervised there.
 model = dict(backbone=dict(deep_supervision=False))
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

@@ -4,15 +4,9 @@ MMEngine loads what matches, logs the rest and goes on, so that a model tested w
 the wrong checkpoint gives a low score instead of an error.
 """
 
-import logging
-
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
-
-# This package's heads, and Mask2Former's of MMDet and MMSeg.
-CLASS_HEADS = ('.class_head.', '.cls_embed.')
 
 
 def refuse_misfit(
@@ -50,7 +44,8 @@ def refuse_misfit(
         raise UserError(
             f'the checkpoint does not fit the config: {_few(misfits, "; ")}. '
             'Use the config it was trained with: class_head shows the number of '
-            'classes + 1, queries that of queries, pos_embed that of patches'
+            'classes + 1, queries that of queries, pos_embed that of patches. A '
+            'training that starts from it (load_from) may change these, and no others'
         )
     present = {_module_of(key, prefix) for key in common}
     missing = [
@@ -82,48 +77,3 @@ def _few(items: list[str], separator: str = ', ') -> str:
     """Three items, and how many more there are."""
     more = f' and {len(items) - 3} more' if len(items) > 3 else ''
     return separator.join(items[:3]) + more
-
-
-def restart_class_head(
-    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
-) -> None:
-    """State-dict pre-hook: the class head of other classes is not loaded.
-
-    To be run before `refuse_misfit`. A class head that fits is loaded.
-
-    Args:
-        module (nn.Module): The model that is about to load.
-        state_dict (dict[str, Tensor]): What it is about to load; changed in place.
-        prefix (str): Prefix of the model's keys in `state_dict`.
-    """
-    for key, value in module.state_dict().items():
-        loaded = state_dict.get(prefix + key)
-        is_class_head = any(name in key for name in CLASS_HEADS)
-        if is_class_head and loaded is not None and loaded.shape != value.shape:
-            print_log(
-                f'{key} is not loaded and starts anew: the checkpoint has '
-                f'{len(loaded)} rows (classes + 1), the config {len(value)}',
-                logger='current',
-                level=logging.WARNING,
-            )
-            state_dict[prefix + key] = value
-
-
-def check_checkpoint(
-    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
-) -> None:
-    """State-dict pre-hook of a model that may start from one for other classes.
-
-    Args:
-        module (nn.Module): The model that is about to load. Its `awaits_checkpoint`
-            says whether the class head may start anew, this time only.
-        state_dict (dict[str, Tensor]): What it is about to load; changed in place.
-        prefix (str): Prefix of the model's keys in `state_dict`.
-
-    Raises:
-        UserError: As `refuse_misfit`.
-    """
-    if module.awaits_checkpoint:
-        restart_class_head(module, state_dict, prefix)
-    refuse_misfit(module, state_dict, prefix)
-    module.awaits_checkpoint = False

@@ -19,7 +19,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
 
-from .checkpoint_check import check_checkpoint
+from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .options import complete_test_cfg
@@ -292,9 +292,6 @@ class EoMTDetector(MaskFormer):
         train_cfg (dict, optional): Handed to the head; EoMT's does not use it.
         test_cfg (dict, optional): See `FusionHead`.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
-        reinit_class_head (bool): Whether training starts from the checkpoint of a
-            model for other classes: all of it is loaded but the class head. In
-            testing the checkpoint must fit nevertheless. Defaults to False.
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
 
@@ -307,7 +304,6 @@ class EoMTDetector(MaskFormer):
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
-        reinit_class_head: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         classes = {
@@ -325,15 +321,7 @@ class EoMTDetector(MaskFormer):
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        self.reinit_class_head = reinit_class_head
-        # True between the start of a training and the loading of its checkpoint.
-        self.awaits_checkpoint = False
-        self.register_load_state_dict_pre_hook(check_checkpoint)
-
-    def init_weights(self) -> None:
-        """Initialise; MMEngine's Runner does so in training only, before it loads."""
-        super().init_weights()
-        self.awaits_checkpoint = self.reinit_class_head
+        self.register_load_state_dict_pre_hook(refuse_misfit)
 
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
@@ -346,23 +334,7 @@ class EoMTDetector(MaskFormer):
 
         Returns:
             dict[str, Tensor]: `loss_cls`, `d0.loss_cls`, ...
-
-        Raises:
-            UserError: If `reinit_class_head` is on and nothing was loaded.
         """
-        if self.awaits_checkpoint:
-            raise UserError(
-                'reinit_class_head is True, so that training is to start from the '
-                'checkpoint of another model, but none was loaded: add --cfg-options '
-                'load_from=CHECKPOINT, or model.reinit_class_head=False '
-                'model.backbone.pretrained=True to start from the pre-trained ViT'
-            )
-        return self.losses(batch_inputs, batch_data_samples)
-
-    def losses(
-        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
-    ) -> dict[str, Tensor]:
-        """See `loss`, which checks before it calls this."""
         # Targets first: they wait for the device, which has nothing to do yet.
         targets = self.panoptic_head.targets(batch_data_samples)
         predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)

@@ -14,7 +14,6 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks, PolygonMasks, encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from pycocotools.mask import decode
 
@@ -374,94 +373,6 @@ def test_checkpoint_of_another_model_is_refused(model, change, message):
     other = MODELS.build(config(**change))
     with pytest.raises(UserError, match=message):
         other.load_state_dict(model.state_dict())
-
-
-def test_class_head_may_start_anew(model, monkeypatch):
-    logged = []
-    monkeypatch.setattr(
-        'eomt_mm.models.checkpoint_check.print_log',
-        lambda text, **_: logged.append(text),
-    )
-    other = config(panoptic_head=dict(num_stuff_classes=9))
-    other = MODELS.build(other | dict(reinit_class_head=True))
-    other.init_weights()  # as at the start of a training
-    before = copy.deepcopy(other.panoptic_head.class_head.state_dict())
-    other.load_state_dict(model.state_dict())
-    after = other.state_dict()
-    for key, value in model.state_dict().items():
-        name = key.removeprefix('panoptic_head.class_head.')
-        expected = before[name] if name in before else value
-        assert torch.equal(after[key], expected), key
-
-    assert len(logged) == 2 and '6 rows (classes + 1), the config 13' in logged[0]
-
-    # Once only.
-    with pytest.raises(UserError, match='class_head'):
-        other.load_state_dict(model.state_dict())
-
-    # A class head that fits is loaded.
-    same = MODELS.build(config(reinit_class_head=True))
-    same.init_weights()
-    same.load_state_dict(model.state_dict())
-    assert torch.equal(
-        same.panoptic_head.class_head.weight, model.panoptic_head.class_head.weight
-    )
-    queries = MODELS.build(config(backbone=dict(num_queries=9), reinit_class_head=True))
-    queries.init_weights()
-    with pytest.raises(UserError, match='queries'):
-        queries.load_state_dict(model.state_dict())
-
-
-def runner(work_dir, **options):
-    return Runner(
-        model=config(panoptic_head=dict(num_stuff_classes=9), reinit_class_head=True),
-        work_dir=str(work_dir),
-        default_scope='mmdet',
-        experiment_name=f'{work_dir.parent.name}_{work_dir.name}',
-        default_hooks=dict(checkpoint=None, logger=None, timer=None, runtime_info=None),
-        **options,
-    )
-
-
-def train_options():
-    batch = training_batch([(0, (0, 9))])
-    item = {key: value[0] for key, value in batch.items()}
-    return dict(
-        train_dataloader=dict(
-            batch_size=1,
-            dataset=[item],
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='pseudo_collate'),
-        ),
-        train_cfg=dict(by_epoch=False, max_iters=1),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
-    )
-
-
-def test_class_head_starts_anew_in_training_but_not_in_testing(model, tmp_path):
-    path = str(tmp_path / 'other.pth')
-    torch.save(dict(state_dict=model.state_dict()), path)
-    trained = runner(tmp_path / 'train', load_from=path, **train_options()).train()
-    state = trained.state_dict()
-    for key, value in model.state_dict().items():
-        assert '.class_head.' in key or torch.equal(state[key], value), key
-
-    test_dataloader = train_options()['train_dataloader']
-    tester = runner(
-        tmp_path / 'test',
-        load_from=path,
-        test_dataloader=test_dataloader,
-        test_evaluator=[],
-        test_cfg=dict(),
-    )
-    with pytest.raises(UserError, match=r'class_head.weight is \(6, 32\)'):
-        tester.test()
-
-
-def test_training_without_the_awaited_checkpoint_is_refused(tmp_path):
-    init_default_scope('mmdet')
-    with pytest.raises(UserError, match='none was loaded: .* load_from=CHECKPOINT'):
-        runner(tmp_path / 'train', **train_options()).train()
 
 
 @pytest.mark.parametrize(

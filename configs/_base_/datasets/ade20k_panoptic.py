@@ -4,8 +4,8 @@
 # Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
 # override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
 # into them when this file is read.
-# Another crop size: a config that inherits this one and sets the `size` of ScaleJitter,
-# PadAndCrop and FitInside, and the model's, as eomt_vitl_coco_panoptic_1280.py does.
+# Another crop size: a file that inherits this one and sets the `size` of ScaleJitter,
+# PadAndCrop and FitInside, as coco_panoptic_1280.py does; the model follows crop_size.
 # The files are those of the semantic config and, beside them, what
 # tools/dataset_converters/ade20k_panoptic.py writes.
 dataset_type = 'eomt_mm.ADE20KPanopticDataset'

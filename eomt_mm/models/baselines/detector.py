@@ -59,7 +59,7 @@ class Mask2FormerDetector(EoMTDetector):
     `panoptic_head` is a `Mask2FormerHead`.
     """
 
-    def losses(
+    def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
         """Losses of the head, behind backbone and neck."""

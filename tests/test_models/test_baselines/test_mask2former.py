@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 
 from eomt_mm.engine import MaskAnnealingHook
+from eomt_mm.engine.fine_tuning import fit_weights
 from eomt_mm.errors import UserError
 from eomt_mm.models import Criterion, QueryViT, Target
 from eomt_mm.models.baselines import FeaturePyramid, LinearPixelDecoder
@@ -361,20 +362,30 @@ def test_stock_detector_runs_the_same_weights(head_config, adapter_config):
     assert losses.keys() == model.train().loss(images, detection_samples()).keys()
 
 
-def test_class_head_may_start_anew(head_config, adapter_config):
+def test_checkpoint_of_other_classes_is_made_to_fit(head_config, adapter_config):
+    """And of other numbers of queries and patches, to start a training."""
     model = build(detector(head_config, adapter_config))
-    changes = dict(num_stuff_classes=4, loss_cls=dict(class_weight=[1.0] * 7 + [0.1]))
-    other = detector(head_config, adapter_config, **changes)
-    with pytest.raises(UserError, match=r'cls_embed.weight is \(6, 256\)'):
-        MODELS.build(other).load_state_dict(model.state_dict())
-    other = MODELS.build(other | dict(reinit_class_head=True))
-    with pytest.raises(UserError, match='none was loaded'):
-        other.init_weights()
-        other.loss(torch.randn(2, 3, 64, 64), detection_samples())
-    before = other.panoptic_head.cls_embed.weight.clone()
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(other.panoptic_head.cls_embed.weight, before)
-    assert torch.equal(other.backbone.pos_embed, model.backbone.pos_embed)
+    state = model.state_dict()
+    options = dict(
+        num_stuff_classes=4,
+        loss_cls=dict(class_weight=[1.0] * 7 + [0.1]),
+        num_queries=9,
+    )
+    larger = adapter_config | dict(img_size=96)
+    other = MODELS.build(detector(head_config, larger, **options))
+    with pytest.raises(UserError, match='the checkpoint does not fit the config'):
+        other.load_state_dict(state)
+
+    fitted, table = fit_weights(other, state)
+    anew = {row.partition(':')[0] for what, row in table if what == 'started anew'}
+    assert anew == {
+        f'panoptic_head.{part}' for part in ('cls_embed', 'query_embed', 'query_feat')
+    }
+    assert fitted['backbone.pos_embed'].shape == other.backbone.pos_embed.shape
+    assert torch.equal(
+        fitted['backbone.adapter.level_embed'], state['backbone.adapter.level_embed']
+    )
+    other.load_state_dict(fitted)
 
 
 def segmentor(head_config, adapter_config, kind, head, **options):

@@ -1,0 +1,87 @@
+"""The config inside a checkpoint, from which nothing of a stranger's is run.
+
+MMEngine stores it as Python code and would run it; and its registries take any dotted
+name as `type`, `os.system` as well. A checkpoint may come from anywhere: here the code
+is read as literals, and models are built from this package's own classes only.
+"""
+
+import ast
+
+from mmengine.config import Config
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import MODELS
+
+WAY_OUT = 'give the config with --config'
+# timm would read a file that one of its arguments names: numbers and flags only.
+PLAIN = (bool, int, float, type(None))
+
+
+def stored_config(text: str) -> Config:
+    """Read the model out of the config that a checkpoint carries.
+
+    Args:
+        text (str): `meta['cfg']` of a checkpoint.
+
+    Returns:
+        Config: Its `default_scope` and `model`.
+
+    Raises:
+        UserError: If it holds more than literals, or names what is not of this package.
+    """
+    values = _literals(text)
+    scope, model = values.get('default_scope'), values.get('model')
+    if scope not in ('mmseg', 'mmdet') or not isinstance(model, dict):
+        raise UserError(
+            f'the config in the checkpoint has no model of MMSegmentation or '
+            f'MMDetection: {WAY_OUT}'
+        )
+    MODELS.import_from_location()
+    known = {f'eomt_mm.{name}' for name in MODELS.module_dict}
+    foreign = [name for name in _types(model) if name not in known]
+    timm_args = (model.get('backbone') or {}).get('timm_args') or {}
+    foreign += [k for k, v in timm_args.items() if not isinstance(v, PLAIN)]
+    if foreign:
+        raise UserError(
+            f'the config in the checkpoint names {foreign[0]!r}, which is not of this '
+            f'package, and a checkpoint is not trusted that far: {WAY_OUT}'
+        )
+    return Config(dict(default_scope=scope, model=model))
+
+
+def _literals(text: str) -> dict:
+    try:
+        return {
+            line.targets[0].id: ast.literal_eval(_WithoutCalls().visit(line.value))
+            for line in ast.parse(text).body
+        }
+    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f'the config in the checkpoint is more than literals ({error}), and it is '
+            f'not run: {WAY_OUT}'
+        ) from error
+
+
+class _WithoutCalls(ast.NodeTransformer):
+    """Turns `dict(a=1)` and `dict({'a': 1})` into `{'a': 1}`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: D102, N802
+        self.generic_visit(node)
+        if isinstance(node.func, ast.Name) and node.func.id == 'dict':
+            names = [keyword.arg for keyword in node.keywords]
+            if not node.args and None not in names:
+                values = [keyword.value for keyword in node.keywords]
+                return ast.Dict([ast.Constant(name) for name in names], values)
+            if len(node.args) == 1 and not names:
+                return node.args[0]
+        return node  # which `literal_eval` refuses
+
+
+def _types(node: object) -> list:
+    """Every `type` below a node."""
+    if isinstance(node, dict):
+        own = [node['type']] if 'type' in node else []
+        return own + [name for child in node.values() for name in _types(child)]
+    if isinstance(node, (list, tuple)):
+        return [name for child in node for name in _types(child)]
+    return []

@@ -1,0 +1,282 @@
+"""Fine-tuning: the checkpoint of another training is made to fit the model.
+
+What matches is loaded, position codes are resized, the class head of other classes
+and queries of another number start anew, and one table in the log says which is
+which. Whatever else does not fit is refused.
+"""
+
+import ast
+import math
+from collections import Counter
+from collections.abc import Mapping
+from itertools import zip_longest
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.runner import find_latest_checkpoint
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from eomt_mm.errors import UserError
+from eomt_mm.models.checkpoint_check import refuse_misfit
+from eomt_mm.models.query_vit import QueryViT
+from eomt_mm.registry import HOOKS
+
+POS_EMBED = 'backbone.pos_embed'
+# EoMT's, and those of MMDet's and MMSeg's Mask2Former.
+QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
+CLASS_HEADS = ('.class_head.', '.cls_embed.')
+# One head under the names of MMSeg and MMDet.
+HEADS = ('decode_head.', 'panoptic_head.')
+
+
+def fit_weights(
+    model: nn.Module,
+    loaded: Mapping[str, Tensor],
+    other_classes: str | None = None,
+    old_grid: tuple[int, int] | None = None,
+) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """Make the weights of another training fit a model.
+
+    Args:
+        model (nn.Module): The model as initialised, whose `backbone` is a `QueryViT`;
+            it is not changed.
+        loaded (Mapping[str, Tensor]): State dict of the checkpoint; not changed.
+        other_classes (str, optional): In what the classes differ from those of the
+            checkpoint, so that a class head of the same size starts anew too.
+            Defaults to None, they do not.
+        old_grid (tuple[int, int], optional): Rows and columns of patches in the
+            checkpoint. Defaults to the model's if there are as many, else a square.
+
+    Returns:
+        tuple[dict[str, Tensor], list[tuple[str, str]]]: The model's complete state
+        dict, and a table: what happened, to which tensors and why.
+
+    Raises:
+        UserError: If the checkpoint has another architecture, or no backbone.
+    """
+    own = model.state_dict()
+    loaded, table = _in_names_of(own, loaded)
+    fitted, resized, anew = {}, [], {}
+    for key, initial in own.items():
+        if key not in loaded:
+            continue
+        fitted[key] = loaded[key]
+        why = _why_anew(key, loaded[key], initial, other_classes)
+        if why:
+            fitted[key] = initial
+            anew[key.removesuffix('.weight').removesuffix('.bias')] = why
+        elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
+            fitted[key] = initial  # in its place, until all else is known to fit
+    refuse_misfit(model, {**loaded, **fitted}, '')
+
+    if POS_EMBED in fitted:
+        codes = loaded[POS_EMBED]
+        fitted[POS_EMBED] = _resized(codes, model.backbone, old_grid)
+        if fitted[POS_EMBED] is not codes:
+            shapes = tuple(codes.shape), tuple(fitted[POS_EMBED].shape)
+            resized = [('resized', f'{POS_EMBED}: {shapes[0]} -> {shapes[1]}')]
+
+    unchanged = sum(fitted[key] is loaded[key] for key in fitted)
+    for key, initial in own.items():
+        if key not in fitted:  # a whole module, as nothing else is let through
+            fitted[key] = initial
+            anew[key.partition('.')[0]] = 'not in the checkpoint'
+    if 'backbone' in anew:
+        raise UserError(
+            'the checkpoint has no weights of the backbone, so that the ViT would '
+            'start at random: give load_from the checkpoint of a whole model'
+        )
+    # Two levels of a name tell what it is; there may be hundreds of tensors.
+    unused = Counter('.'.join(k.split('.')[:2]) for k in loaded if k not in own)
+    table += [
+        ('loaded unchanged', _tensors(unchanged)),
+        *resized,
+        *(('started anew', f'{name}: {why}') for name, why in anew.items()),
+        *(('not used', f'{name}: {_tensors(n)}') for name, n in unused.items()),
+    ]
+    return fitted, table
+
+
+def _in_names_of(
+    own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
+    """Without a wrapper's prefix, and with the head called as the model calls it."""
+    loaded = {key.removeprefix('module.'): value for key, value in loaded.items()}
+
+    def has(state: Mapping[str, Tensor], prefix: str) -> int:
+        return sum(key.startswith(prefix) for key in state)
+
+    for theirs, ours in (HEADS, HEADS[::-1]):
+        count = has(loaded, theirs)
+        if count and has(own, ours) and not has(own, theirs) and not has(loaded, ours):
+            renamed = {
+                ours + key.removeprefix(theirs) if key.startswith(theirs) else key: v
+                for key, v in loaded.items()
+            }
+            return renamed, [('renamed', f'{theirs}* -> {ours}*: {_tensors(count)}')]
+    return loaded, []
+
+
+def _why_anew(
+    key: str, loaded: Tensor, initial: Tensor, other_classes: str | None
+) -> str | None:
+    """Why a tensor is not to be loaded, or None. Other channels are no reason."""
+    if loaded.shape[1:] != initial.shape[1:]:
+        return None
+    same, now = len(loaded) == len(initial), f'{len(initial)} in the config'
+    if any(name in key for name in CLASS_HEADS):
+        if same:
+            return other_classes
+        return f'{len(loaded)} rows (classes + 1) in the checkpoint, {now}'
+    if key.endswith(QUERIES) and not same:
+        return f'{len(loaded)} in the checkpoint, {now}'
+    return None
+
+
+def _resized(
+    pos_embed: Tensor, backbone: QueryViT, old_grid: tuple[int, int] | None
+) -> Tensor:
+    """Position codes (1, prefix + N, C) for the backbone's grid, as timm resizes."""
+    prefix = backbone.num_prefix_tokens if backbone.pos_embed_covers_prefix else 0
+    count = pos_embed.shape[1] - prefix
+    if old_grid is None or math.prod(old_grid) != count:
+        side = math.isqrt(count)
+        old_grid = backbone.grid if count == math.prod(backbone.grid) else (side, side)
+    if math.prod(old_grid) != count:
+        raise UserError(
+            f'{POS_EMBED} of the checkpoint has codes for {count} patches: this is no '
+            'square, and the checkpoint does not say which rectangle it is'
+        )
+    if tuple(old_grid) == tuple(backbone.grid):
+        return pos_embed
+    return resample_abs_pos_embed(
+        pos_embed.float(),
+        list(backbone.grid),
+        list(old_grid),
+        prefix,
+        interpolation='bicubic',
+        antialias=True,
+    )
+
+
+def _tensors(count: int) -> str:
+    return f'{count} tensor{"" if count == 1 else "s"}'
+
+
+@HOOKS.register_module()
+class FineTuningHook(Hook):
+    """Makes `load_from` fit the model that is about to be trained.
+
+    It acts where the backbone is a `QueryViT`, in training only, and not on
+    `resume`: what is tested or resumed must fit exactly. Where a checkpoint is to be
+    loaded, the backbone's own pre-trained weights are neither downloaded nor read.
+
+    Args:
+        required (bool): Whether a training without `load_from` is refused. Defaults
+            to False.
+
+    Raises:
+        UserError: If a checkpoint is required and none is given, or as `fit_weights`.
+    """
+
+    # Before hooks that copy the loaded weights, such as MMEngine's EMAHook.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, required: bool = False) -> None:
+        self.required = required
+
+    def before_run(self, runner) -> None:
+        """Look for the checkpoint before anything is initialised."""
+        model = _model_to_train(runner)
+        if model is None:
+            return
+        source = runner._load_from
+        if source is None and runner._resume:
+            source = find_latest_checkpoint(runner.work_dir)
+        if source is None and self.required:
+            raise UserError(
+                'this config starts from the checkpoint of another model, and none is '
+                'given: add --cfg-options load_from=CHECKPOINT, or set required=False '
+                'of eomt_mm.FineTuningHook in custom_hooks to start from the '
+                'pre-trained ViT'
+            )
+        if source is not None:
+            model.backbone.pretrained = False
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Change the checkpoint's weights before they reach the model."""
+        model = _model_to_train(runner)
+        # A checkpoint that is loaded after the training is there to be tested.
+        if model is None or runner._resume or runner.iter > 0:
+            return
+        meta = checkpoint.get('meta') or {}
+        trained = _backbone_settings(meta.get('cfg') or '')
+        other_classes = _difference(
+            _classes(meta.get('dataset_meta')),
+            _classes(getattr(runner.train_dataloader.dataset, 'metainfo', None)),
+        )
+        # A bare state dict is a checkpoint as well.
+        weights = checkpoint.get('state_dict', checkpoint)
+        fitted, table = fit_weights(model, weights, other_classes, trained.get('grid'))
+        weights.clear()
+        weights.update(fitted)
+
+        now = model.backbone.num_blocks
+        was = trained.get('num_blocks', now)
+        if was != now:
+            table.append(
+                ('last blocks', f'{was} in the checkpoint, {now} in the config')
+            )
+        lines = '\n'.join(f'  {what:<16}  {row}' for what, row in table)
+        print_log(f'fine-tuning from {runner._load_from}\n{lines}', logger='current')
+
+
+def _model_to_train(runner) -> nn.Module | None:
+    """The model without wrappers, if it is one of ours and about to be trained."""
+    model = runner.model
+    while is_model_wrapper(model):
+        model = model.module
+    trains = isinstance(runner.optim_wrapper, OptimWrapper)  # not built for testing
+    ours = isinstance(getattr(model, 'backbone', None), QueryViT)
+    return model if trains and ours else None
+
+
+def _classes(metainfo: Mapping | None) -> tuple[str, ...]:
+    return tuple((metainfo or {}).get('classes') or ())
+
+
+def _difference(old: tuple[str, ...], new: tuple[str, ...]) -> str | None:
+    """The first class that is another; None where names are equal, or unknown."""
+    if not old or not new:
+        return None
+    for i, (theirs, ours) in enumerate(zip_longest(old, new)):
+        if theirs != ours:
+            return f'class {i} is {theirs!r} in the checkpoint, {ours!r} in the data'
+    return None
+
+
+def _backbone_settings(cfg: str) -> dict:
+    """`num_blocks` and `grid` of the backbone in a config's text, if they are there.
+
+    The text is parsed and never run, as it comes with the checkpoint.
+    """
+    values = {}
+    try:
+        for node in ast.walk(ast.parse(cfg)):
+            if isinstance(node, ast.keyword) and node.arg == 'backbone':
+                values = {
+                    option.arg: ast.literal_eval(option.value)
+                    for option in node.value.keywords
+                    if option.arg in ('num_blocks', 'img_size', 'patch_size')
+                }
+                break
+        size, patch = values.pop('img_size', None), values.pop('patch_size', 16)
+        if size is not None:
+            height, width = (size, size) if isinstance(size, int) else size
+            values['grid'] = height // patch, width // patch
+    except (SyntaxError, ValueError, TypeError, AttributeError):
+        return {}  # not a text that this package would write
+    return values

@@ -1,0 +1,455 @@
+"""Training that starts from the checkpoint of another model."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData, PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image
+
+from eomt_mm.engine import fine_tuning
+from eomt_mm.engine.fine_tuning import _backbone_settings, fit_weights
+from eomt_mm.errors import UserError
+
+NAMES = ('sky', 'grass', 'disc', 'box')
+DINOV2 = 'vit_small_patch14_reg4_dinov2'
+EVA02 = 'eva02_base_patch14_224'
+DINOV3 = 'vit_small_patch16_dinov3_qkvb'
+
+
+def config(task='semantic', num_classes=4, **backbone):
+    """Four classes, six queries, 4 x 4 patches, two of three blocks with queries."""
+    head = dict(embed_dims=32, patch_size=8, criterion=dict(type='eomt_mm.Criterion'))
+    head['criterion']['num_points'] = 16
+    backbone = dict(
+        dict(
+            type='eomt_mm.QueryViT',
+            arch='vit_tiny_patch16_224',
+            img_size=32,
+            patch_size=8,
+            num_queries=6,
+            num_blocks=2,
+            pretrained=False,
+            timm_args=dict(embed_dim=32, depth=3, num_heads=2),
+        ),
+        **backbone,
+    )
+    size = backbone['img_size']
+    size = (size, size) if isinstance(size, int) else size
+    preprocessor = dict(size=size, mean=[128.0] * 3, std=[64.0] * 3)
+    if task == 'semantic':
+        head.update(type='eomt_mm.SemanticHead', num_classes=num_classes)
+        return dict(
+            type='eomt_mm.EoMTSegmentor',
+            data_preprocessor=dict(
+                preprocessor, type='eomt_mm.EoMTSegDataPreProcessor'
+            ),
+            backbone=backbone,
+            decode_head=head,
+        )
+    head.update(type='eomt_mm.PanopticHead', num_things_classes=num_classes - 1)
+    return dict(
+        type='eomt_mm.EoMTDetector',
+        data_preprocessor=dict(preprocessor, type='eomt_mm.EoMTDetDataPreprocessor'),
+        backbone=backbone,
+        panoptic_head=head | dict(num_stuff_classes=1),
+        test_cfg=dict(panoptic_on=True),
+    )
+
+
+def build(*args, seed=0, **kwargs):
+    init_default_scope('mmseg')
+    torch.manual_seed(seed)
+    return MODELS.build(config(*args, **kwargs))
+
+
+class Data(list):
+    """One image, and the names of its classes."""
+
+    def __init__(self, task, size, classes):
+        labels = torch.zeros(1, size, size, dtype=torch.int64)
+        if task == 'semantic':
+            sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+        else:
+            masks = BitmapMasks(np.ones((1, size, size), np.uint8), size, size)
+            things = InstanceData(labels=torch.tensor([0]), masks=masks)
+            labels = PixelData(sem_seg=labels)
+            sample = DetDataSample(gt_instances=things, gt_sem_seg=labels)
+        sample.set_metainfo(dict(img_shape=(size, size), ori_shape=(size, size)))
+        image = torch.zeros(3, size, size, dtype=torch.uint8)
+        super().__init__([dict(inputs=image, data_samples=sample)])
+        self.metainfo = dict(classes=classes)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A semantic model of `NAMES`, saved as MMEngine saves it."""
+    state = build(seed=1).state_dict()
+    path = tmp_path / 'trained.pth'
+    text = Config(dict(model=config())).pretty_text
+    meta = dict(dataset_meta=dict(classes=NAMES), cfg=text, iter=7, epoch=0)
+    torch.save(dict(meta=meta, state_dict=state), path)
+    return path
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    lines = []
+    monkeypatch.setattr(fine_tuning, 'print_log', lambda text, **_: lines.append(text))
+    return lines
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    """A Runner that trains for one iteration at a learning rate of 0, or tests."""
+    names = iter('abcdefgh')
+
+    def make(task='semantic', classes=NAMES, hook=None, data=None, **options):
+        model = config(task, num_classes=len(classes), **options.pop('model', {}))
+        size = model['backbone']['img_size']
+        loader = dict(
+            batch_size=1,
+            dataset=Data(task, size, classes) if data is None else data,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='pseudo_collate'),
+        )
+        name = next(names)
+        quiet = ('checkpoint', 'logger', 'timer', 'runtime_info')
+        custom = [dict(type='eomt_mm.FineTuningHook', **(hook or {}))]
+        return Runner(
+            model=model,
+            work_dir=str(tmp_path / name),
+            train_dataloader=loader,
+            train_cfg=dict(by_epoch=False, max_iters=1),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.0)),
+            test_dataloader=loader,
+            test_evaluator=[],
+            test_cfg=dict(),
+            default_scope='mmseg' if task == 'semantic' else 'mmdet',
+            default_hooks=dict.fromkeys(quiet),
+            custom_hooks=custom + options.pop('custom_hooks', []),
+            experiment_name=f'{tmp_path.name}_{name}',
+            **options,
+        )
+
+    return make
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)['state_dict']
+
+
+def differing(state, path, ours='decode_head.'):
+    """Names in `state` whose tensors are not those of the checkpoint."""
+    saved = {k.replace('decode_head.', ours): v for k, v in weights(path).items()}
+    assert state.keys() == saved.keys()
+    return {
+        key
+        for key, value in state.items()
+        if value.shape != saved[key].shape or not torch.equal(value, saved[key])
+    }
+
+
+def pillow_resized(codes, old, new):
+    """Bicubic with antialiasing, of another library: (1, N, C) on grids (h, w)."""
+    channels = codes[0].reshape(*old, -1).permute(2, 0, 1).numpy()
+    size = new[::-1]
+    resized = [Image.fromarray(c).resize(size, Image.BICUBIC) for c in channels]
+    return torch.tensor(np.stack(resized)).flatten(1).T[None]
+
+
+CLASS_HEAD = {'decode_head.class_head.weight', 'decode_head.class_head.bias'}
+
+
+def test_the_same_model_is_loaded_whole(make_runner, checkpoint, logged):
+    model = make_runner(load_from=str(checkpoint)).train()
+    assert not differing(model.state_dict(), checkpoint)
+    count = len(weights(checkpoint))
+    assert logged == [
+        f'fine-tuning from {checkpoint}\n  loaded unchanged  {count} tensors'
+    ]
+
+
+def test_another_number_of_classes(make_runner, checkpoint, logged):
+    runner = make_runner(load_from=str(checkpoint), classes=NAMES[:3])
+    assert differing(runner.train().state_dict(), checkpoint) == CLASS_HEAD
+    row = 'class_head: 5 rows (classes + 1) in the checkpoint, 4 in the config'
+    assert f'  started anew      decode_head.{row}' in logged[0]
+
+
+def test_as_many_classes_of_other_names(make_runner, checkpoint, logged):
+    classes = ('sky', 'sea', 'disc', 'box')
+    runner = make_runner(load_from=str(checkpoint), classes=classes)
+    assert differing(runner.train().state_dict(), checkpoint) == CLASS_HEAD
+    assert "class 1 is 'grass' in the checkpoint, 'sea' in the data" in logged[0]
+
+
+def test_another_number_of_queries(make_runner, checkpoint, logged):
+    runner = make_runner(load_from=str(checkpoint), model=dict(num_queries=9))
+    assert differing(runner.train().state_dict(), checkpoint) == {'backbone.queries'}
+    row = 'backbone.queries: 6 in the checkpoint, 9 in the config'
+    assert f'  started anew      {row}' in logged[0]
+
+
+def test_another_number_of_last_blocks(make_runner, checkpoint, logged):
+    runner = make_runner(load_from=str(checkpoint), model=dict(num_blocks=1))
+    assert not differing(runner.train().state_dict(), checkpoint)
+    assert '  last blocks       2 in the checkpoint, 1 in the config' in logged[0]
+
+
+def test_twice_the_size(make_runner, checkpoint, logged):
+    """As from 640 to 1280."""
+    runner = make_runner(load_from=str(checkpoint), model=dict(img_size=64))
+    state = runner.train().state_dict()
+    assert differing(state, checkpoint) == {'backbone.pos_embed'}
+    old = weights(checkpoint)['backbone.pos_embed']
+    new = state['backbone.pos_embed']
+    assert torch.equal(new[:, :1], old[:, :1])  # CLS
+    expected = pillow_resized(old[:, 1:], (4, 4), (8, 8))
+    torch.testing.assert_close(new[:, 1:], expected, rtol=0, atol=1e-6)
+    row = 'backbone.pos_embed: (1, 17, 32) -> (1, 65, 32)'
+    assert f'  resized           {row}' in logged[0]
+
+
+def test_semantic_to_panoptic_with_everything_else(make_runner, checkpoint, logged):
+    """The whole table."""
+    saved = torch.load(checkpoint)
+    saved['state_dict']['backbone.head.weight'] = torch.zeros(3, 32)
+    saved['state_dict']['backbone.head.bias'] = torch.zeros(3)
+    torch.save(saved, checkpoint)
+    options = dict(img_size=16, num_queries=3, num_blocks=3)
+    runner = make_runner(
+        'panoptic', ('a', 'b'), load_from=str(checkpoint), model=options
+    )
+    state = runner.train().state_dict()
+    del saved['state_dict']['backbone.head.weight']
+    del saved['state_dict']['backbone.head.bias']
+    torch.save(saved, checkpoint)
+    changed = differing(state, checkpoint, 'panoptic_head.')
+    assert changed == {
+        'backbone.pos_embed',
+        'backbone.queries',
+        'panoptic_head.class_head.weight',
+        'panoptic_head.class_head.bias',
+    }
+    heads = sum('head' in key for key in state)
+    assert logged[0].splitlines() == [
+        f'fine-tuning from {checkpoint}',
+        f'  renamed           decode_head.* -> panoptic_head.*: {heads} tensors',
+        f'  loaded unchanged  {len(state) - 4} tensors',
+        '  resized           backbone.pos_embed: (1, 17, 32) -> (1, 5, 32)',
+        '  started anew      backbone.queries: 6 in the checkpoint, 3 in the config',
+        '  started anew      panoptic_head.class_head: 5 rows (classes + 1) in the '
+        'checkpoint, 3 in the config',
+        '  not used          backbone.head: 2 tensors',
+        '  last blocks       2 in the checkpoint, 3 in the config',
+    ]
+
+
+def test_resuming_stays_strict(make_runner, checkpoint):
+    options = dict(load_from=str(checkpoint), classes=NAMES[:3])
+    with pytest.raises(UserError, match=r'class_head.weight is \(5, 32\)'):
+        make_runner(resume=True, **options).train()
+
+
+def test_testing_stays_strict(make_runner, checkpoint):
+    options = dict(load_from=str(checkpoint), classes=NAMES[:3])
+    with pytest.raises(UserError, match=r'class_head.weight is \(5, 32\)'):
+        make_runner(**options).test()
+    runner = make_runner(**options)
+    runner.train()  # what is loaded afterwards is there to be tested
+    with pytest.raises(UserError, match=r'class_head.weight is \(5, 32\)'):
+        runner.load_checkpoint(str(checkpoint))
+
+
+class Untouched(Data):
+    """Data that must not be read."""
+
+    def __init__(self):
+        super().__init__('semantic', 32, NAMES)
+
+    def __getitem__(self, index):
+        raise AssertionError('data was read')
+
+
+def test_a_required_checkpoint(make_runner, checkpoint, tmp_path):
+    options = dict(hook=dict(required=True))
+    with pytest.raises(UserError, match='add --cfg-options load_from=CHECKPOINT'):
+        make_runner(data=Untouched(), **options).train()
+    # An empty directory is nothing to resume from.
+    with pytest.raises(UserError, match='add --cfg-options load_from=CHECKPOINT'):
+        make_runner(data=Untouched(), resume=True, **options).train()
+    make_runner(load_from=str(checkpoint), **options).train()
+    with torch.no_grad():  # a finished model is tested without
+        make_runner(**options).test()
+
+
+def test_pretrained_weights_are_not_read_in_vain(make_runner, checkpoint, monkeypatch):
+    def refuse(*_):
+        raise AssertionError('weights were read')
+
+    monkeypatch.setattr('eomt_mm.models.query_vit.load_timm_weights', refuse)
+    options = dict(model=dict(pretrained=True))
+    model = make_runner(load_from=str(checkpoint), **options).train()
+    assert not differing(model.state_dict(), checkpoint)
+    with pytest.raises(AssertionError, match='weights were read'):
+        make_runner(**options).train()
+
+
+def test_averaged_weights_start_alike(make_runner, checkpoint):
+    runner = make_runner(
+        load_from=str(checkpoint),
+        classes=NAMES[:3],
+        model=dict(img_size=64),
+        custom_hooks=[dict(type='EMAHook', strict_load=True)],
+    )
+    model = runner.train()
+    (hook,) = (h for h in runner.hooks if isinstance(h, EMAHook))
+    average = hook.ema_model.module.state_dict()
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(average[key], value)
+
+
+@pytest.mark.parametrize('arch', ['vit_tiny_patch16_224', DINOV2, EVA02])
+@pytest.mark.parametrize(
+    ('old', 'new'), [((4, 4), (8, 8)), ((8, 8), (3, 5)), ((2, 8), (4, 4))]
+)
+def test_position_codes_are_resized_as_pillow_does(arch, old, new):
+    """With the code of CLS (the first) and without; the last has equal numbers."""
+    sizes = [tuple(8 * side for side in grid) for grid in (old, new)]
+    theirs, ours = (build(arch=arch, img_size=size) for size in sizes)
+    loaded = theirs.state_dict()
+    fitted, _ = fit_weights(ours, loaded, old_grid=old)
+    codes, resized = (s['backbone.pos_embed'] for s in (loaded, fitted))
+    prefix = 0 if arch == DINOV2 else 1
+    assert codes.shape[1] - prefix == old[0] * old[1]
+    assert torch.equal(resized[:, :prefix], codes[:, :prefix])
+    expected = pillow_resized(codes[:, prefix:], old, new)
+    torch.testing.assert_close(resized[:, prefix:], expected, rtol=0, atol=1e-6)
+
+
+def test_dinov3_has_no_position_codes_to_resize():
+    theirs, ours = build(arch=DINOV3, seed=1), build(arch=DINOV3, img_size=64)
+    loaded = theirs.state_dict()
+    fitted, table = fit_weights(ours, loaded)
+    assert table == [('loaded unchanged', f'{len(loaded)} tensors')]
+    assert all(fitted[key] is loaded[key] for key in loaded)
+
+
+def test_half_precision_is_resized_in_full():
+    theirs, ours = build(), build(img_size=64)
+    loaded = theirs.half().state_dict()
+    codes = loaded['backbone.pos_embed']
+    resized = fit_weights(ours, loaded)[0]['backbone.pos_embed']
+    assert resized.dtype == torch.float32
+    expected = pillow_resized(codes[:, 1:].float(), (4, 4), (8, 8))
+    torch.testing.assert_close(resized[:, 1:], expected, rtol=0, atol=1e-6)
+
+
+def test_an_unknown_rectangle_is_refused():
+    theirs, ours = build(img_size=(16, 32)), build()
+    with pytest.raises(UserError, match='codes for 8 patches: this is no square'):
+        fit_weights(ours, theirs.state_dict())
+
+
+def test_what_starts_anew_is_what_was_initialised():
+    theirs, ours = build(seed=1), build(num_classes=7, num_queries=9)
+    before = copy.deepcopy(ours.state_dict())
+    fitted, _ = fit_weights(ours, theirs.state_dict())
+    for key in (*CLASS_HEAD, 'backbone.queries'):
+        assert torch.equal(fitted[key], before[key])
+    ours.load_state_dict(fitted, strict=True)
+
+
+def test_a_missing_head_starts_anew():
+    theirs, ours = build(seed=1), build()
+    loaded = {k: v for k, v in theirs.state_dict().items() if 'head' not in k}
+    fitted, table = fit_weights(ours, loaded)
+    assert table[1:] == [('started anew', 'decode_head: not in the checkpoint')]
+    for key, value in ours.state_dict().items():
+        expected = value if key.startswith('decode_head.') else loaded[key]
+        assert torch.equal(fitted[key], expected)
+
+
+def without(prefix):
+    return lambda state: {k: v for k, v in state.items() if not k.startswith(prefix)}
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (without('backbone.'), 'has no weights of the backbone'),
+        (without('backbone.blocks.1.'), r'lacks backbone\.blocks\.1\.'),
+        (without('backbone.queries'), r'lacks backbone\.queries'),
+        (without('decode_head.class_head.bias'), r'lacks decode_head\.class_head'),
+        (lambda state: {'layer1.weight': torch.zeros(1)}, 'no parameter of this'),
+        (
+            lambda state: build(timm_args=dict(embed_dim=32, depth=4, num_heads=2)),
+            r'unlike the config, backbone\.blocks\.3\.',
+        ),
+        (
+            lambda state: build(num_classes=7, num_queries=9, patch_size=16),
+            r'patch_embed.proj.weight is \(32, 3, 16, 16\)',
+        ),
+        (
+            lambda state: build(timm_args=dict(embed_dim=48, depth=3, num_heads=2)),
+            r'is \(1, 1, 48\)',
+        ),
+        (lambda state: build(arch=DINOV3), r'lacks backbone\.pos_embed'),
+        (
+            lambda state: state | {'backbone.pos_embed': torch.zeros(17, 32)},
+            r'pos_embed is \(17, 32\)',
+        ),
+    ],
+)
+def test_other_architectures_are_refused(change, message):
+    loaded = change(build().state_dict())
+    loaded = loaded if isinstance(loaded, dict) else loaded.state_dict()
+    with pytest.raises(UserError, match=message):
+        fit_weights(build(), loaded)
+
+
+@pytest.mark.parametrize('wrapped', [True, False])
+def test_bare_and_wrapped_state_dicts(make_runner, checkpoint, tmp_path, wrapped):
+    state = weights(checkpoint)
+    if wrapped:
+        state = {f'module.{key}': value for key, value in state.items()}
+    path = tmp_path / 'bare.pth'
+    torch.save(state, path)
+    model = make_runner(load_from=str(path), classes=NAMES[:3]).train()
+    assert differing(model.state_dict(), checkpoint) == CLASS_HEAD
+
+
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        (
+            'model = dict(backbone=dict(num_blocks=4, depth=x, img_size=64))',
+            (4, (4, 4)),
+        ),
+        (
+            'a = dict(num_blocks=9)\nmodel = dict(head=[1], module=dict(backbone=dict('
+            'img_size=(\n 64, 32), patch_size=8, num_blocks=3)))',
+            (3, (8, 4)),
+        ),
+        ('', ()),
+        ('model = dict(', ()),
+        ('model = dict(backbone=None)', ()),
+        ('model = dict(backbone=dict(num_blocks=print("run")))', ()),
+        ('model = dict(backbone=dict(img_size="64", num_blocks=3))', ()),
+    ],
+)
+def test_settings_are_read_from_the_text_of_a_config(text, expected, capsys):
+    settings = _backbone_settings(text)
+    assert (
+        *(settings[k] for k in ('num_blocks', 'grid') if k in settings),
+    ) == expected
+    assert not capsys.readouterr().out
