@@ -19,6 +19,8 @@ from .masked_attention import query_patch_mask
 from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
 
+# What a backbone adds to timm's ViT, by name: without pre-trained weights.
+NEW_PARTS = ('queries', 'adapter')
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -43,7 +45,8 @@ class QueryViT(BaseModule):
         patch_size (int): Side of a patch in pixels. Pre-trained patch embeddings
             and position codes are resized to it. Defaults to 16.
         num_queries (int): Number K of queries. The paper has 100 for semantic, 200
-            for panoptic and instance segmentation. Defaults to 200.
+            for panoptic and instance segmentation; with 0 it is a plain ViT, the
+            backbone of other heads. Defaults to 200.
         num_blocks (int): Number L2 of last blocks that carry the queries. The paper
             has 3, 3, 4, 5 for S, B, L, g. Defaults to 4.
         pretrained (bool | str): True downloads timm's weights of `arch`, a string is
@@ -51,6 +54,9 @@ class QueryViT(BaseModule):
             by `init_weights`, thus in training only. Defaults to True.
         mask_probs (list[float], optional): Mask probabilities of the last blocks
             where no hook sets them. Defaults to 0 for all.
+        deep_supervision (bool): Whether training predicts, and supervises, before
+            each of the last blocks. Without it nothing is masked either (Table 7,
+            trained "w/o masking"). Defaults to True.
         timm_args (dict, optional): Further arguments of the timm model, such as
             `dict(embed_dim=128, depth=5)`.
         init_cfg (dict, optional): MMEngine's initialisation config, used instead of
@@ -70,6 +76,7 @@ class QueryViT(BaseModule):
         num_blocks: int = 4,
         pretrained: bool | str = True,
         mask_probs: list[float] | None = None,
+        deep_supervision: bool = True,
         timm_args: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -109,6 +116,13 @@ class QueryViT(BaseModule):
                 f'each of the {num_blocks} last blocks'
             )
 
+        if any(self.mask_probs) and not deep_supervision:
+            raise UserError(
+                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
+                'are no predictions to mask with: set one of them'
+            )
+        self.deep_supervision = deep_supervision
+
         # Only what the forward pass uses is adopted: no pooling norm, no classifier.
         self.cls_token = vit.cls_token
         self.reg_token = vit.reg_token
@@ -119,7 +133,9 @@ class QueryViT(BaseModule):
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks
         self.norm = vit.norm
-        self.queries = nn.Parameter(torch.randn(num_queries, self.embed_dims))
+        self.queries = None
+        if num_queries:
+            self.queries = nn.Parameter(torch.randn(num_queries, self.embed_dims))
 
     def init_weights(self) -> None:
         """Load the pre-trained weights; called once, by MMEngine's Runner.
@@ -131,8 +147,8 @@ class QueryViT(BaseModule):
             super().init_weights()
             return
         weights = load_timm_weights(self.arch, self.pretrained, self.timm_args)
-        wanted = self.state_dict().keys() - {'queries'}
-        self.load_state_dict({k: weights[k] for k in wanted}, strict=False)
+        own = [k for k in self.state_dict() if k.partition('.')[0] not in NEW_PARTS]
+        self.load_state_dict({k: weights[k] for k in own}, strict=False)
         # MMEngine re-initialises whatever does not say that it is done.
         self._is_init = True
 
@@ -148,7 +164,7 @@ class QueryViT(BaseModule):
         """
         x, rope = self._enter_queries(images)
         for block in self.blocks[-self.num_blocks :]:
-            x = _run(block, x, rope)
+            x = run_block(block, x, rope)
         return self._read(x)
 
     def forward_masked(
@@ -166,8 +182,10 @@ class QueryViT(BaseModule):
 
         Returns:
             list[tuple[Tensor, Tensor]]: L2 + 1 predictions, one before each of the
-            last blocks and the final one.
+            last blocks and the final one; without deep supervision that one alone.
         """
+        if not self.deep_supervision:
+            return [predict(*self(images))]
         x, rope = self._enter_queries(images)
         predictions = []
         for block, prob in zip(
@@ -177,7 +195,7 @@ class QueryViT(BaseModule):
             mask = None
             if prob > 0:
                 mask = query_patch_mask(predictions[-1][1], self.grid, prob)
-            x = _run(block, x, rope, mask)
+            x = run_block(block, x, rope, mask)
         predictions.append(predict(*self._read(x)))
         return predictions
 
@@ -203,18 +221,23 @@ class QueryViT(BaseModule):
 
         Also returns the rotary codes of the patches, for the blocks to come.
         """
+        x, rope = self._enter(images)
+        for block in self.blocks[: -self.num_blocks]:
+            x = run_block(block, x, rope)
+        if self.queries is not None:
+            x = torch.cat((self.queries.expand(len(x), -1, -1), x), dim=1)
+        return x, rope  # x is (B, K + prefix + N, C)
+
+    def _enter(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embed: the tokens of the first block, and the rotary codes of all."""
         if images.shape[-2:] != self.img_size:
             raise UserError(
                 f'the ViT was built for images of {self.img_size[0]} x '
                 f'{self.img_size[1]} pixels and got {images.shape[-2]} x '
                 f'{images.shape[-1]}: make crop_size and backbone.img_size equal'
             )
-        x = self._embed(images)
         rope = None if self.rope is None else self.rope.get_embed()  # (N, 2d)
-        for block in self.blocks[: -self.num_blocks]:
-            x = _run(block, x, rope)
-        queries = self.queries.expand(len(x), -1, -1)
-        return torch.cat((queries, x), dim=1), rope  # (B, K + prefix + N, C)
+        return self._embed(images), rope
 
     def _embed(self, images: Tensor) -> Tensor:
         """Patches with position codes, behind CLS and registers."""
@@ -240,7 +263,7 @@ class QueryViT(BaseModule):
         return queries, patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-def _run(
+def run_block(
     block: nn.Module, x: Tensor, rope: Tensor | None, mask: Tensor | None = None
 ) -> Tensor:
     """One block of timm's, of a ViT with rotary codes or without."""
