@@ -92,18 +92,16 @@ class SplitAttention(Attention):
         """
         if attn_mask is None:
             return super().forward(x, is_causal=is_causal)
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
-        x = split_attention(
-            self.q_norm(q),
-            self.k_norm(k),
-            v,
-            attn_mask,
-            dropout_p=self.attn_drop.p if self.training else 0.0,
-        )
-        x = x.transpose(1, 2).reshape(batch, tokens, self.attn_dim)
+        dropout = self.attn_drop.p if self.training else 0.0
+        x = split_attention(*self.project(x), attn_mask, dropout)
+        x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, heads, T, d), of tokens (B, T, C)."""
+        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class RotarySplitAttention(EvaAttention):
@@ -133,9 +131,9 @@ class RotarySplitAttention(EvaAttention):
         Returns:
             Tensor: Shape (B, T, C).
         """
-        q, k, v = self._project(x)  # each (B, heads, T, d)
+        q, k, v = self.project(x)
         if rope is not None:
-            q, k = (self._rotate(t, rope).type_as(v) for t in (q, k))
+            q, k = (self.rotate(t, rope).type_as(v) for t in (q, k))
         dropout = self.attn_drop.p if self.training else 0.0
         if attn_mask is None:
             x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -144,8 +142,8 @@ class RotarySplitAttention(EvaAttention):
         x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values; the keys have no bias."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, heads, T, d); the keys have no bias."""
         if self.qkv is None:
             qkv = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
         else:
@@ -156,7 +154,16 @@ class RotarySplitAttention(EvaAttention):
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in qkv)
         return self.q_norm(q), self.k_norm(k), v
 
-    def _rotate(self, x: Tensor, rope: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, rope: Tensor) -> Tensor:
+        """Rotate the last tokens of queries or keys (B, heads, T, d).
+
+        Args:
+            x (Tensor): Queries or keys.
+            rope (Tensor): As in `forward`.
+
+        Returns:
+            Tensor: The same shape and type.
+        """
         first = x.shape[2] - rope.shape[-2]
         patches = apply_rot_embed_cat(x[:, :, first:], rope, half=self.rotate_half)
         return torch.cat((x[:, :, :first], patches), dim=2)
