@@ -31,7 +31,9 @@ _VISUALIZER_LOCATIONS = []
 if find_spec('mmseg'):
     _MODEL_LOCATIONS.append('eomt_mm.models.segmentor')
 if has_mmdet():
-    _MODEL_LOCATIONS.append('eomt_mm.models.detector')
+    _MODEL_LOCATIONS += ['eomt_mm.models.detector', 'eomt_mm.models.baselines']
+    if find_spec('mmseg'):
+        _MODEL_LOCATIONS.append('eomt_mm.models.baselines.segmentor')
     _METRIC_LOCATIONS.append('eomt_mm.evaluation.coco_panoptic')
     _VISUALIZER_LOCATIONS.append('eomt_mm.det_visualizer')
 

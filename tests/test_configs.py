@@ -1,5 +1,6 @@
 """Every config loads, builds and says what its header says."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, init_default_
 
 ROOT = Path(__file__).parents[1]
 
+# Of ViT-g: 2 x 2 and depthwise 3 x 3 convolution with norm; all but EoMT's head, which
+# has queries, classes, three layers and two of those blocks.
+SCALE = 4 * 1536**2 + 12 * 1536
+GIANT = 1_163_622_022 - 200 * 1536 - 134 * 1537 - 3 * 1536 * 1537 - 2 * SCALE
 # Four projections, three of which have a bias, two norms, a SwiGLU of int(1024 * 8 / 3)
 # channels with a norm in between.
 EVA02_BLOCK = (
@@ -41,6 +46,27 @@ PARAMETERS = {
     'eomt_vitl_ade20k_panoptic_1280': 321_610_886 + 17 * 1025,
     'eomt_vitg_ade20k_panoptic_640': 1_163_622_022 + 17 * 1537,
     'eomt_vitg_ade20k_panoptic_1280': 1_170_994_822 + 17 * 1537,
+    # Mask2Former's of Hugging Face on the same ViT, with an adapter or a pyramid.
+    'step0_vitl_coco_panoptic_640': 348_674_054,
+    'step0_vitl_coco_panoptic_640_annealed': 348_674_054,
+    'step0_vitl_coco_panoptic_640_never': 348_674_054,
+    'step1_vitl_coco_panoptic_640': 342_263_622,
+    'step2_vitl_coco_panoptic_640': 337_211_782,
+    'step3_vitl_coco_panoptic_640': 328_273_286,
+    'step4_vitl_coco_panoptic_640': 316_695_686,
+    'step5_vitl_coco_panoptic_640': 316_695_686,
+    'step5_vitl_coco_panoptic_640_never': 316_695_686,
+    'step5_vitl_coco_instance_640': 316_641_361,
+    'step5_vitl_ade20k_panoptic_640': 316_695_686 + 17 * 1025,
+    'step5_vitl_ade20k': 316_020_887,
+    'step5_vitl_cityscapes': 319_032_340,
+    # The class head of Mask2Former has 256 weights and a bias for each class.
+    'step0_vitl_coco_instance_640': 348_674_054 - 53 * 257,
+    'step0_vitl_ade20k_panoptic_640': 348_674_054 + 17 * 257,
+    # ViT, blocks of the pyramid, and what the head has more than that of ViT-L.
+    'step1_vitg_coco_panoptic_640': GIANT + 4 * SCALE + 20_645_702 + 4 * 512 * 256,
+    'step2_vitg_coco_panoptic_640': GIANT + 4 * SCALE + 15_593_862 + 4 * 512 * 256,
+    'step3_vitg_coco_panoptic_640': GIANT + 2 * SCALE + 15_068_550 + 2 * 512 * 256,
     # DINOv2's four registers less, and like those without position codes.
     'eomt_deit3_vitl_in21k_coco_panoptic_640': 316_695_686 - 4 * 1024,
     'eomt_deit3_vitl_in1k_coco_panoptic_640': 316_695_686 - 4 * 1024,
@@ -60,6 +86,28 @@ PARAMETERS = {
     # 17 classes more, 100 queries less.
     'eomt_dinov3_vitl_ade20k': 315_032_710 + 17 * 1025 - 100 * 1024,
 }
+# Counted on the same, to two digits.
+MILLIONS = {
+    'step0_vits_coco_panoptic_640': 46.56,
+    'step1_vits_coco_panoptic_640': 44.58,
+    'step2_vits_coco_panoptic_640': 39.53,
+    'step3_vits_coco_panoptic_640': 38.14,
+    'step4_vits_coco_panoptic_640': 23.98,
+    'step5_vits_coco_panoptic_640': 23.98,
+    'step0_vitb_coco_panoptic_640': 120.96,
+    'step1_vitb_coco_panoptic_640': 116.76,
+    'step2_vitb_coco_panoptic_640': 111.70,
+    'step3_vitb_coco_panoptic_640': 106.57,
+    'step4_vitb_coco_panoptic_640': 93.66,
+    'step5_vitb_coco_panoptic_640': 93.66,
+    'step0_vitg_coco_panoptic_640': 1208.65,
+    'step4_vitg_coco_panoptic_640': 1163.62,
+    'step5_vitg_coco_panoptic_640': 1163.62,
+    'step0_vitl_ade20k': 348.04,
+    'step0_vitl_cityscapes': 351.15,
+}
+# A family of configs has a folder and a metafile.
+FAMILIES = pytest.mark.parametrize('family', ['eomt', 'ladder'])
 RESIZE = {'mmseg': 'eomt_mm.ResizeShortSide', 'mmdet': 'eomt_mm.FitInside'}
 
 
@@ -72,22 +120,35 @@ def config(request):
     return request.param
 
 
+@functools.cache
+def built(path):
+    """The config and its model, without values; read only."""
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        return cfg, MODELS.build(cfg.model)
+
+
 def head_of(model):
     return model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
 
 
-def test_metafile_agrees_with_the_configs():
-    path = ROOT / 'configs/eomt/metafile.yml'
+@FAMILIES
+def test_metafile_agrees_with_the_configs(family):
+    path = ROOT / f'configs/{family}/metafile.yml'
     models = {
         model['Name']: model for model in yaml.safe_load(path.read_text())['Models']
     }
-    assert models.keys() == {p.stem for p in leaves() if p.parent.name == 'eomt'}
+    assert models.keys() == {p.stem for p in leaves() if p.parent.name == family}
     for name, model in models.items():
         path = ROOT / model['Config']
         cfg, meta = Config.fromfile(path), model['Metadata']
         assert cfg.train_cfg.max_iters == meta['Iterations'], name
         assert tuple(cfg.crop_size) == tuple(meta['Crop Size']), name
-        assert meta.get('Parameters', 0) == PARAMETERS.get(name, 0), name
+        if name in MILLIONS:
+            assert meta['Parameters'] / 1e6 == pytest.approx(MILLIONS[name], abs=0.01)
+        else:
+            assert meta.get('Parameters', 0) == PARAMETERS.get(name, 0), name
         for result in model.get('Results', []):
             (score,) = result['Metrics'].values()
             assert f' {score} (quoted' in path.read_text(), name
@@ -95,16 +156,17 @@ def test_metafile_agrees_with_the_configs():
 
 def test_every_count_belongs_to_a_config():
     assert len(leaves()) >= 23
-    assert PARAMETERS.keys() <= {path.stem for path in leaves()}
+    assert PARAMETERS.keys() | MILLIONS.keys() <= {path.stem for path in leaves()}
 
 
 def test_config_builds(config):
-    cfg = Config.fromfile(config)
+    cfg, model = built(config)
     init_default_scope(cfg.default_scope)
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
     count = sum(p.numel() for p in model.parameters())
     assert count == PARAMETERS.get(config.stem, count)
+    assert count / 1e6 == pytest.approx(
+        MILLIONS.get(config.stem, count / 1e6), abs=0.01
+    )
     stated = re.search(r'([\d,.]+)( M)? parameters', config.read_text())
     if stated:
         exact = int(stated[1].replace(',', '')) if not stated[2] else None
@@ -114,7 +176,9 @@ def test_config_builds(config):
     # The sizes of pipelines, preprocessor and network are written in several places.
     size = model.backbone.img_size
     assert tuple(model.data_preprocessor.size) == size == tuple(cfg.crop_size)
-    assert head_of(model).embed_dims == model.backbone.embed_dims
+    head = cfg.model.get('decode_head') or cfg.model.panoptic_head
+    channels = head.get('in_channels') or [head.embed_dims]
+    assert set(channels) == {model.backbone.embed_dims}
     train, val, test = (
         cfg[f'{split}_dataloader'].dataset.pipeline
         for split in ('train', 'val', 'test')
@@ -129,10 +193,8 @@ def test_config_builds(config):
 
 
 def test_classes_of_head_and_dataset_agree(config):
-    cfg = Config.fromfile(config)
-    init_default_scope(cfg.default_scope)
-    with torch.device('meta'):
-        head = head_of(MODELS.build(cfg.model))
+    cfg, model = built(config)
+    head = head_of(model)
     dataset = cfg.test_dataloader.dataset
     meta = DATASETS.get(dataset.type).METAINFO
     if cfg.default_scope == 'mmseg' or cfg.model.test_cfg.panoptic_on:
@@ -176,15 +238,38 @@ def test_token_merging_is_all_that_an_algm_config_adds():
 
 
 def test_ade20k_panoptic_starts_from_coco():
-    names = [path.stem for path in leaves() if 'ade20k_panoptic' in path.stem]
-    assert len(names) == 4
-    for name in names:
-        path = ROOT / f'configs/eomt/{name}.py'
+    paths = [path for path in leaves() if 'ade20k_panoptic' in path.stem]
+    assert len(paths) == 6
+    for path in paths:
         *others, fine_tuning = Config.fromfile(path).custom_hooks
         assert fine_tuning == dict(type='eomt_mm.FineTuningHook', required=True)
         usual = Config.fromfile(ROOT / 'configs/_base_/default_runtime.py').custom_hooks
+        if 'step0' in path.stem:  # whose masks stay on
+            usual = usual[1:]
         assert [*others, dict(type='eomt_mm.FineTuningHook')] == usual
         assert 'load_from=COCO_CHECKPOINT' in path.read_text()
+
+
+def test_steps_of_the_ladder_share_the_recipe():
+    steps = [
+        Config.fromfile(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py')
+        for i in range(6)
+    ]
+    keys = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader')
+    for step in steps:
+        assert all(step[key] == steps[5][key] for key in keys)
+        assert step.model.test_cfg == steps[5].model.test_cfg
+        hooks = [hook.type for hook in step.custom_hooks]
+        assert ('eomt_mm.MaskAnnealingHook' in hooks) is (step is steps[5])
+
+
+def test_masks_are_all_that_the_last_step_removes():
+    masked, plain = (
+        Config.fromfile(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py')
+        for i in (4, 5)
+    )
+    assert masked.model.backbone.pop('mask_probs') == [1.0] * 4
+    assert masked.model == plain.model
 
 
 def test_header_says_how_to_launch(config):

@@ -13,11 +13,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     'README.md',
     'docs/parity.md',
+    'docs/ladder.md',
     'docs/converting.md',
     'docs/fine_tuning.md',
     'docs/model_zoo.md',
     'docs/token_merging.md',
     'configs/eomt/README.md',
+    'configs/ladder/README.md',
 ]
 
 
@@ -35,10 +37,23 @@ def test_links_and_files_exist(page):
         assert (ROOT / path).exists(), path
 
 
-def test_every_config_is_listed():
-    listed = (ROOT / 'configs/eomt/README.md').read_text()
-    for config in (ROOT / 'configs/eomt').glob('*.py'):
+@pytest.mark.parametrize('family', ['eomt', 'ladder'])
+def test_every_config_is_listed(family):
+    listed = (ROOT / f'configs/{family}/README.md').read_text()
+    for config in (ROOT / f'configs/{family}').glob('*.py'):
         assert f'({config.name})' in listed, config.name
+
+
+def test_counts_of_the_ladder_are_those_of_its_metafile():
+    models = yaml.safe_load((ROOT / 'configs/ladder/metafile.yml').read_text())
+    counts = {m['Name']: m['Metadata']['Parameters'] for m in models['Models']}
+    for page in ('docs/ladder.md', 'configs/ladder/README.md'):
+        rows = re.findall(
+            r'\| (\d+(?:,\d{3})+) \|.*\((?:.*/)?(\w+)\.py\)', (ROOT / page).read_text()
+        )
+        assert len(rows) >= 6
+        for count, name in rows:
+            assert int(count.replace(',', '')) == counts[name], name
 
 
 def test_the_zoo_quotes_what_the_metafile_quotes():

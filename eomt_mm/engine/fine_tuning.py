@@ -25,8 +25,9 @@ from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.registry import HOOKS
 
 POS_EMBED = 'backbone.pos_embed'
-QUERIES = 'backbone.queries'
-CLASS_HEAD = '.class_head.'
+# EoMT's, and those of MMDet's and MMSeg's Mask2Former.
+QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
+CLASS_HEADS = ('.class_head.', '.cls_embed.')
 # One head under the names of MMSeg and MMDet.
 HEADS = ('decode_head.', 'panoptic_head.')
 
@@ -123,14 +124,15 @@ def _why_anew(
     key: str, loaded: Tensor, initial: Tensor, other_classes: str | None
 ) -> str | None:
     """Why a tensor is not to be loaded, or None. Other channels are no reason."""
-    if loaded.shape[1:] != initial.shape[1:]:
+    # Single numbers: the batches that a norm has seen.
+    if loaded.ndim == 0 or loaded.shape[1:] != initial.shape[1:]:
         return None
     same, now = len(loaded) == len(initial), f'{len(initial)} in the config'
-    if CLASS_HEAD in key:
+    if any(name in key for name in CLASS_HEADS):
         if same:
             return other_classes
         return f'{len(loaded)} rows (classes + 1) in the checkpoint, {now}'
-    if key == QUERIES and not same:
+    if key.endswith(QUERIES) and not same:
         return f'{len(loaded)} in the checkpoint, {now}'
     return None
 

@@ -6,12 +6,11 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.query_vit import NEW_PARTS
 from eomt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 EMBEDDINGS = ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre')
 FINAL_NORMS = ('norm', 'fc_norm')
-# Lives in the backbone, but is new: full rate, and warmed up with the head.
-QUERIES = 'queries'
 
 
 def layer_decay_scale(name: str, depth: int, decay: float) -> float:
@@ -34,9 +33,10 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
         return decay ** (depth - 1 - int(rest.partition('.')[0]))
     if part in EMBEDDINGS:
         return decay ** (depth - 1)
-    if part in FINAL_NORMS or part == QUERIES:
+    # New parts live in the backbone, but learn and warm up with the head.
+    if part in FINAL_NORMS or part in NEW_PARTS:
         return 1.0
-    known = ', '.join(('blocks', *EMBEDDINGS, *FINAL_NORMS, QUERIES))
+    known = ', '.join(('blocks', *EMBEDDINGS, *FINAL_NORMS, *NEW_PARTS))
     raise UserError(
         f'no layer-wise learning rate for backbone.{name}: expected a parameter of '
         f'{known}; add its name in eomt_mm/engine/layer_decay.py, or train with '
@@ -89,7 +89,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
             if not parameter.requires_grad:
                 continue
             root, _, rest = name.partition('.')
-            is_backbone = root == 'backbone' and rest.partition('.')[0] != QUERIES
+            new = rest.partition('.')[0] in NEW_PARTS
+            is_backbone = root == 'backbone' and not new
             groups[is_backbone, scale(rest) if is_backbone else 1.0].append(parameter)
         # Sorted down: backbone before head, and within it the full rate first.
         for (is_backbone, factor), parameters in sorted(

@@ -138,9 +138,11 @@ def _round_half_up(value: Fraction) -> int:
 class MaskAnnealingHook(Hook):
     """Sets and logs the mask probability of every block before each iteration.
 
-    Writes the list `backbone.mask_probs` of plain floats, one per masked block, on
-    the unwrapped model. The hook keeps no state: the values follow from the
-    iteration and `max_iters` alone, hence a resumed run continues where it was.
+    Writes the list `mask_probs` of plain floats, one per masked block, of the backbone
+    (`QueryViT`) or of the head (`Mask2FormerHead`, whose blocks are the layers of its
+    decoder), whichever the unwrapped model has. The hook keeps no state: the values
+    follow from the iteration and `max_iters` alone, hence a resumed run continues
+    where it was.
 
     Args:
         start: See :func:`annealing_windows`.
@@ -178,17 +180,17 @@ class MaskAnnealingHook(Hook):
     def before_train(self, runner) -> None:
         """Report a schedule that cannot work before any data is loaded."""
         self._loaded_iter = None
-        self.windows(_masked_backbone(runner).num_blocks, runner.max_iters)
+        self.windows(len(_masked_part(runner).mask_probs), runner.max_iters)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Set the probabilities of this iteration."""
-        backbone = _masked_backbone(runner)
+        part = _masked_part(runner)
         # Under gradient accumulation `iter` and `max_iters` both count batches, so
         # the fractions hold; only absolute iterations would have to be multiplied.
-        backbone.mask_probs = self.probabilities(
-            runner.iter, runner.max_iters, backbone.num_blocks
+        part.mask_probs = self.probabilities(
+            runner.iter, runner.max_iters, len(part.mask_probs)
         )
-        for block, probability in enumerate(backbone.mask_probs):
+        for block, probability in enumerate(part.mask_probs):
             runner.message_hub.update_scalar(f'train/mask_prob_{block}', probability)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -200,7 +202,7 @@ class MaskAnnealingHook(Hook):
         max_iters = (runner.cfg.get('train_cfg') or {}).get('max_iters')
         if self._loaded_iter is None or max_iters is None:
             return
-        windows = self.windows(_masked_backbone(runner).num_blocks, max_iters)
+        windows = self.windows(len(_masked_part(runner).mask_probs), max_iters)
         end = max((end for _, end in windows), default=0)
         if self._loaded_iter < end:
             print_log(
@@ -213,15 +215,24 @@ class MaskAnnealingHook(Hook):
             )
 
 
-def _masked_backbone(runner):
+def _masked_part(runner):
+    """The part of the model whose attention is masked."""
     model = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    backbone = getattr(model, 'backbone', None)
-    if getattr(backbone, 'mask_probs', None) is None:
-        raise UserError(
-            f'MaskAnnealingHook needs a model with `backbone.mask_probs`, and '
-            f"{type(model).__name__} has none: use the backbone 'eomt_mm.QueryViT' or "
-            'remove the hook from custom_hooks'
-        )
-    return backbone
+    # The head first: a backbone without queries has probabilities of no use.
+    for name in ('panoptic_head', 'decode_head', 'backbone'):
+        part = getattr(model, name, None)
+        if getattr(part, 'mask_probs', None) is None:
+            continue
+        if not getattr(part, 'deep_supervision', True):
+            raise UserError(
+                f'{name}.deep_supervision is False, so that nothing is ever masked: '
+                'remove MaskAnnealingHook from custom_hooks'
+            )
+        return part
+    raise UserError(
+        'MaskAnnealingHook needs a model whose backbone or head has `mask_probs`, and '
+        f"{type(model).__name__} has none: use the backbone 'eomt_mm.QueryViT' or the "
+        "head 'eomt_mm.Mask2FormerHead', or remove the hook from custom_hooks"
+    )

@@ -287,6 +287,9 @@ class EoMTDetector(MaskFormer):
         panoptic_head (dict): Config of a `PanopticHead`.
         panoptic_fusion_head (dict, optional): Defaults to a `FusionHead` with the
             classes of `panoptic_head`.
+        neck (dict, optional): Config of what stands between backbone and head in
+            baselines; EoMT has none.
+        train_cfg (dict, optional): Handed to the head; EoMT's does not use it.
         test_cfg (dict, optional): See `FusionHead`.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
         init_cfg (dict, optional): MMEngine's initialisation config.
@@ -297,6 +300,8 @@ class EoMTDetector(MaskFormer):
         backbone: dict,
         panoptic_head: dict,
         panoptic_fusion_head: dict | None = None,
+        neck: dict | None = None,
+        train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -310,6 +315,8 @@ class EoMTDetector(MaskFormer):
             backbone=backbone,
             panoptic_head=ConfigDict(panoptic_head),
             panoptic_fusion_head=ConfigDict(fusion),
+            neck=neck,
+            train_cfg=train_cfg,
             test_cfg=test_cfg,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,

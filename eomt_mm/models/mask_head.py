@@ -30,22 +30,24 @@ def num_upscale_blocks(patch_size: int) -> int:
 
 
 class ScaleBlock(nn.Module):
-    """Doubles the resolution of a feature map.
+    """Doubles the resolution of a feature map, or halves it.
 
     Args:
         dims (int): Number of channels, in and out.
+        down (bool): Whether to halve. Defaults to False.
     """
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int, down: bool = False) -> None:
         super().__init__()
-        self.conv1 = nn.ConvTranspose2d(dims, dims, kernel_size=2, stride=2)
+        conv = nn.Conv2d if down else nn.ConvTranspose2d
+        self.conv1 = conv(dims, dims, kernel_size=2, stride=2)
         self.act = nn.GELU()
         # Depthwise, no bias: the norm behind it has one.
         self.conv2 = nn.Conv2d(dims, dims, 3, padding=1, groups=dims, bias=False)
         self.norm = LayerNorm2d(dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, h, w) to (B, C, 2h, 2w)."""
+        """Map (B, C, h, w) to (B, C, 2h, 2w), or to (B, C, h / 2, w / 2)."""
         return self.norm(self.conv2(self.act(self.conv1(x))))
 
 

@@ -20,6 +20,8 @@ from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
 from .token_merging.merged_vit import merged_forward, refuse_training
 
+# What a backbone adds to timm's ViT, by name: without pre-trained weights.
+NEW_PARTS = ('queries', 'adapter')
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -44,7 +46,8 @@ class QueryViT(BaseModule):
         patch_size (int): Side of a patch in pixels. Pre-trained patch embeddings
             and position codes are resized to it. Defaults to 16.
         num_queries (int): Number K of queries. The paper has 100 for semantic, 200
-            for panoptic and instance segmentation. Defaults to 200.
+            for panoptic and instance segmentation; with 0 it is a plain ViT, the
+            backbone of other heads. Defaults to 200.
         num_blocks (int): Number L2 of last blocks that carry the queries. The paper
             has 3, 3, 4, 5 for S, B, L, g. Defaults to 4.
         pretrained (bool | str): True downloads timm's weights of `arch`, a string is
@@ -52,6 +55,9 @@ class QueryViT(BaseModule):
             by `init_weights`, thus in training only. Defaults to True.
         mask_probs (list[float], optional): Mask probabilities of the last blocks
             where no hook sets them. Defaults to 0 for all.
+        deep_supervision (bool): Whether training predicts, and supervises, before
+            each of the last blocks. Without it nothing is masked either (Table 7,
+            trained "w/o masking"). Defaults to True.
         token_merging (dict, optional): Config of a `TokenMerging` such as `ALGM`, for
             faster inference. It has no weights: any checkpoint can be tested with it.
         timm_args (dict, optional): Further arguments of the timm model, such as
@@ -73,6 +79,7 @@ class QueryViT(BaseModule):
         num_blocks: int = 4,
         pretrained: bool | str = True,
         mask_probs: list[float] | None = None,
+        deep_supervision: bool = True,
         token_merging: dict | None = None,
         timm_args: dict | None = None,
         init_cfg: dict | None = None,
@@ -119,6 +126,13 @@ class QueryViT(BaseModule):
             if any(self.mask_probs):
                 refuse_training()
 
+        if any(self.mask_probs) and not deep_supervision:
+            raise UserError(
+                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
+                'are no predictions to mask with: set one of them'
+            )
+        self.deep_supervision = deep_supervision
+
         # Only what the forward pass uses is adopted: no pooling norm, no classifier.
         self.cls_token = vit.cls_token
         self.reg_token = vit.reg_token
@@ -129,7 +143,9 @@ class QueryViT(BaseModule):
         self.norm_pre = vit.norm_pre
         self.blocks = vit.blocks
         self.norm = vit.norm
-        self.queries = nn.Parameter(torch.randn(num_queries, self.embed_dims))
+        self.queries = None
+        if num_queries:
+            self.queries = nn.Parameter(torch.randn(num_queries, self.embed_dims))
 
     def init_weights(self) -> None:
         """Load the pre-trained weights; called once, by MMEngine's Runner.
@@ -141,8 +157,8 @@ class QueryViT(BaseModule):
             super().init_weights()
             return
         weights = load_timm_weights(self.arch, self.pretrained, self.timm_args)
-        wanted = self.state_dict().keys() - {'queries'}
-        self.load_state_dict({k: weights[k] for k in wanted}, strict=False)
+        own = [k for k in self.state_dict() if k.partition('.')[0] not in NEW_PARTS]
+        self.load_state_dict({k: weights[k] for k in own}, strict=False)
         # MMEngine re-initialises whatever does not say that it is done.
         self._is_init = True
 
@@ -160,7 +176,7 @@ class QueryViT(BaseModule):
             return merged_forward(self, images)
         x, rope = self._enter_queries(images)
         for block in self.blocks[-self.num_blocks :]:
-            x = _run(block, x, rope)
+            x = run_block(block, x, rope)
         return self._read(x)
 
     def forward_masked(
@@ -178,10 +194,12 @@ class QueryViT(BaseModule):
 
         Returns:
             list[tuple[Tensor, Tensor]]: L2 + 1 predictions, one before each of the
-            last blocks and the final one.
+            last blocks and the final one; without deep supervision that one alone.
         """
         if self.token_merging is not None:
             refuse_training()
+        if not self.deep_supervision:
+            return [predict(*self(images))]
         x, rope = self._enter_queries(images)
         predictions = []
         for block, prob in zip(
@@ -191,7 +209,7 @@ class QueryViT(BaseModule):
             mask = None
             if prob > 0:
                 mask = query_patch_mask(predictions[-1][1], self.grid, prob)
-            x = _run(block, x, rope, mask)
+            x = run_block(block, x, rope, mask)
         predictions.append(predict(*self._read(x)))
         return predictions
 
@@ -219,9 +237,10 @@ class QueryViT(BaseModule):
         """
         x, rope = self.embed(images), self.rotary_codes()
         for block in self.blocks[: -self.num_blocks]:
-            x = _run(block, x, rope)
-        queries = self.queries.expand(len(x), -1, -1)
-        return torch.cat((queries, x), dim=1), rope  # (B, K + prefix + N, C)
+            x = run_block(block, x, rope)
+        if self.queries is not None:
+            x = torch.cat((self.queries.expand(len(x), -1, -1), x), dim=1)
+        return x, rope  # x is (B, K + prefix + N, C)
 
     def rotary_codes(self) -> Tensor | None:
         """Sines and cosines of the patches, shape (N, 2d), if the ViT rotates."""
@@ -267,7 +286,7 @@ class QueryViT(BaseModule):
         return queries, patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-def _run(
+def run_block(
     block: nn.Module, x: Tensor, rope: Tensor | None, mask: Tensor | None = None
 ) -> Tensor:
     """One block of timm's, of a ViT with rotary codes or without."""

@@ -67,8 +67,8 @@ def test_every_parameter_of_real_models(arch):
 
 
 def test_unknown_parameter_is_named():
-    with pytest.raises(UserError, match='backbone.adapter.weight'):
-        layer_decay_scale('adapter.weight', 12, 0.8)
+    with pytest.raises(UserError, match='backbone.neck.weight'):
+        layer_decay_scale('neck.weight', 12, 0.8)
 
 
 def test_groups_of_a_model(toy_model):

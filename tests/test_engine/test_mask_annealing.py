@@ -138,7 +138,7 @@ def test_model_without_mask_probabilities(toy_config):
     config = toy_config()
     runner = Runner.from_cfg(config)
     del runner.model.backbone.mask_probs
-    with pytest.raises(UserError, match='backbone.mask_probs'):
+    with pytest.raises(UserError, match='backbone or head has `mask_probs`'):
         runner.train()
 
 

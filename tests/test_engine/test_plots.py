@@ -93,6 +93,20 @@ def test_schedule_with_overrides(tmp_path, drawn):
     assert rates['head and queries'][1][20] == pytest.approx(1e-4 * (1 - 15 / 25))
 
 
+def test_schedule_of_mask2former(tmp_path, drawn):
+    tool = load('plot_schedule')
+    calls = drawn(tool)
+    config = (
+        TOOLS.parents[1] / 'configs/ladder/step0_vitl_coco_panoptic_640_annealed.py'
+    )
+    argv = [str(config), '--out', str(tmp_path / 'c.png'), '--max-iters', '60']
+    assert cli.run(tool.main, argv) == 0
+    (rates, masks), _ = calls[0]
+    assert list(rates)[0] == 'backbone, block 23'
+    assert list(masks) == [f'layer {i}' for i in range(9)]
+    assert [masks['layer 0'][1][i] for i in (10, 20)] == [1, 0]
+
+
 @pytest.mark.parametrize(
     ('option', 'message'),
     [

@@ -128,6 +128,17 @@ def test_free_blocks_leave_nothing_of_the_masks():
     assert all(torch.equal(a, b) for a, b in zip(plain, last, strict=True))
 
 
+def test_without_supervision_in_between_one_prediction_is_left():
+    backbone, head = tiny(deep_supervision=False), MaskHead(32, 5)
+    images = torch.randn(1, 3, 64, 64)
+    (last,) = backbone.forward_masked(images, head)
+    assert all(map(torch.equal, last, head(*backbone(images))))
+
+
+def test_without_queries_there_is_no_parameter_for_them():
+    assert 'queries' not in tiny(num_queries=0).state_dict()
+
+
 def test_predict_masks_while_mask_probs_says_so():
     torch.manual_seed(0)
     backbone, head = tiny().eval(), MaskHead(32, 5).eval()
@@ -211,6 +222,10 @@ def test_positions_are_resized_bicubic_and_antialiased(tmp_path):
         ({'num_blocks': 5}, 'num_blocks is 5, but .* has 4 blocks'),
         ({'num_blocks': 0}, 'between 1 and 4'),
         ({'mask_probs': [1.0]}, 'mask_probs has 1 values'),
+        (
+            {'mask_probs': [1.0, 0.0], 'deep_supervision': False},
+            'no predictions to mask with',
+        ),
     ],
 )
 def test_wrong_arguments_are_explained(options, message):

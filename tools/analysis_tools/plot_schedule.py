@@ -100,10 +100,20 @@ def learning_rates(
     return {label: (range(max_iters), rates) for label, rates in values.items()}
 
 
+def masked_parts(model: dict, depth: int) -> list[str]:
+    """What is annealed: blocks of the ViT, or layers of Mask2Former's decoder."""
+    head = model.get('panoptic_head') or model.get('decode_head') or {}
+    if 'transformer_decoder' in head:
+        layers = head['transformer_decoder']['num_layers']
+        return [f'layer {i}' for i in range(layers)]
+    num_blocks = model['backbone'].get('num_blocks', 0)
+    return [f'block {i}' for i in range(depth - num_blocks, depth)]
+
+
 def mask_probabilities(
-    config: Config, depth: int, num_blocks: int, max_iters: int
+    config: Config, names: list[str], max_iters: int
 ) -> dict[str, Curve]:
-    """The annealing of every masked block; empty where the config has no hook."""
+    """The annealing of what `names` says; empty where the config has no hook."""
     hooks = [
         hook
         for hook in config.get('custom_hooks', [])
@@ -114,11 +124,13 @@ def mask_probabilities(
     hook = HOOKS.build(hooks[0])
     steps = range(max_iters)
     return {
-        f'block {depth - num_blocks + i}': (
+        name: (
             steps,
             [mask_probability(step, start, end, hook.power) for step in steps],
         )
-        for i, (start, end) in enumerate(hook.windows(num_blocks, max_iters))
+        for name, (start, end) in zip(
+            names, hook.windows(len(names), max_iters), strict=True
+        )
     }
 
 
@@ -133,19 +145,20 @@ def main(argv: list[str] | None = None) -> None:
             f'{args.config} has no train_cfg.max_iters, which the whole schedule is '
             'measured by: set it or pass --max-iters'
         )
-    backbone = config.get('model', {}).get('backbone', {})
-    if not {'arch', 'num_blocks'} <= set(backbone):
+    model = config.get('model', {})
+    backbone = model.get('backbone', {})
+    if 'arch' not in backbone:
         raise UserError(
-            f"{args.config} has no model.backbone of type 'eomt_mm.QueryViT' with "
-            '`arch` and `num_blocks`'
+            f'{args.config} has no model.backbone with `arch`, such as one of type '
+            "'eomt_mm.QueryViT'"
         )
-    shape = backbone_depth(backbone), backbone['num_blocks'], max_iters
+    depth = backbone_depth(backbone)
     name = Path(args.config).stem
     out = args.out or Path('work_dirs') / f'{name}_schedule.png'
     plot_training(
         out,
-        learning_rates(config, *shape),
-        mask_probabilities(config, *shape),
+        learning_rates(config, depth, backbone.get('num_blocks', 1), max_iters),
+        mask_probabilities(config, masked_parts(model, depth), max_iters),
         title=f'{name}, {max_iters} iterations',
     )
     print(out)

@@ -69,8 +69,8 @@ def forward_macs(vit: nn.Module, head: nn.Module, counts: TokenCount) -> float:
 
     With n tokens at the attention and m at the MLP a block of width D takes
     4 D^2 n + 2 n^2 D + 8 D^2 m; to this come patch embedding and mask head, which see
-    the full grid. Not counted are norms, biases, activations, the merging itself and
-    the extra channels of proportional attention.
+    the full grid. Norms, biases, activations and the merging itself are not counted,
+    nor are the extra channels of proportional attention.
 
     Args:
         vit (QueryViT): The backbone.

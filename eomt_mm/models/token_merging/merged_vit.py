@@ -83,8 +83,9 @@ def merged_forward(vit: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     free = vit.depth - vit.num_blocks
     queries, patches, order = [], [], []  # of each group
     for group in merged_groups(vit, images, free):
-        tokens = vit.queries.expand(len(group.tokens), -1, -1)
-        group.tokens = torch.cat((tokens, group.tokens), dim=1)
+        if vit.queries is not None:
+            tokens = vit.queries.expand(len(group.tokens), -1, -1)
+            group.tokens = torch.cat((tokens, group.tokens), dim=1)
         group.first += vit.num_queries
         for block in vit.blocks[free:]:
             _run(vit, block, group)

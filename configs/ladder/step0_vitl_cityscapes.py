@@ -1,0 +1,30 @@
+# Step (0) of the ladder, ViT-Adapter + Mask2Former, with DINOv2 ViT-L on Cityscapes, 19
+# classes, 1024 x 1024.
+#
+#   tools/dist_train.sh configs/ladder/step0_vitl_cityscapes.py 4 --amp
+#   python tools/test.py configs/ladder/step0_vitl_cityscapes.py CHECKPOINT
+#
+# Hardware: 4 GPUs x 4 images. mIoU 84.5 (quoted, arXiv 2503.19108 Table 5; not measured
+# with this code). 351.15 M parameters.
+_base_ = [
+    '../_base_/models/vit_adapter_mask2former_vitl_semantic.py',
+    '../_base_/datasets/cityscapes.py',
+    '../_base_/schedules/eomt.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    data_preprocessor=dict(size={{_base_.crop_size}}),
+    backbone=dict(img_size={{_base_.crop_size}}),
+    decode_head=dict(
+        num_classes=19,
+        loss_cls=dict(class_weight=[1.0] * 19 + [0.1]),
+    ),
+)
+# 2,975 images, of which 186 full batches of 16 an epoch; 107 epochs.
+train_cfg = dict(max_iters=19902, val_interval=1860)
+default_hooks = dict(checkpoint=dict(interval=1860, save_best='mIoU'))
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

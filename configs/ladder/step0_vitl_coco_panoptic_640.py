@@ -1,0 +1,33 @@
+# Step (0) of the ladder, ViT-Adapter + Mask2Former, with DINOv2 ViT-L on COCO panoptic,
+# 133 classes, 640 x 640.
+#
+#   tools/dist_train.sh configs/ladder/step0_vitl_coco_panoptic_640.py 4 --amp
+#   python tools/test.py configs/ladder/step0_vitl_coco_panoptic_640.py CHECKPOINT
+#
+# Hardware: 4 GPUs x 4 images. PQ 57.1 (quoted, arXiv 2503.19108 Table 1; not measured
+# with this code). 348,674,054 parameters.
+_base_ = [
+    '../_base_/models/vit_adapter_mask2former_vitl_panoptic.py',
+    '../_base_/datasets/coco_panoptic.py',
+    '../_base_/schedules/eomt.py',
+    '../_base_/default_runtime_det.py',
+]
+model = dict(
+    data_preprocessor=dict(size={{_base_.crop_size}}),
+    backbone=dict(img_size={{_base_.crop_size}}),
+    panoptic_head=dict(
+        num_things_classes=80,
+        num_stuff_classes=53,
+        loss_cls=dict(class_weight=[1.0] * 133 + [0.1]),
+    ),
+)
+# 118,287 images, of which 7,391 full batches of 16 an epoch hold a segment; 12 epochs.
+train_cfg = dict(max_iters=88692, val_interval=7391)
+default_hooks = dict(
+    checkpoint=dict(interval=7391, save_best='coco_panoptic/PQ', rule='greater')
+)
+# Masks stay on: no annealing.
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

@@ -1,0 +1,163 @@
+"""Mask2Former's Transformer decoder with masks that can be annealed.
+
+Masked attention of Mask2Former (arXiv 2112.01527, Sec. 3.2.1): before a layer of the
+decoder every query predicts a mask, and its cross-attention is confined to it. Here a
+query of a layer is masked with a probability, as EoMT does it (arXiv 2503.19108,
+Sec. 3.3 and Table C), and a layer without masks predicts none in testing.
+"""
+
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+
+from ..criterion import Prediction
+from ..masked_attention import query_patch_mask
+from ..precision import no_autocast
+
+
+class MaskedDecoder:
+    """What the Mask2Former heads of MMDet and MMSeg have in common here.
+
+    To be put in front of either; parameters, their names and losses are the head's.
+
+    `mask_probs` holds the probability that a query is masked, for each layer of the
+    decoder. It is a list of plain floats: a layer is fully masked, partly masked or
+    free without any wait for the device. `MaskAnnealingHook` rewrites it before every
+    iteration.
+
+    Args:
+        mask_probs (list[float], optional): Mask probabilities where no hook sets
+            them. Defaults to 1 for all: Mask2Former as it was published.
+        deep_supervision (bool): Whether training predicts, and supervises, before
+            every layer. Without it nothing can be masked either. Defaults to True.
+        **kwargs: Those of the head.
+
+    Raises:
+        UserError: If numbers of layers or classes do not fit together.
+    """
+
+    def __init__(
+        self,
+        *,
+        mask_probs: list[float] | None = None,
+        deep_supervision: bool = True,
+        **kwargs,
+    ) -> None:
+        levels = kwargs.get('num_transformer_feat_level', 3)
+        # Where MMDet's head looks up the number of levels, whichever the decoder.
+        encoder = dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=levels)))
+        kwargs['pixel_decoder'] = ConfigDict(
+            {'encoder': encoder, **kwargs['pixel_decoder']}
+        )
+        kwargs['transformer_decoder'] = ConfigDict(kwargs['transformer_decoder'])
+        kwargs['loss_cls'] = ConfigDict(kwargs['loss_cls'])
+        super().__init__(**kwargs)
+        num_layers = self.num_transformer_decoder_layers
+        self.deep_supervision = deep_supervision
+        self.mask_probs = list(mask_probs or [float(deep_supervision)] * num_layers)
+        if len(self.mask_probs) != num_layers:
+            raise UserError(
+                f'mask_probs has {len(self.mask_probs)} values, expected one for each '
+                f'of the {num_layers} layers of the Transformer decoder'
+            )
+        if any(self.mask_probs) and not deep_supervision:
+            raise UserError(
+                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
+                'are no predictions to mask with: set one of them'
+            )
+        if len(self.class_weight) != self.num_classes + 1:
+            raise UserError(
+                f'loss_cls.class_weight has {len(self.class_weight)} values, expected '
+                f'one for each of the {self.num_classes} classes and "no object": '
+                f'class_weight=[1.0] * {self.num_classes} + [0.1]'
+            )
+
+    def forward(
+        self, x: tuple[Tensor, ...], batch_data_samples: list | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Predict.
+
+        Args:
+            x (tuple[Tensor, ...]): Feature maps, fine to coarse.
+            batch_data_samples (list, optional): Not used.
+
+        Returns:
+            tuple[list[Tensor], list[Tensor]]: Class logits (B, K, classes + 1) and
+            mask logits (B, K, H / 4, W / 4), the final ones last. Before them come
+            those before each layer: in training all, in testing those that mask.
+        """
+        # In single precision, as in the published code: sampling locations of
+        # deformable attention are too fine for half of it, and its kernel knows no
+        # bfloat16.
+        with no_autocast(x[0].device):
+            features, memories = self.pixel_decoder([level.float() for level in x])
+        levels = [self._level(i, memory) for i, memory in enumerate(memories)]
+        queries = self.query_feat.weight.expand(len(features), -1, -1)
+        query_pos = self.query_embed.weight.expand(len(features), -1, -1)
+
+        supervised = self.training and self.deep_supervision
+        predictions = []
+        for i, (layer, prob) in enumerate(
+            zip(self.transformer_decoder.layers, self.mask_probs, strict=True)
+        ):
+            # From the coarsest level to the finest, and again.
+            tokens, token_pos, size = levels[i % len(levels)]
+            mask = None
+            if supervised or prob > 0:
+                predictions.append(self._predict(queries, features))
+            if prob > 0:
+                mask = self._attention_mask(predictions[-1][1], size, prob)
+            queries = layer(
+                query=queries,
+                key=tokens,
+                value=tokens,
+                query_pos=query_pos,
+                key_pos=token_pos,
+                cross_attn_mask=mask,
+            )
+        predictions.append(self._predict(queries, features))
+        classes, masks = zip(*predictions, strict=True)
+        return list(classes), list(masks)
+
+    def final_prediction(self, x: tuple[Tensor, ...]) -> Prediction:
+        """The last class logits and mask logits."""
+        classes, masks = self(x)
+        return classes[-1], masks[-1]
+
+    def loss_by_feat(
+        self, all_cls_scores: list[Tensor], all_mask_preds: list[Tensor], *targets
+    ) -> dict[str, Tensor]:
+        """The head's own losses, in single precision whatever autocast is on.
+
+        Mask logits are unbounded dot products; the matching costs sum them over
+        thousands of points and overflow in fp16.
+        """
+        with no_autocast(all_mask_preds[0].device):
+            return super().loss_by_feat(
+                [scores.float() for scores in all_cls_scores],
+                [masks.float() for masks in all_mask_preds],
+                *targets,
+            )
+
+    def _level(self, i: int, memory: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Tokens (B, N, C) of a level, their position codes, rows and columns."""
+        tokens = self.decoder_input_projs[i](memory).flatten(2).transpose(1, 2)
+        codes = self.decoder_positional_encoding(None, memory)  # (B, C, h, w)
+        codes = codes.flatten(2).transpose(1, 2)
+        return tokens + self.level_embed.weight[i], codes, memory.shape[-2:]
+
+    def _predict(self, queries: Tensor, features: Tensor) -> Prediction:
+        """Class logits (B, K, classes + 1) and mask logits (B, K, H, W)."""
+        queries = self.transformer_decoder.post_norm(queries)
+        masks = self.mask_embed(queries) @ features.flatten(2)
+        return self.cls_embed(queries), masks.unflatten(2, features.shape[2:])
+
+    def _attention_mask(
+        self, mask_logits: Tensor, size: tuple[int, int], prob: float
+    ) -> Tensor:
+        """What `nn.MultiheadAttention` takes: (B * heads, K, N) bool, True = closed."""
+        seen = query_patch_mask(mask_logits, size, prob)
+        # Cross-attention has nothing else to look at: an empty mask is no mask.
+        seen |= ~seen.any(-1, keepdim=True)
+        return (~seen).repeat_interleave(self.num_heads, dim=0)
