@@ -264,7 +264,7 @@ def test_benchmark_of_photographs_with_random_weights(
     assert found['merging'].keys() == {'propose', 'merge', 'unmerge'}
     assert all(value > 0 for value in found['merging'].values())
     for side in (found['plain'], found['merged']):
-        assert side['gflops_counted'] == pytest.approx(side['gflops'], rel=0.02)
+        assert side['gflops_counted'] == pytest.approx(side['gflops'], rel=0.05)
     assert 'by the formula' in capsys.readouterr().out
 
 
