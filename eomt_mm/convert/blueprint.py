@@ -1,0 +1,203 @@
+"""The model that a config makes, without its weights: what a file has to fit."""
+
+import ast
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import DATASETS, MODELS, has_mmdet
+
+from .reading import few
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A model on the meta device, and what its dataset says.
+
+    Attributes:
+        name (str): Of the config, for errors.
+        cfg (Config): The config.
+        model (nn.Module): Without memory.
+        head (str): What the model calls its head, such as 'decode_head'.
+        dataset_meta (dict): Classes and colours, of builtin types only.
+    """
+
+    name: str
+    cfg: Config
+    model: nn.Module
+    head: str
+    dataset_meta: dict
+
+    def to_state_dict(self, network: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A network under the names of this model.
+
+        Args:
+            network (dict[str, Tensor]): The names of `layouts.py`.
+
+        Returns:
+            dict[str, Tensor]: In the order of the model.
+
+        Raises:
+            UserError: If it lacks anything, has more, or has another shape.
+        """
+        given = {
+            f'{self.head}.{key.removeprefix("head.")}' if is_head(key) else key: value
+            for key, value in network.items()
+        }
+        wanted = self.model.state_dict()
+        missing = [key for key in wanted if key not in given]
+        surplus = [key for key in given if key not in wanted]
+        misshapen = [
+            f'{key} is {tuple(given[key].shape)} and not {tuple(value.shape)}'
+            for key, value in wanted.items()
+            if key in given and given[key].shape != value.shape
+        ]
+        found = [
+            f'{what} {few(keys)}'
+            for what, keys in (
+                ('it lacks', missing),
+                ('it has, unlike the config,', surplus),
+                ('', misshapen),
+            )
+            if keys
+        ]
+        if found:
+            raise UserError(
+                f'the file does not fit {self.name}: {"; ".join(found).strip()}'
+            )
+        return {key: given[key] for key in wanted}
+
+    def to_network(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The reverse of `to_state_dict`, with the same checks."""
+        prefix = f'{self.head}.'
+        network = {
+            f'head.{key.removeprefix(prefix)}' if key.startswith(prefix) else key: value
+            for key, value in state_dict.items()
+        }
+        self.to_state_dict(network)
+        return network
+
+    def is_ade20k_panoptic(self) -> bool:
+        """Whether the classes are ADE20K's in MMDetection's order, things first."""
+        if 'thing_classes' not in self.dataset_meta:
+            return False
+        from mmdet.datasets import ADE20KPanopticDataset
+
+        things_first = ADE20KPanopticDataset.METAINFO['classes']
+        return tuple(self.dataset_meta['classes']) == tuple(things_first)
+
+
+def is_head(key: str) -> bool:
+    """Whether a tensor belongs to the head."""
+    return key.startswith('head.')
+
+
+def blueprint(cfg: Config, name: str) -> Blueprint:
+    """Build the model of a config on the meta device.
+
+    Args:
+        cfg (Config): Of a segmentor or detector with a `QueryViT`.
+        name (str): Its name, for errors.
+
+    Returns:
+        Blueprint: The model.
+
+    Raises:
+        UserError: If the config makes another kind of model.
+    """
+    if not cfg.get('model'):
+        raise UserError(f'{name} has no model')
+    if cfg.get('default_scope') == 'mmdet' and not has_mmdet():
+        raise UserError(
+            f'{name} needs MMDetection and the compiled operators of mmcv: '
+            'pip install mmdet'
+        )
+    with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        with torch.device('meta'):
+            model = registry.build(cfg.model)
+    keys = model.state_dict().keys()
+    heads = [k.removesuffix('.class_head.weight') for k in keys if '.class_head.w' in k]
+    if 'backbone.queries' not in keys or len(heads) != 1:
+        raise UserError(
+            f'{name} makes a {type(model).__name__} without the queries and the mask '
+            'head of EoMT: give a config such as those of configs/eomt'
+        )
+    meta = _dataset_meta(cfg)
+    classes = len(meta.get('classes', ()))
+    rows = len(model.get_submodule(heads[0]).class_head.weight)
+    if classes and classes + 1 != rows:
+        raise UserError(
+            f'{name} disagrees with itself: {classes} classes in its test dataset, '
+            f'{rows - 1} in its head'
+        )
+    return Blueprint(name, cfg, model, heads[0], meta)
+
+
+def _dataset_meta(cfg: Config) -> dict:
+    """What MMEngine would store of the test dataset, read off its class."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while 'dataset' in dataset:  # wrappers such as RepeatDataset
+        dataset = dataset['dataset']
+    if 'type' not in dataset:
+        return {}
+    with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        found = registry.get(dataset['type'])
+    if found is None:
+        raise UserError(f'there is no dataset {dataset["type"]}: is it registered?')
+    return _builtin(found._load_metainfo(dataset.get('metainfo')))
+
+
+def _builtin(value: object) -> object:
+    """The same in types that can be read from a file without unpickling."""
+    if isinstance(value, dict):
+        return {key: _builtin(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_builtin(child) for child in value)
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+
+
+def config_from_text(text: str) -> Config:
+    """Read the config that a checkpoint carries, without running it.
+
+    MMEngine stores it as Python code, whose values are literals and calls of `dict`.
+
+    Args:
+        text (str): `meta['cfg']` of a checkpoint.
+
+    Returns:
+        Config: The same.
+
+    Raises:
+        UserError: If there is more than that in it.
+    """
+    try:
+        values = {
+            statement.targets[0].id: ast.literal_eval(
+                _Literals().visit(statement.value)
+            )
+            for statement in ast.parse(text).body
+        }
+    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(
+            f'the config in the checkpoint is more than literals ({error}), and it '
+            'is not run: give the config with --config'
+        ) from error
+    return Config(values)
+
+
+class _Literals(ast.NodeTransformer):
+    """Turns `dict(a=1)` into `{'a': 1}`."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: D102, N802
+        self.generic_visit(node)
+        if not (isinstance(node.func, ast.Name) and node.func.id == 'dict'):
+            return node  # which `literal_eval` refuses
+        if node.args:
+            (mapping,) = node.args
+            return mapping
+        keys = [ast.Constant(keyword.arg) for keyword in node.keywords]
+        return ast.Dict(keys, [keyword.value for keyword in node.keywords])

@@ -1,0 +1,216 @@
+"""The two conversions, from a file to a file.
+
+What belongs to the network goes into the state dict. What does not, but is in the
+file, is kept beside it as `unused`, so that the file can be given back whole.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from eomt_mm.engine.safe_files import atomic_path
+from eomt_mm.errors import UserError
+from eomt_mm.version import __version__
+
+from . import hugging_face as hf
+from .blueprint import Blueprint, blueprint, config_from_text
+from .delta import add_base, is_delta, read_base
+from .inventory import Inventory, take_inventory
+from .layouts import OFFICIAL_DINOV3, recognise
+from .reading import read_checkpoint, read_config_beside, tensors_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network that was read, in the names of `layouts.py`.
+
+    Attributes:
+        path (Path): The file.
+        layout (str): Name of its layout.
+        network (dict[str, Tensor]): `backbone.*` and `head.*`.
+        unused (dict[str, Tensor], optional): What the network does not use. None for
+            a delta, where these are not values but differences.
+        beside (dict): The `config.json` beside the file.
+        inventory (Inventory): Its numbers.
+    """
+
+    path: Path
+    layout: str
+    network: dict[str, Tensor]
+    unused: dict[str, Tensor] | None
+    beside: dict
+    inventory: Inventory
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What a user wants to know, as label and text."""
+        probs = (self.unused or {}).get('attn_mask_probs')
+        rows = [('layout', self.layout), *self.inventory.rows()]
+        if probs is not None and bool(probs.any()):
+            listed = ', '.join(f'{prob:.3g}' for prob in probs.tolist())
+            rows.append(
+                ('masks', f'not annealed away yet (probabilities {listed}): left out')
+            )
+        return rows
+
+
+def read_source(path: Path, base: Path | None = None) -> Source:
+    """Read a published checkpoint.
+
+    Args:
+        path (Path): The file, official or Hugging Face's.
+        base (Path, optional): The pre-trained DINOv3, if the file is a delta.
+
+    Returns:
+        Source: The whole network.
+
+    Raises:
+        UserError: If the file is damaged, is no EoMT, or is a delta without base.
+    """
+    tensors, beside = tensors_of(read_checkpoint(path), path), read_config_beside(path)
+    try:
+        layout = recognise(list(tensors))
+        network, unused = layout.to_ours(tensors)
+        inventory = take_inventory(network, unused, beside)
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+    name = layout.name
+    if layout is OFFICIAL_DINOV3 and is_delta(network):
+        network, unused, name = _whole(network, path, base), None, f'{name}, delta'
+    elif base:
+        raise UserError(
+            f'{path} holds a whole network and no difference to a pre-trained one: '
+            'adding --base would count the backbone twice. Leave --base out'
+        )
+    return Source(path, name, network, unused, beside, inventory)
+
+
+def _whole(
+    network: dict[str, Tensor], path: Path, base: Path | None
+) -> dict[str, Tensor]:
+    if base is None:
+        raise UserError(
+            f'{path} is a delta file: its backbone is the difference to the '
+            'pre-trained DINOv3 (the weights of its norms are spread around 0, not '
+            'around 1), and used as a network it gives NaN. Add --base '
+            'model.safetensors of https://huggingface.co/facebook/dinov3-vit{s,b,l}16-'
+            'pretrain-lvd1689m'
+        )
+    return add_base(network, read_base(base), base)
+
+
+def to_package(source: Source, cfg: Config, name: str, path: Path) -> Blueprint:
+    """Write a checkpoint of this package.
+
+    Args:
+        source (Source): What `read_source` returned.
+        cfg (Config): The config to test it with.
+        name (str): Name of that, for errors and for the checkpoint to remember.
+        path (Path): The file to write.
+
+    Returns:
+        Blueprint: The model it fits.
+
+    Raises:
+        UserError: If the network does not fit the config. Nothing is written.
+    """
+    plan = blueprint(cfg, name)
+    blocks, wanted = source.inventory.num_blocks, plan.model.backbone.num_blocks
+    if blocks not in (None, wanted):
+        raise UserError(
+            f'{source.path} was trained with queries in the last {blocks} blocks, '
+            f'{name} has num_blocks={wanted}'
+        )
+    network = source.network
+    if plan.is_ade20k_panoptic():
+        network = _reorder_classes(network, _things_first)
+    state_dict = plan.to_state_dict(network)
+    if _is_of_transformers(source):
+        _, config = hf.model_config(plan.model, plan.head)
+        hf.refuse_other_function(source.beside, config, source.path)
+    meta = dict(
+        dataset_meta=plan.dataset_meta,
+        cfg=cfg.pretty_text,
+        converted_from=dict(file=source.path.name, layout=source.layout, config=name),
+        eomt_mm_version=__version__,
+    )
+    checkpoint = dict(meta=meta, state_dict=state_dict)
+    if source.unused is not None:
+        checkpoint['unused'] = source.unused
+    with atomic_path(path) as partial:
+        torch.save(checkpoint, partial)
+    return plan
+
+
+def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict:
+    """Write a folder that `transformers` loads.
+
+    Args:
+        path (Path): A checkpoint of this package, trained or converted.
+        folder (Path): The folder to write; must not exist, or be empty.
+        cfg (Config, optional): The config; None takes the one in the checkpoint.
+
+    Returns:
+        dict: The `config.json`.
+
+    Raises:
+        UserError: If the checkpoint is no EoMT that `transformers` has. Nothing is
+            written.
+    """
+    hf.refuse_occupied(folder)
+    checkpoint = read_checkpoint(path)
+    state_dict, meta = tensors_of(checkpoint, path), checkpoint.get('meta') or {}
+    if 'backbone.queries' not in state_dict:
+        raise UserError(
+            f'{path} is no checkpoint of this package: it lacks backbone.queries'
+        )
+    if cfg is None:
+        if 'cfg' not in meta:
+            raise UserError(f'{path} carries no config: add --config')
+        cfg = config_from_text(meta['cfg'])
+    plan = blueprint(cfg, f'the config of {path}')
+    layout, config = hf.model_config(plan.model, plan.head)
+    network = plan.to_network(state_dict)
+    count = len(network['head.class_head.weight']) - 1
+    classes = (meta.get('dataset_meta') or plan.dataset_meta).get('classes', ())
+    if len(classes) != count:
+        classes = [f'LABEL_{i}' for i in range(count)]
+    if plan.is_ade20k_panoptic():
+        network = _reorder_classes(network, _release_order)
+        # The last row stands for "no object" and has no name.
+        classes = [classes[i] for i in _release_order(torch.arange(count + 1))[:-1]]
+    unused = checkpoint.get('unused', hf.fresh_unused(plan.model, plan.head))
+    tensors = layout.from_ours(network, unused)
+    config |= hf.label_config(classes)
+    hf.write_folder(folder, tensors, config, hf.processor_config(cfg, config))
+    return config
+
+
+def _is_of_transformers(source: Source) -> bool:
+    """Whether the `config.json` beside a file is transformers' and belongs to it."""
+    return (
+        source.beside.get('model_type') in ('eomt', 'eomt_dinov3')
+        and source.beside.get('num_queries') == source.inventory.num_queries
+    )
+
+
+def _reorder_classes(
+    network: dict[str, Tensor], order: Callable[[Tensor], Tensor]
+) -> dict[str, Tensor]:
+    keys = ('head.class_head.weight', 'head.class_head.bias')
+    return network | {key: order(network[key]) for key in keys if key in network}
+
+
+def _things_first(rows: Tensor) -> Tensor:
+    """From the order of ADE20K's release to MMDetection's."""
+    from eomt_mm.datasets.ade20k_panoptic import things_first
+
+    return things_first(rows)
+
+
+def _release_order(rows: Tensor) -> Tensor:
+    """The reverse of `_things_first`."""
+    return rows[_things_first(torch.arange(len(rows))).argsort()]

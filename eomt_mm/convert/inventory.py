@@ -1,0 +1,178 @@
+"""What a network is, read off its tensors, and which config was made for it."""
+
+import math
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+
+SIZES = {(384, 12): 'S', (768, 12): 'B', (1024, 24): 'L', (1536, 40): 'g'}
+# Names of timm's models.
+FAMILIES = {
+    'DINOv2': re.compile(r'vit_\w+_patch14_reg4_dinov2'),
+    'DINOv3': re.compile(r'vit_\w+_patch16_dinov3(_qkvb)?'),
+}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Numbers of a network; None is what its tensors do not tell.
+
+    Attributes:
+        family (str, optional): 'DINOv2' (with registers), 'DINOv3' or another.
+        embed_dims (int): Channels of the tokens.
+        depth (int): Number of blocks.
+        patch_size (int): In pixels.
+        num_queries (int): Number of queries.
+        num_classes (int): Without "no object".
+        num_blocks (int, optional): Last blocks that carry the queries.
+        img_size (int, optional): Side of the square input in pixels.
+    """
+
+    family: str | None
+    embed_dims: int
+    depth: int
+    patch_size: int
+    num_queries: int
+    num_classes: int
+    num_blocks: int | None
+    img_size: int | None
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What a user wants to know, as label and text."""
+        size = SIZES.get((self.embed_dims, self.depth))
+        name = ' '.join(filter(None, (self.family, f'ViT-{size}' if size else 'ViT')))
+        blocks = f'the last {self.num_blocks}' if self.num_blocks else '? last'
+        side = f'{self.img_size} x {self.img_size}' if self.img_size else '?'
+        return [
+            (
+                'backbone',
+                f'{name}: {self.depth} blocks, {self.embed_dims} channels, '
+                f'patches of {self.patch_size}',
+            ),
+            ('queries', f'{self.num_queries}, in {blocks} blocks'),
+            ('classes', f'{self.num_classes}, and "no object"'),
+            ('input', f'{side} pixels'),
+        ]
+
+
+def take_inventory(
+    network: dict[str, Tensor], unused: dict[str, Tensor], beside: dict
+) -> Inventory:
+    """Read the numbers off the tensors.
+
+    Args:
+        network (dict[str, Tensor]): In this package's names.
+        unused (dict[str, Tensor]): The same; of interest is `attn_mask_probs`.
+        beside (dict): The `config.json` beside the file, or nothing. It counts only
+            where the tensors are silent, and only if its queries are theirs.
+
+    Returns:
+        Inventory: All that is known.
+
+    Raises:
+        UserError: If what it is read off is missing.
+    """
+    queries = _shape(network, 'backbone.queries', 2)
+    classes = _shape(network, 'head.class_head.weight', 2)
+    patch = _shape(network, 'backbone.patch_embed.proj.weight', 4)
+    blocks = [re.match(r'backbone\.blocks\.(\d+)\.', key) for key in network]
+    if beside.get('num_queries') != queries[0]:
+        beside = {}
+    probs = unused.get('attn_mask_probs')
+    return Inventory(
+        family=_family(network),
+        embed_dims=queries[1],
+        depth=1 + max((int(match[1]) for match in blocks if match), default=-1),
+        patch_size=patch[-1],
+        num_queries=queries[0],
+        num_classes=classes[0] - 1,
+        num_blocks=beside.get('num_blocks') if probs is None else probs.numel(),
+        img_size=_side(network, patch[-1]) or beside.get('image_size'),
+    )
+
+
+def fitting_configs(inventory: Inventory, folder: Path) -> list[Path]:
+    """Configs whose numbers are those of a network.
+
+    Args:
+        inventory (Inventory): The network. A number that is None fits all.
+        folder (Path): Searched with its subfolders.
+
+    Returns:
+        list[Path]: Those of the smallest input first, then the nearest to `folder`.
+    """
+    known = {
+        key: value
+        for key, value in asdict(inventory).items()
+        # The depth belongs to the architecture: a file that lacks a block is told so.
+        if key == 'family' or (value is not None and key != 'depth')
+    }
+    fits = []
+    for path in folder.rglob('*.py'):
+        numbers = config_numbers(Config.fromfile(path).get('model') or {})
+        if known.items() <= numbers.items():
+            fits.append((numbers['img_size'], len(path.parts), str(path), path))
+    return [path for *_, path in sorted(fits)]
+
+
+def config_numbers(model: ConfigDict) -> dict:
+    """The numbers of `Inventory` that a config's `model` states.
+
+    Args:
+        model (ConfigDict): Of any model; without the parts of EoMT nothing is stated.
+
+    Returns:
+        dict: By the names of `Inventory`.
+    """
+    backbone = model.get('backbone') or {}
+    head = model.get('decode_head') or model.get('panoptic_head') or {}
+    if 'num_queries' not in backbone:
+        return {}
+    things, stuff = (head.get(f'num_{x}_classes', 0) for x in ('things', 'stuff'))
+    sides = backbone.get('img_size')
+    sides = {sides} if isinstance(sides, int) else set(sides)
+    return dict(
+        family=family_of(backbone.get('arch', '')),
+        embed_dims=head.get('embed_dims'),
+        patch_size=backbone.get('patch_size', 16),
+        num_queries=backbone['num_queries'],
+        num_classes=head.get('num_classes', things + stuff),
+        num_blocks=backbone.get('num_blocks', 4),
+        img_size=sides.pop() if len(sides) == 1 else 0,
+    )
+
+
+def family_of(arch: str) -> str | None:
+    """The pre-training that timm's name of a model stands for, if it is known here."""
+    name = arch.partition('.')[0]
+    return next((f for f, names in FAMILIES.items() if names.fullmatch(name)), None)
+
+
+def _family(network: dict[str, Tensor]) -> str | None:
+    if any(key.endswith('attn.q_bias') for key in network):
+        return 'DINOv3'
+    return 'DINOv2' if 'backbone.reg_token' in network else None
+
+
+def _shape(network: dict[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
+    if key not in network:
+        raise UserError(f'the file is incomplete: nothing in it is {key}')
+    if network[key].ndim != ndim:
+        raise UserError(
+            f'{key} is of shape {tuple(network[key].shape)}; expected {ndim} axes'
+        )
+    return tuple(network[key].shape)
+
+
+def _side(network: dict[str, Tensor], patch_size: int) -> int | None:
+    """Side of the input, where there are position codes of a square of patches."""
+    if 'backbone.pos_embed' not in network:
+        return None
+    patches = network['backbone.pos_embed'].shape[-2]
+    side = math.isqrt(patches)
+    return side * patch_size if side**2 == patches else None

@@ -1,0 +1,195 @@
+"""Reading weights of others: tensors and JSON, never an unpickled object.
+
+A `.bin`, `.pth` or `.ckpt` file is a pickle, and a pickle may run any code while it
+is read. `weights_only=True` builds tensors and builtin containers and refuses the
+rest; safetensors hold nothing else in the first place.
+"""
+
+import json
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+
+# What a folder of the Hugging Face hub may hold, the best first.
+HUB_FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin')
+
+
+def locate(path: str | Path) -> Path:
+    """Find the file of weights.
+
+    Args:
+        path (str | Path): A file, or a folder as the Hugging Face hub lays it out.
+
+    Returns:
+        Path: The file; of a sharded model, its index.
+
+    Raises:
+        UserError: If there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        for name in HUB_FILES:
+            if (path / name).is_file():
+                return path / name
+        raise UserError(f'{path} is a folder without {" or ".join(HUB_FILES)}')
+    if not path.is_file():
+        raise UserError(f'no file {path}')
+    return path
+
+
+def read_checkpoint(path: Path) -> dict:
+    """Read a file of weights; large ones stay on disk until they are used.
+
+    Args:
+        path (Path): What `locate` found.
+
+    Returns:
+        dict: What the file holds. Safetensors are a flat dict of tensors.
+
+    Raises:
+        UserError: If the file is damaged, holds code, or is something else.
+    """
+    if path.name.endswith('.index.json'):
+        return _read_shards(path)
+    with open(path, 'rb') as file:
+        start = file.read(64)
+    if start.startswith(b'version https://git-lfs'):
+        raise UserError(
+            f'{path} is a pointer of Git LFS, not the file: run `git lfs pull`'
+        )
+    if start[8:9] == b'{':
+        return _read_safetensors(path)
+    return _read_torch(path, is_zip=start.startswith(b'PK'))
+
+
+def tensors_of(content: dict, path: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint: itself, or what it holds as `state_dict`.
+
+    Args:
+        content (dict): What `read_checkpoint` returned.
+        path (Path): Named in errors.
+
+    Returns:
+        dict[str, Tensor]: Detached tensors by name.
+
+    Raises:
+        UserError: If it is no dict of tensors, or a value is NaN or infinite.
+    """
+    state = content.get('state_dict', content)
+    if not isinstance(state, dict) or not state:
+        raise UserError(f'{path} holds no state dict')
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f'{path} is no dict of tensors: {key!r} is a {type(value).__name__}'
+            )
+    refuse_non_finite(state, path)
+    return {key: value.detach() for key, value in state.items()}
+
+
+def refuse_non_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raise a UserError that names and counts NaN and infinite values."""
+    counts = {}
+    for key, value in tensors.items():
+        if value.is_floating_point() and not value.is_meta:
+            count = value.numel() - int(value.isfinite().sum())
+            if count:
+                counts[key] = count
+    if counts:
+        listed = few([f'{key} ({count})' for key, count in counts.items()])
+        raise UserError(
+            f'{path} has {sum(counts.values())} NaN or infinite values in '
+            f'{len(counts)} tensors: {listed}. The training that wrote it diverged, '
+            'or the file is damaged'
+        )
+
+
+def read_config_beside(path: Path) -> dict:
+    """The `config.json` in the folder of a file of weights; empty without one.
+
+    Raises:
+        UserError: If there is one that cannot be read.
+    """
+    beside = path.parent / 'config.json'
+    if not beside.is_file():
+        return {}
+    try:
+        config = json.loads(beside.read_text())
+    except ValueError as error:
+        raise UserError(f'{beside} is no JSON: {error}') from error
+    return config if isinstance(config, dict) else {}
+
+
+def few(items: list[str], separator: str = ', ') -> str:
+    """Three items, and how many more there are."""
+    more = f' and {len(items) - 3} more' if len(items) > 3 else ''
+    return separator.join(items[:3]) + more
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework='pt') as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f'{path} is cut short or damaged: {error}') from error
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    try:
+        names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f'{index} is no index of safetensors') from error
+    tensors = {}
+    for name in names:
+        shard = index.parent / Path(name).name
+        if not shard.is_file():
+            raise UserError(f'{index} names {name}, which is not beside it')
+        tensors |= read_checkpoint(shard)
+    return tensors
+
+
+def _read_torch(path: Path, is_zip: bool) -> dict:
+    if is_zip:
+        _check_sums(path)
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=is_zip)
+    # A broken file can fail anywhere inside the reader.
+    except Exception as error:
+        raise UserError(_reason(path, str(error))) from error
+    if not isinstance(content, dict):
+        raise UserError(f'{path} holds a {type(content).__name__}, no state dict')
+    return content
+
+
+def _check_sums(path: Path) -> None:
+    """PyTorch itself reads flipped bits without a word."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(
+            f'{path} is cut short or damaged ({path.stat().st_size:,} bytes): '
+            'download it again'
+        ) from error
+    if damaged:
+        raise UserError(f'{path} is damaged: wrong checksum of {damaged}')
+
+
+def _reason(path: Path, message: str) -> str:
+    unsupported = next((x for x in message.splitlines() if 'Unsupported' in x), None)
+    if unsupported:
+        return (
+            f'{path} holds more than weights, and none of that was run: '
+            f'{unsupported.strip()}. If you trust the file, take its state dict out '
+            'with the program that wrote it'
+        )
+    first = message.strip().splitlines()[0] if message.strip() else 'unreadable'
+    return (
+        f'{path} is no file of weights, or is cut short or damaged '
+        f'({path.stat().st_size:,} bytes): {first}'
+    )
