@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import no_autocast
+
 
 def window_starts(length: int, size: int) -> list[int]:
     """First pixels of evenly spaced windows that cover a side.
@@ -49,9 +51,10 @@ def class_map(
         Tensor: Shape (classes, H, W) fp32, sum over queries of class probability
         times mask probability.
     """
-    masks = F.interpolate(mask_logits[None].float(), size, mode='bilinear')[0]
-    scores = class_logits.float().softmax(-1)[:, :-1]  # "no object" votes for none
-    return (scores.T @ masks.sigmoid_().flatten(1)).unflatten(1, size)
+    with no_autocast(mask_logits.device):
+        masks = F.interpolate(mask_logits[None].float(), size, mode='bilinear')[0]
+        scores = class_logits.float().softmax(-1)[:, :-1]  # "no object" votes for none
+        return (scores.T @ masks.sigmoid_().flatten(1)).unflatten(1, size)
 
 
 class WindowAverage:
