@@ -2,8 +2,8 @@
 
 Contenders are alternated in one run, so that a noisy machine favours none, and the
 median counts. Memory is the peak that one call needs on top of its inputs: on a GPU by
-the allocator's books, on a CPU by the resident set of a fresh process, since in a shared
-one the second contender would work in what the first has left.
+the allocator's books, on a CPU by the resident set of a fresh process, since in a
+shared one the second contender would work in what the first has left.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
 """Faster inference of a finished model: half precision, compilation.
 
-Half precision is PyTorch's autocast around the network alone. What decides results stays
-in fp32: the residual stream, the norms, rotary codes, class logits, and everything behind
-the network. Weights of matrix products are cast once, not in every forward pass.
+Half precision is PyTorch's autocast around the network alone. What decides results
+stays in fp32: the residual stream, norms, rotary codes, class logits, and everything
+behind the network. Weights of matrix products are cast once, not in every forward pass.
 """
 
 from collections.abc import Callable
@@ -116,8 +116,8 @@ class FastInference:
 def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> None:
     """Make any model of MMSegmentation or MMDetection faster, in place.
 
-    EoMT has its own way, `FastInference`. Others predict under autocast, and of them the
-    backbone is compiled.
+    EoMT has its own way, `FastInference`. Others run under autocast, and their backbone
+    is compiled.
 
     Args:
         model (nn.Module): In evaluation mode, with its weights loaded.
