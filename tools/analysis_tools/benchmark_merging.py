@@ -139,7 +139,7 @@ def compare(
             f'{len(windows)} windows: expected one batch at least'
         )
     chunks, head = windows[:whole].split(size), head_of(model)
-    if 'max_windows' in model.test_cfg:
+    if 'max_windows' in (model.test_cfg or {}):
         model.test_cfg['max_windows'] = size
 
     def network() -> None:

@@ -5,6 +5,8 @@ tokens from anywhere in a later one. EoMT's Table 9 (arXiv 2503.19108) applies i
 a trained model, at inference only.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -67,7 +69,7 @@ class ALGM(TokenMerging):
         if window < 2:
             raise UserError(f'token_merging.window is {window}, expected 2 or more')
         self.window = window
-        self.keep = None if keep is None else _check_keep(tuple(keep), window)
+        self.keep = None if keep is None else _check_keep(keep, window)
         if keep is not None and threshold is not None:
             raise UserError(
                 f'token_merging.threshold is {threshold} and token_merging.keep is '
@@ -157,13 +159,12 @@ def _check_threshold(threshold: float | str | None) -> None:
         )
 
 
-def _check_keep(keep: tuple[float, ...], window: int) -> tuple[float, ...]:
+def _check_keep(keep: Sequence[float], window: int) -> tuple[float, ...]:
     least = (1 / window**2, 0.5)
-    if len(keep) != 2 or not all(
-        low <= share <= 1 for low, share in zip(least, keep, strict=True)
-    ):
+    pair = isinstance(keep, (tuple, list)) and len(keep) == 2
+    if not pair or not all(a <= b <= 1 for a, b in zip(least, keep, strict=True)):
         raise UserError(
             f'token_merging.keep is {keep}, expected two shares, of the local merge in '
             f'[{least[0]:g}, 1] and of the global one in [0.5, 1]'
         )
-    return keep
+    return tuple(keep)

@@ -9,6 +9,7 @@ ViT are the same for all methods (`batching.py`, `merge.py`, `merged_vit.py`).
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -131,7 +132,8 @@ class TokenMerging(ABC):
         """
         if self.blocks is None:
             self.blocks = self.default_blocks(depth, num_free)
-        if not self.blocks or list(self.blocks) != sorted(set(self.blocks)):
+        numbers = all(isinstance(block, int) for block in self.blocks)
+        if not numbers or not self.blocks or not _rises(self.blocks):
             raise UserError(
                 f'token merging in the blocks {list(self.blocks)}: expected their '
                 'numbers in rising order, at least one'
@@ -145,9 +147,13 @@ class TokenMerging(ABC):
             )
 
     @abstractmethod
-    def propose(self, point: MergePoint) -> Merges:
-        """Find out what can be merged in one block.
+    def propose(self, point: MergePoint) -> Merges | None:
+        """Find out what can be merged in one block; None is nothing.
 
         This is the one place that may wait for the device, to learn the numbers of
         merges, because they decide the shapes of all that follows.
         """
+
+
+def _rises(numbers: Sequence[int]) -> bool:
+    return all(a < b for a, b in pairwise(numbers))

@@ -40,8 +40,8 @@ class ToMe(TokenMerging):
         proportional_attention: bool = True,
     ) -> None:
         super().__init__(blocks, proportional_attention=proportional_attention)
-        if r < 1:
-            raise UserError(f'token_merging.r is {r}, expected 1 or more')
+        if not isinstance(r, int) or r < 1:
+            raise UserError(f'token_merging.r is {r}, expected a number of 1 or more')
         self.r = r
 
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:

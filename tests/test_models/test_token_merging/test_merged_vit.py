@@ -286,9 +286,12 @@ def test_autocast(tiny, images, policy, proportional):
         (dict(threshold=0.9, policy='group', max_groups=0), 'max_groups is 0'),
         (dict(threshold=0.9, window=1), 'window is 1'),
         (dict(threshold=0.9, window=9), '8 x 8'),
+        (dict(threshold=0.9, global_block='last'), 'rising order'),
         (dict(keep=(0.2, 0.5)), r'0\.25'),
+        (dict(keep=0.4), 'two shares'),
         (dict(keep=(0.4, 0.5), threshold=0.9), 'one of them'),
         (dict(type='eomt_mm.ToMe', r=0), 'r is 0'),
+        (dict(type='eomt_mm.ToMe', r=2.5), 'r is 2.5'),
         (dict(type='eomt_mm.ToMe', r=2, blocks=[2, 4]), '1 to 3'),
     ],
 )
