@@ -15,8 +15,8 @@ model = dict(
             threshold=0.95,
             local_block=1,
             global_block=7,
-            # Photos are padded to a square, and by shares that differ: the plain ones
-            # of a batch are not to wait for the busy ones.
+            # Photos are padded to a square by shares that differ, and padding merges:
+            # those with much of it are not to wait for the others of their batch.
             policy='group',
         )
     )

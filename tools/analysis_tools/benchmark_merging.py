@@ -27,6 +27,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from eomt_mm import cli
+from eomt_mm.analysis import count_operations
 from eomt_mm.cli.inference import (
     Images,
     head_of,
@@ -39,7 +40,7 @@ from eomt_mm.engine import atomic_path
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
-from eomt_mm.models.token_merging.cost import count_macs, count_tokens, forward_macs
+from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 
 PLAIN = 'plain'
 
@@ -210,7 +211,7 @@ def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) ->
     found = {name: {} for name in variants}
     for name, variant in variants.items():
         with merging_with(vit, variant), count_tokens(vit) as tokens:  # warms up, too
-            counted = count_macs(run) / len(batch) / 1e9
+            counted = count_operations(run, model) / len(batch) / 1e9
         formula = forward_macs(vit, head, tokens) / 1e9
         found[name] = dict(
             tokens=tokens.means(), gflops=formula, gflops_counted=counted

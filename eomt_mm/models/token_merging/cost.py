@@ -1,16 +1,15 @@
 """What a forward pass costs: tokens in every block, and multiply-accumulates.
 
-One multiply-accumulate is counted as one operation, as in the GFLOPs of the paper's
-tables; FLOP counters that count multiplications and additions give twice as many.
+One multiply-accumulate is one operation, as in the GFLOPs of the paper's tables. The
+formula here needs no more than the numbers of tokens, and so may be taken while a model
+is timed; `eomt_mm.analysis.count_operations` counts operation by operation.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 @dataclass
@@ -108,27 +107,3 @@ def _head_macs(head: nn.Module, num_queries: int, grid: tuple[int, int]) -> int:
         total += scale.conv2.weight.numel() * cells
     per_query = _weights(head.class_head) + _weights(head.mask_mlp)
     return total + num_queries * (per_query + head.embed_dims * cells)
-
-
-def count_macs(function, *args: object) -> float:
-    """Multiply-accumulates of a call, counted operation by operation.
-
-    Args:
-        function (Callable): What to call; on the meta device nothing is computed.
-        *args: Its arguments.
-
-    Returns:
-        float: Of matrix products, convolutions and attention.
-    """
-    # torch's counter knows no fused attention of CPUs and would count it as free.
-    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with (
-        torch.no_grad(),
-        FlopCounterMode(display=False, custom_mapping={on_cpu: _sdpa_flops}) as counter,
-    ):
-        function(*args)
-    return counter.get_total_flops() / 2
-
-
-def _sdpa_flops(query, key, value, *_args, out_shape=None, **_kwargs) -> int:
-    return sdpa_flop_count(query, key, value)

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
+from eomt_mm.analysis import count_operations
 from eomt_mm.models import MaskHead, QueryViT
-from eomt_mm.models.token_merging.cost import count_macs, count_tokens, forward_macs
+from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 
 
 def on_meta(img_size, num_queries, classes, **options):
@@ -23,7 +25,9 @@ def on_meta(img_size, num_queries, classes, **options):
 def costs(vit, head, images):
     """Counted operation by operation, and by the formula."""
     with count_tokens(vit) as tokens:
-        counted = count_macs(lambda: head(*vit(images)))
+        counted = count_operations(
+            lambda: head(*vit(images)), nn.ModuleList([vit, head])
+        )
     return counted / 1e9, forward_macs(vit, head, tokens) / 1e9, tokens
 
 
@@ -37,7 +41,8 @@ def test_gflops_of_the_plain_model_are_the_papers(
     """Attention included, which some counters leave out: 536 G at 640 pixels."""
     counted, formula, _ = costs(*on_meta(img_size, num_queries, classes))
     assert counted == pytest.approx(paper, rel=0.005)
-    assert formula == pytest.approx(counted, rel=1e-4)
+    # The count has the norms besides.
+    assert formula <= counted <= 1.002 * formula
 
 
 def test_gflops_of_known_numbers_of_tokens_are_the_formulas():
@@ -73,10 +78,10 @@ def test_formula_equals_the_count_for_mixed_batches(tiny, head, images, arch, po
     method = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3, policy=policy)
     vit = tiny(method, arch=arch)
     with count_tokens(vit) as tokens:
-        counted = count_macs(lambda: head(*vit(images))) / len(images)
+        counted = count_operations(lambda: head(*vit(images)), vit) / len(images)
     formula = forward_macs(vit, head, tokens)
-    # The count has the similarities of the global merge besides.
-    assert formula <= counted <= 1.01 * formula
+    # The count has norms and the similarities of the global merge besides.
+    assert formula <= counted <= 1.05 * formula
     assert all(sum(b for b, _ in passes) == 4 for passes in tokens.processed)
 
 
