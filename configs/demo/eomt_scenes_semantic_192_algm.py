@@ -13,10 +13,11 @@ model = dict(
     backbone=dict(
         token_merging=dict(
             type='eomt_mm.ALGM',
-            threshold=0.9,
+            threshold=0.93,
             local_block=1,
             global_block=3,
-            policy='min',
+            policy='group',
+            proportional_attention=True,
         )
     )
 )

@@ -13,7 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eomt_mm.models.masked_attention import RotarySplitAttention, SplitAttention
+from eomt_mm.models.masked_attention import (
+    RotarySplitAttention,
+    SplitAttention,
+    attention,
+)
 
 # Kernels want a multiple of 8 channels, so that d grows by 8 and not by 1.
 EXTRA_CHANNELS = 8
@@ -71,7 +75,7 @@ def attend(
     if rope is not None:
         q, k = (attn.rotate(t, rope).type_as(v) for t in (q, k))
     if sizes is None:
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = attention(q, k, v)
     else:
         out = proportional_attention(q, k, v, sizes)
     return attn.proj(attn.norm(out.transpose(1, 2).flatten(2))), keys
