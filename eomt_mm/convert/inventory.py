@@ -134,7 +134,8 @@ def config_numbers(model: ConfigDict) -> dict:
     """
     backbone = model.get('backbone') or {}
     head = model.get('decode_head') or model.get('panoptic_head') or {}
-    if 'num_queries' not in backbone:
+    # Token merging has no weights: its configs take those of the one without.
+    if 'num_queries' not in backbone or backbone.get('token_merging'):
         return {}
     things, stuff = (head.get(f'num_{x}_classes', 0) for x in ('things', 'stuff'))
     sides = backbone.get('img_size')

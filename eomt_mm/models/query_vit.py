@@ -12,6 +12,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from eomt_mm.engine.layer_decay import NEW_PARTS
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
@@ -20,8 +21,6 @@ from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
 from .token_merging.merged_vit import merged_forward, refuse_training
 
-# What a backbone adds to timm's ViT, by name: without pre-trained weights.
-NEW_PARTS = ('queries', 'adapter')
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
