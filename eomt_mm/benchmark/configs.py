@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import FastInference, autocast, speed_up
+from eomt_mm.models.inference import FastInference, autocast, is_eomt, speed_up
 from eomt_mm.models.windows import WindowAverage
 
 from . import inputs
@@ -145,7 +145,7 @@ def prepare(
 
     data = model.data_preprocessor(load(), False)
     images = data['inputs']
-    if isinstance(model, FastInference):
+    if is_eomt(model):
         images = network_input(model, images)
         if entry.checkpoint is None:
             inputs.fit_class_head(model.backbone, model.mask_head, images[:1], kept)

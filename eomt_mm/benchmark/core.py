@@ -160,9 +160,8 @@ def _network(
                 return naive(images)
 
     else:
-        if dtype != 'fp32':  # which changes the weights
-            network = copy.deepcopy(network)
-        return fast_network(*network, dtype, compiled)
+        # A copy: it is changed, and the others share theirs.
+        return fast_network(*copy.deepcopy(network), dtype, compiled)
     return compiled_network(run) if compiled else run
 
 

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import DTYPES, FastInference, speed_up
+from eomt_mm.models.inference import DTYPES, is_eomt, speed_up
 from eomt_mm.models.postprocess import INSTANCE_OFFSET
 
 from . import hugging_face as hf
@@ -86,7 +86,7 @@ def _shared(
 ) -> tuple[Config, nn.Module, str]:
     """Config, model and checkpoint that all contenders have."""
     cfg, model = build(Entry(config, checkpoint), device)
-    if not isinstance(model, FastInference):
+    if not is_eomt(model):
         raise UserError(
             f'{config} makes a {type(model).__name__}: --whole-path measures models of '
             'this package'

@@ -1,4 +1,4 @@
-"""Faster inference of a finished model: half precision, compilation.
+"""Faster inference of a finished model: half precision, compilation, oneDNN on a CPU.
 
 Half precision is PyTorch's autocast around the network alone. What decides results
 stays in fp32: the residual stream, norms, rotary codes, class logits, and everything
@@ -9,12 +9,15 @@ from collections.abc import Callable
 
 import torch
 from mmengine.logging import print_log
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 
+from . import onednn
 from .criterion import Prediction
 from .mask_head import MaskHead
+from .masked_attention import RotarySplitAttention, SplitAttention
 from .query_vit import QueryViT
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -30,8 +33,8 @@ def fast_network(
     """The network as one function of the images, for inference.
 
     Args:
-        backbone (QueryViT): Its weights are changed in place where `dtype` is not
-            'fp32': it can no longer be trained.
+        backbone (QueryViT): On its device. It is changed in place, and can no longer
+            be trained.
         head (MaskHead): The same.
         dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
         compiled (bool): Whether to compile it, for each batch size anew, at the first
@@ -45,9 +48,11 @@ def fast_network(
     """
     if dtype not in DTYPES:
         raise UserError(f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}')
-    if dtype != 'fp32':
-        cast_weights(backbone, DTYPES[dtype])
-        cast_weights(head, DTYPES[dtype])
+    for module in (backbone, head):
+        if dtype != 'fp32':
+            cast_weights(module, DTYPES[dtype])
+        if backbone.queries.device.type == 'cpu' and onednn.is_available():
+            use_onednn(module)
 
     def run(images: Tensor) -> Prediction:
         with autocast(images.device, dtype):
@@ -73,6 +78,30 @@ def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
             child.to(dtype)
 
 
+def use_onednn(module: nn.Module) -> None:
+    """Let a network on a CPU compute its products by oneDNN.
+
+    Args:
+        module (nn.Module): A `QueryViT` or a `MaskHead`; changed in place. Parameters
+            and their names stay.
+    """
+    for name, child in list(module.named_modules()):
+        if type(child) is nn.Linear and name != 'class_head':
+            child.__class__ = onednn.OneDnnLinear
+        elif isinstance(child, (SplitAttention, RotarySplitAttention)):
+            child.fast_attention = onednn.attention_in_pieces
+    for child in module.modules():
+        if isinstance(child, Mlp) and is_exact_gelu(child.act):
+            child.fc1.gelu, child.act = True, nn.Identity()
+    if isinstance(module, MaskHead):
+        module.mask_product = onednn.mask_product
+
+
+def is_exact_gelu(layer: nn.Module) -> bool:
+    """Whether a layer is the GELU that oneDNN computes along with a product."""
+    return isinstance(layer, nn.GELU) and layer.approximate == 'none'
+
+
 def compiled_network(run: Network) -> Network:
     """Compile a network for the sizes it is called with; see `fast_network`."""
 
@@ -94,38 +123,41 @@ def compiled_network(run: Network) -> Network:
 
 
 class FastInference:
-    """A segmentor or detector of EoMT, whose `network` can be replaced."""
+    """A segmentor or detector whose `network` can be replaced by a faster one."""
 
     compiled = False
-
-    def speed_up(self, dtype: str = 'fp32', compiled: bool = False) -> None:
-        """Make a finished model faster; it can no longer be trained.
-
-        Args:
-            dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
-            compiled (bool): Whether to compile the network. Defaults to False.
-        """
-        self.network = fast_network(self.backbone, self.mask_head, dtype, compiled)
-        self.compiled = compiled
 
     def network(self, images: Tensor) -> Prediction:
         """Class logits and mask logits of images of the backbone's size."""
         return self.backbone.predict(images, self.mask_head)
 
 
-def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> None:
-    """Make any model of MMSegmentation or MMDetection faster, in place.
+def is_eomt(model: nn.Module) -> bool:
+    """Whether a model is EoMT, and not a baseline that shares its bridge."""
+    return (
+        isinstance(model, FastInference)
+        and type(model.backbone) is QueryViT
+        and isinstance(model.mask_head, MaskHead)
+    )
 
-    EoMT has its own way, `FastInference`. Others run under autocast, and their backbone
-    is compiled.
+
+def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> None:
+    """Make a finished model faster, in place; it can no longer be trained.
+
+    Of EoMT the network is replaced, see `fast_network`. Any other model of
+    MMSegmentation or MMDetection runs under autocast, and its backbone is compiled.
 
     Args:
-        model (nn.Module): In evaluation mode, with its weights loaded.
+        model (nn.Module): In evaluation mode on its device, with its weights loaded.
         dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
         compiled (bool): Whether to compile. Defaults to False.
+
+    Raises:
+        UserError: If there is no such dtype.
     """
-    if isinstance(model, FastInference):
-        model.speed_up(dtype, compiled)
+    if is_eomt(model):
+        model.network = fast_network(model.backbone, model.mask_head, dtype, compiled)
+        model.compiled = compiled
         return
     if dtype != 'fp32':
         device = next(model.parameters()).device

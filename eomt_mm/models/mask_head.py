@@ -102,8 +102,21 @@ class MaskHead(BaseModule):
             a quarter of the image for patches of 16.
         """
         features = self.upscale(patches)  # (B, C, H, W)
-        masks = self.mask_mlp(queries) @ features.flatten(2)  # (B, K, H * W)
+        masks = self.mask_product(self.mask_mlp(queries), features)  # (B, K, H, W)
         # Class scores are held against thresholds.
         with no_autocast(queries.device):
             classes = self.class_head(queries.to(self.class_head.weight.dtype))
-        return classes, masks.unflatten(2, features.shape[2:])
+        return classes, masks
+
+    def mask_product(self, embeddings: Tensor, features: Tensor) -> Tensor:
+        """Dot products of queries and pixels.
+
+        Args:
+            embeddings (Tensor): Shape (B, K, C).
+            features (Tensor): Shape (B, C, H, W).
+
+        Returns:
+            Tensor: Shape (B, K, H, W).
+        """
+        masks = embeddings @ features.flatten(2)  # (B, K, H * W)
+        return masks.unflatten(2, features.shape[2:])

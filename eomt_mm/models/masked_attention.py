@@ -10,14 +10,16 @@ Only the K query rows of the N x N attention matrix are therefore ever masked.
 unmasked flash kernel and no N x N mask is ever built.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from timm.layers import Attention, apply_rot_embed_cat
 from timm.models.eva import EvaAttention
 from torch import Tensor
 
-# Attention weights that are computed at once by `product_attention`: 4 MiB in bf16.
-WEIGHTS_AT_ONCE = 2**21
+# Attention of all tokens to all: (q, k, v), each (B, heads, T, d), to the same shape.
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
@@ -43,56 +45,6 @@ def query_patch_mask(mask_logits: Tensor, grid: tuple[int, int], prob: float) ->
         free = torch.rand(*mask.shape[:2], 1, device=mask.device) > prob
         mask = mask | free
     return mask
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
-    """Attention of all tokens to all tokens, in the way that is fastest there.
-
-    That is PyTorch's fused kernel, but for bf16 inference on a CPU: there the kernel
-    computes in fp32 and gains nothing, see `product_attention`.
-
-    Args:
-        q (Tensor): Shape (B, heads, T, d).
-        k (Tensor): The same.
-        v (Tensor): The same.
-        dropout_p (float): Dropout on the attention weights. Defaults to 0.
-
-    Returns:
-        Tensor: Shape (B, heads, T, d).
-    """
-    if q.dtype == torch.bfloat16 and q.device.type == 'cpu' and not dropout_p:
-        # Compiled, a loop over heads would be unrolled into thousands of operations.
-        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            return product_attention(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
-
-
-def product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as two matrix products, one head and some rows at a time.
-
-    The weights of so few rows stay in the cache, and the products use the bf16
-    instructions of the CPU.
-
-    Args:
-        q (Tensor): Shape (B, heads, T, d).
-        k (Tensor): The same.
-        v (Tensor): The same.
-
-    Returns:
-        Tensor: Shape (B, heads, T, d).
-    """
-    batch, heads, tokens, dims = q.shape
-    rows = max(1, WEIGHTS_AT_ONCE // tokens)
-    out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
-    q = q * dims**-0.5
-    for image in range(batch):
-        for head in range(heads):
-            keys, values = k[image, head].mT, v[image, head]
-            for start in range(0, tokens, rows):
-                part = slice(start, start + rows)
-                weights = (q[image, head, part] @ keys).softmax(-1)
-                out[image, head, part] = weights @ values
-    return out
 
 
 def split_attention(
@@ -128,7 +80,13 @@ class SplitAttention(Attention):
     """timm's self-attention with a query -> patch mask.
 
     Parameters and names are timm's.
+
+    Attributes:
+        fast_attention (Callable, optional): Takes the place of PyTorch's fused kernel
+            in inference without a mask, see `fast_network`.
     """
+
+    fast_attention: Attend | None = None
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
@@ -145,10 +103,12 @@ class SplitAttention(Attention):
         """
         q, k, v = self.project(x)
         dropout = self.attn_drop.p if self.training else 0.0
-        if attn_mask is None:
-            x = attention(q, k, v, dropout)
-        else:
+        if attn_mask is not None:
             x = split_attention(q, k, v, attn_mask, dropout)
+        elif self.fast_attention is not None:
+            x = self.fast_attention(q, k, v)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
 
@@ -165,7 +125,12 @@ class RotarySplitAttention(EvaAttention):
     Parameters and names are timm's. The rotary codes belong to the patches, the last
     tokens: whatever stands in front of them (queries, CLS, registers) has no place in
     the image and is never rotated.
+
+    Attributes:
+        fast_attention (Callable, optional): As of `SplitAttention`.
     """
+
+    fast_attention: Attend | None = None
 
     def forward(
         self,
@@ -190,10 +155,12 @@ class RotarySplitAttention(EvaAttention):
         if rope is not None:
             q, k = (self.rotate(t, rope).type_as(v) for t in (q, k))
         dropout = self.attn_drop.p if self.training else 0.0
-        if attn_mask is None:
-            x = attention(q, k, v, dropout)
-        else:
+        if attn_mask is not None:
             x = split_attention(q, k, v, attn_mask, dropout)
+        elif self.fast_attention is not None:
+            x = self.fast_attention(q, k, v)
+        else:
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
 

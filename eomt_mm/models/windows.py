@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .onednn import product
 from .precision import no_autocast
 
 
@@ -49,12 +50,16 @@ def class_map(
 
     Returns:
         Tensor: Shape (classes, H, W) fp32, sum over queries of class probability
-        times mask probability.
+        times mask probability. The scores of a pixel lie side by side in memory, as
+        all that follows wants them.
     """
     with no_autocast(mask_logits.device):
-        masks = F.interpolate(mask_logits[None].float(), size, mode='bilinear')[0]
+        # (1, K, h, w), the values of a pixel side by side here, too.
+        masks = mask_logits.float().permute(1, 2, 0).contiguous()[None]
+        masks = F.interpolate(masks.permute(0, 3, 1, 2), size, mode='bilinear')
+        pixels = masks[0].permute(1, 2, 0).sigmoid_()  # (H, W, K)
         scores = class_logits.float().softmax(-1)[:, :-1]  # "no object" votes for none
-        return (scores.T @ masks.sigmoid_().flatten(1)).unflatten(1, size)
+        return product(pixels, scores.mT.contiguous()).permute(2, 0, 1)
 
 
 class WindowAverage:
@@ -100,7 +105,8 @@ class WindowAverage:
             self.sum = scores
             return
         if self.sum is None:
-            self.sum = scores.new_zeros(len(scores), *self.image_size)
+            pixels = scores.new_zeros(*self.image_size, len(scores))
+            self.sum = pixels.permute(2, 0, 1)
         top, left = self.corners[index]
         height, width = self.size
         self.sum[:, top : top + height, left : left + width] += scores
@@ -134,35 +140,35 @@ def resized_argmax(
         Tensor: Shape (height, width) int64. Where two classes are equal but for
         rounding, `interpolate` and `argmax` could find the other one.
     """
-    num_classes, h, w = scores.shape
+    pixels = scores.permute(1, 2, 0)  # (h, w, classes)
+    h, w, num_classes = pixels.shape
     if max_elements is None:
         max_elements = 2**20 if scores.device.type == 'cpu' else 2**26
-    best = scores.argmax(0)
-    below, beside = best[1:], best[:, 1:]
+    best = pixels.argmax(2)
     agree = torch.ones_like(best, dtype=torch.bool)
-    agree[:-1] &= best[:-1] == below
-    agree[:, :-1] &= best[:, :-1] == beside
+    agree[:-1] &= best[:-1] == best[1:]
+    agree[:, :-1] &= best[:, :-1] == best[:, 1:]
     agree[:-1, :-1] &= best[:-1, :-1] == best[1:, 1:]
     y, y_next, y_part = _neighbours(size[0], h, scores.device)
     x, x_next, x_part = _neighbours(size[1], w, scores.device)
     result = best.masked_fill(~agree, -1).index_select(0, y).index_select(1, x)
 
-    flat, flat_result = scores.flatten(1), result.view(-1)
-    for open_pixels in (
+    pixels, flat_result = pixels.flatten(0, 1), result.view(-1)
+    for undecided in (
         (flat_result < 0)
         .nonzero()[:, 0]
         .split(max(1, max_elements // (4 * num_classes)))
     ):
-        row, col = open_pixels // size[1], open_pixels % size[1]
+        row, col = undecided // size[1], undecided % size[1]
         lines = [
             torch.lerp(
-                flat.index_select(1, start + x[col]),
-                flat.index_select(1, start + x_next[col]),
-                x_part[col],
+                pixels.index_select(0, first + x[col]),
+                pixels.index_select(0, first + x_next[col]),
+                x_part[col, None],
             )
-            for start in (w * y[row], w * y_next[row])
+            for first in (w * y[row], w * y_next[row])
         ]
-        flat_result[open_pixels] = torch.lerp(*lines, y_part[row]).argmax(0)
+        flat_result[undecided] = torch.lerp(*lines, y_part[row, None]).argmax(1)
     return result
 
 

@@ -8,13 +8,11 @@ import torch.nn.functional as F
 from mmengine.config import ConfigDict
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import MaskHead, QueryViT, masked_attention
-from eomt_mm.models.inference import autocast, fast_network, speed_up
-from eomt_mm.models.masked_attention import attention, product_attention
+from eomt_mm.models import MaskHead, QueryViT, masked_attention, onednn
+from eomt_mm.models.inference import fast_network, is_eomt, speed_up
 from eomt_mm.models.windows import class_map
 from eomt_mm.registry import MODELS
 
-CPU = torch.device('cpu')
 ARCHS = ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb']
 
 
@@ -27,6 +25,8 @@ def qkv(dtype=torch.float32, tokens=37):
 def network(arch=ARCHS[0]):
     torch.manual_seed(0)
     timm_args = dict(embed_dim=64, depth=4, num_heads=4)
+    if 'giant' in arch:  # SwiGLU, of a width that can be halved
+        timm_args['mlp_ratio'] = 5.5
     backbone = QueryViT(
         arch, 64, num_queries=6, num_blocks=2, pretrained=False, timm_args=timm_args
     )
@@ -37,39 +37,86 @@ def network(arch=ARCHS[0]):
 
 
 @pytest.mark.parametrize('at_once', [1, 100, 10**6])
-def test_products_equal_the_fused_kernel(monkeypatch, at_once):
+def test_attention_in_pieces_equals_the_fused_kernel(monkeypatch, at_once):
     """Whatever number of rows is computed at once."""
-    monkeypatch.setattr(masked_attention, 'WEIGHTS_AT_ONCE', at_once)
+    monkeypatch.setattr(onednn, 'WEIGHTS_AT_ONCE', at_once)
     q, k, v = qkv()
-    out = product_attention(q, k, v)
-    torch.testing.assert_close(out, F.scaled_dot_product_attention(q, k, v))
+    out = onednn.attention_in_pieces(q, k, v)
+    expected = F.scaled_dot_product_attention(q, k, v)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
     # What the layer behind it wants: channels of all heads side by side.
     assert out.transpose(1, 2).is_contiguous()
 
 
-def test_products_in_bf16_are_as_close_as_bf16_is():
+def test_attention_in_bf16_is_as_close_as_bf16_is():
     q, k, v = qkv(torch.bfloat16)
     exact = F.scaled_dot_product_attention(*(t.double() for t in (q, k, v)))
-    error = (product_attention(q, k, v).double() - exact).norm() / exact.norm()
-    assert error < 2 * 2**-8
+    out = onednn.attention_in_pieces(q, k, v)
+    assert (out.double() - exact).norm() / exact.norm() < 2 * 2**-8
 
 
-def test_only_bf16_inference_on_a_cpu_takes_the_products(monkeypatch):
-    taken = []
-
-    def spy(*args):
-        taken.append(args[0].dtype)
-        return product_attention(*args)
-
-    monkeypatch.setattr(masked_attention, 'product_attention', spy)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('gelu', [False, True])
+def test_linear_layers_equal_pytorchs(dtype, gelu):
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(24, 40).to(dtype)
+    x = torch.randn(2, 7, 24).to(dtype)
     with torch.no_grad():
-        attention(*qkv())
-        attention(*qkv(torch.bfloat16), 0.1)  # with dropout
-        assert not taken
-        attention(*qkv(torch.bfloat16))
-    assert taken == [torch.bfloat16]
-    attention(*qkv(torch.bfloat16))  # could be training
-    assert len(taken) == 1
+        exact = F.linear(x.double(), layer.weight.double(), layer.bias.double())
+        exact = F.gelu(exact) if gelu else exact
+        layer.__class__, layer.gelu = onednn.OneDnnLinear, gelu
+        out = layer(x)
+    assert out.dtype == dtype
+    bound = 1e-6 if dtype == torch.float32 else 2**-8
+    assert (out.double() - exact).norm() / exact.norm() < bound
+
+
+def test_products_equal_pytorchs_without_onednn_too(monkeypatch):
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 6, 7), torch.randn(9, 7)
+    torch.testing.assert_close(onednn.product(x, weight), x @ weight.T)
+    monkeypatch.setattr(onednn, 'is_available', lambda: False)
+    torch.testing.assert_close(onednn.product(x, weight), x @ weight.T)
+
+
+@pytest.mark.parametrize('arch', [*ARCHS, 'vit_giant_patch14_reg4_dinov2'])
+@pytest.mark.parametrize('available', [True, False])
+def test_fp32_is_the_same_but_for_rounding(monkeypatch, arch, available):
+    monkeypatch.setattr(onednn, 'is_available', lambda: available)
+    backbone, head = network(arch)
+    images = torch.randn(2, 3, 64, 64)
+    run = fast_network(*copy.deepcopy((backbone, head)))
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        ours = run(images)
+    for one, other in zip(ours, expected, strict=True):
+        assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
+        assert available != torch.equal(one, other)
+
+
+def test_the_state_dict_stays_as_it_is():
+    modules = network()
+    before = [copy.deepcopy(module.state_dict()) for module in modules]
+    fast_network(*modules)
+    for module, states in zip(modules, before, strict=True):
+        after = module.state_dict()
+        assert list(after) == list(states)
+        assert all(torch.equal(after[key], states[key]) for key in states)
+
+
+def test_baselines_on_the_same_bridge_keep_their_network():
+    model = segmentor()
+    assert is_eomt(model)
+
+    class Adapter(QueryViT):
+        pass
+
+    model.backbone.__class__ = Adapter
+    assert not is_eomt(model)
+    speed_up(model, 'bf16')
+    assert 'network' not in vars(model)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert scores(model, torch.randn(3, 32, 50)).isfinite().all()
 
 
 @pytest.mark.parametrize('arch', ARCHS)
@@ -123,16 +170,6 @@ def test_class_maps_stay_fp32_where_everything_is_under_autocast():
     expected = class_map(classes, masks, (16, 16))
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(class_map(classes, masks, (16, 16)), expected)
-
-
-def test_fp32_is_left_as_it_is():
-    backbone, head = network()
-    images = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        expected = head(*backbone(images))
-        ours = fast_network(backbone, head)(images)
-    assert all(torch.equal(*pair) for pair in zip(ours, expected, strict=True))
-    assert not autocast(CPU, 'fp32')._enabled
 
 
 def test_unknown_dtypes_are_refused():
