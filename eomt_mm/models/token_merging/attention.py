@@ -13,11 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eomt_mm.models.masked_attention import (
-    RotarySplitAttention,
-    SplitAttention,
-    attention,
-)
+from eomt_mm.models.masked_attention import RotarySplitAttention, SplitAttention
 
 # Kernels want a multiple of 8 channels, so that d grows by 8 and not by 1.
 EXTRA_CHANNELS = 8
@@ -74,8 +70,10 @@ def attend(
     keys = k
     if rope is not None:
         q, k = (attn.rotate(t, rope).type_as(v) for t in (q, k))
-    if sizes is None:
-        out = attention(q, k, v)
-    else:
+    if sizes is not None:
         out = proportional_attention(q, k, v, sizes)
+    elif attn.fast_attention is not None:
+        out = attn.fast_attention(q, k, v)
+    else:
+        out = F.scaled_dot_product_attention(q, k, v)
     return attn.proj(attn.norm(out.transpose(1, 2).flatten(2))), keys
