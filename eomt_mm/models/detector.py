@@ -21,6 +21,7 @@ from eomt_mm.registry import MODELS
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
+from .inference import FastInference
 from .mask_head import MaskHead
 from .options import complete_test_cfg
 from .postprocess import instance_result, panoptic_result
@@ -149,7 +150,8 @@ class PanopticHead(MaskHead):
         """Class logits, and mask logits at the input's size, for `MaskFormer`."""
         class_logits, mask_logits = self(*feats)
         size = data_samples[0].batch_input_shape
-        return class_logits, F.interpolate(mask_logits, size, mode='bilinear')
+        masks = F.interpolate(mask_logits.float(), size, mode='bilinear')
+        return class_logits, masks
 
 
 @MODELS.register_module()
@@ -279,7 +281,7 @@ def _run_lengths(mask: Tensor) -> dict:
 
 
 @MODELS.register_module()
-class EoMTDetector(MaskFormer):
+class EoMTDetector(FastInference, MaskFormer):
     """EoMT as a panoptic or instance detector of MMDet.
 
     Args:
@@ -369,4 +371,9 @@ class EoMTDetector(MaskFormer):
         batch_data_samples: list[DetDataSample] | None = None,
     ) -> Prediction:
         """Class logits and mask logits."""
-        return self.backbone.predict(batch_inputs, self.panoptic_head)
+        return self.network(batch_inputs)
+
+    @property
+    def mask_head(self) -> MaskHead:
+        """The head under the name that both bridges have for it."""
+        return self.panoptic_head

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from eomt_mm.registry import MODELS
 
+from .precision import no_autocast
+
 # Masks are predicted at a quarter of the image's resolution, as in Mask2Former.
 MASK_STRIDE = 4
 
@@ -101,4 +103,7 @@ class MaskHead(BaseModule):
         """
         features = self.upscale(patches)  # (B, C, H, W)
         masks = self.mask_mlp(queries) @ features.flatten(2)  # (B, K, H * W)
-        return self.class_head(queries), masks.unflatten(2, features.shape[2:])
+        # Class scores are held against thresholds.
+        with no_autocast(queries.device):
+            classes = self.class_head(queries.to(self.class_head.weight.dtype))
+        return classes, masks.unflatten(2, features.shape[2:])

@@ -16,6 +16,9 @@ from timm.layers import Attention, apply_rot_embed_cat
 from timm.models.eva import EvaAttention
 from torch import Tensor
 
+# Attention weights that are computed at once by `product_attention`: 4 MiB in bf16.
+WEIGHTS_AT_ONCE = 2**21
+
 
 @torch.no_grad()
 def query_patch_mask(mask_logits: Tensor, grid: tuple[int, int], prob: float) -> Tensor:
@@ -40,6 +43,56 @@ def query_patch_mask(mask_logits: Tensor, grid: tuple[int, int], prob: float) ->
         free = torch.rand(*mask.shape[:2], 1, device=mask.device) > prob
         mask = mask | free
     return mask
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+    """Attention of all tokens to all tokens, in the way that is fastest there.
+
+    That is PyTorch's fused kernel, but for bf16 inference on a CPU: there the kernel
+    computes in fp32 and gains nothing, see `product_attention`.
+
+    Args:
+        q (Tensor): Shape (B, heads, T, d).
+        k (Tensor): The same.
+        v (Tensor): The same.
+        dropout_p (float): Dropout on the attention weights. Defaults to 0.
+
+    Returns:
+        Tensor: Shape (B, heads, T, d).
+    """
+    if q.dtype == torch.bfloat16 and q.device.type == 'cpu' and not dropout_p:
+        # Compiled, a loop over heads would be unrolled into thousands of operations.
+        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            return product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
+
+
+def product_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention as two matrix products, one head and some rows at a time.
+
+    The weights of so few rows stay in the cache, and the products use the bf16
+    instructions of the CPU.
+
+    Args:
+        q (Tensor): Shape (B, heads, T, d).
+        k (Tensor): The same.
+        v (Tensor): The same.
+
+    Returns:
+        Tensor: Shape (B, heads, T, d).
+    """
+    batch, heads, tokens, dims = q.shape
+    rows = max(1, WEIGHTS_AT_ONCE // tokens)
+    out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
+    q = q * dims**-0.5
+    for image in range(batch):
+        for head in range(heads):
+            keys, values = k[image, head].mT, v[image, head]
+            for start in range(0, tokens, rows):
+                part = slice(start, start + rows)
+                weights = (q[image, head, part] @ keys).softmax(-1)
+                out[image, head, part] = weights @ values
+    return out
 
 
 def split_attention(
@@ -74,7 +127,7 @@ def split_attention(
 class SplitAttention(Attention):
     """timm's self-attention with a query -> patch mask.
 
-    Parameters and names are timm's; without a mask it is timm's forward.
+    Parameters and names are timm's.
     """
 
     def forward(
@@ -85,25 +138,25 @@ class SplitAttention(Attention):
         Args:
             x (Tensor): Tokens, shape (B, T, C).
             attn_mask (Tensor, optional): Shape (B, K, N), see `split_attention`.
-            is_causal (bool): timm's argument, handed on where there is no mask.
+            is_causal (bool): timm's argument; nothing here is causal.
 
         Returns:
             Tensor: Shape (B, T, C).
         """
+        q, k, v = self.project(x)
+        dropout = self.attn_drop.p if self.training else 0.0
         if attn_mask is None:
-            return super().forward(x, is_causal=is_causal)
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
-        x = split_attention(
-            self.q_norm(q),
-            self.k_norm(k),
-            v,
-            attn_mask,
-            dropout_p=self.attn_drop.p if self.training else 0.0,
-        )
-        x = x.transpose(1, 2).reshape(batch, tokens, self.attn_dim)
+            x = attention(q, k, v, dropout)
+        else:
+            x = split_attention(q, k, v, attn_mask, dropout)
+        x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, heads, T, d), of tokens (B, T, C)."""
+        qkv = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim))
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return self.q_norm(q), self.k_norm(k), v
 
 
 class RotarySplitAttention(EvaAttention):
@@ -133,19 +186,19 @@ class RotarySplitAttention(EvaAttention):
         Returns:
             Tensor: Shape (B, T, C).
         """
-        q, k, v = self._project(x)  # each (B, heads, T, d)
+        q, k, v = self.project(x)
         if rope is not None:
-            q, k = (self._rotate(t, rope).type_as(v) for t in (q, k))
+            q, k = (self.rotate(t, rope).type_as(v) for t in (q, k))
         dropout = self.attn_drop.p if self.training else 0.0
         if attn_mask is None:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+            x = attention(q, k, v, dropout)
         else:
             x = split_attention(q, k, v, attn_mask, dropout)
         x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values; the keys have no bias."""
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each (B, heads, T, d); the keys have no bias."""
         if self.qkv is None:
             qkv = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
         else:
@@ -156,7 +209,16 @@ class RotarySplitAttention(EvaAttention):
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in qkv)
         return self.q_norm(q), self.k_norm(k), v
 
-    def _rotate(self, x: Tensor, rope: Tensor) -> Tensor:
+    def rotate(self, x: Tensor, rope: Tensor) -> Tensor:
+        """Rotate the last tokens of queries or keys (B, heads, T, d).
+
+        Args:
+            x (Tensor): Queries or keys.
+            rope (Tensor): As in `forward`.
+
+        Returns:
+            Tensor: The same shape and type.
+        """
         first = x.shape[2] - rope.shape[-2]
         patches = apply_rot_embed_cat(x[:, :, first:], rope, half=self.rotate_half)
         return torch.cat((x[:, :, :first], patches), dim=2)

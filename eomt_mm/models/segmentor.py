@@ -19,6 +19,7 @@ from eomt_mm.registry import MODELS
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
+from .inference import FastInference
 from .mask_head import MaskHead
 from .options import complete_test_cfg
 from .targets import check_labels, semantic_targets
@@ -138,7 +139,7 @@ class SemanticHead(MaskHead):
 
 
 @MODELS.register_module()
-class EoMTSegmentor(EncoderDecoder):
+class EoMTSegmentor(FastInference, EncoderDecoder):
     """EoMT as a semantic segmentor of MMSeg.
 
     Takes the arguments of `EncoderDecoder`; `backbone` is a `QueryViT`, `decode_head`
@@ -212,8 +213,11 @@ class EoMTSegmentor(EncoderDecoder):
         windows = [
             (i, j) for i, avg in enumerate(averages) for j in range(len(avg.corners))
         ]
-        for start in range(0, len(windows), self.test_cfg['max_windows']):
-            chunk = windows[start : start + self.test_cfg['max_windows']]
+        while windows:
+            count = min(len(windows), self.test_cfg['max_windows'])
+            if self.compiled:  # for few numbers of windows: powers of two
+                count = 1 << count.bit_length() - 1
+            chunk, windows = windows[:count], windows[count:]
             crops = torch.stack([averages[i].crop(inputs[i], j) for i, j in chunk])
             for (i, j), *logits in zip(chunk, *self._forward(crops), strict=True):
                 averages[i].add(j, class_map(*logits, self.backbone.img_size))
@@ -226,7 +230,12 @@ class EoMTSegmentor(EncoderDecoder):
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> Prediction:
         """Class logits and mask logits of images of the backbone's size."""
-        return self.backbone.predict(inputs, self.decode_head)
+        return self.network(inputs)
+
+    @property
+    def mask_head(self) -> MaskHead:
+        """The head under the name that both bridges have for it."""
+        return self.decode_head
 
     def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
         """Bring class scores (classes, H, W) to the original image."""

@@ -1,7 +1,7 @@
 """Time and memory of post-processing: this package against MMDetection's fusion head.
 
 Both get the same logits of one image, alternated in one run, and must return the same
-results; the figures below the table say whether they do.
+results; the last column says whether they do.
 
     OMP_NUM_THREADS=1 python tools/analysis_tools/benchmark_postprocess.py --kept 20
 
@@ -12,12 +12,8 @@ Needs MMDetection; runs on the CPU, on Linux.
 """
 
 import argparse
-import ctypes
-import statistics
-import subprocess
+import os
 import sys
-import time
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -25,42 +21,32 @@ from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 
-from eomt_mm.models.postprocess import instance_result, panoptic_result
+from eomt_mm import cli
+from eomt_mm.benchmark.inputs import CLASSES, THINGS, class_logits, mask_logits
+from eomt_mm.benchmark.measure import bound_memory, peak_memory
+from eomt_mm.benchmark.report import machine, markdown, write_json
+from eomt_mm.benchmark.run import Job, Plan, refuse_differing, run_job
+from eomt_mm.models.postprocess import Instances, instance_result, panoptic_result
 
-CLASSES, THINGS = 133, 80
+CPU = torch.device('cpu')
 
 
-def parse_args(argv=None):
+def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--queries', type=int, default=200)
     parser.add_argument('--kept', type=int, default=20, help='queries with a class')
     parser.add_argument('--input', type=int, default=640, help='input side in pixels')
     parser.add_argument('--ori', type=int, nargs=2, default=(960, 1280), help='H W')
     parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--json', help='also write the figures to this file')
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
-def make_logits(args):
-    """Round, noisy masks; `kept` of the queries are sure of a class."""
-    torch.manual_seed(0)
-    classes = torch.randn(args.queries, CLASSES + 1) / 2
-    classes[:, -1] += 8
-    sure = torch.randperm(args.queries)[: args.kept]
-    classes[sure, -1] -= 8
-    classes[sure, torch.randint(CLASSES, (args.kept,))] += 9
-    side = args.input // 4
-    centre = torch.rand(args.queries, 2, 1, 1) * side
-    radius = (0.05 + 0.2 * torch.rand(args.queries, 1, 1)) * side
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing='ij')
-    distance = ((y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2).sqrt()
-    masks = 1.5 * (radius - distance) + 0.3 * torch.randn(args.queries, side, side)
-    return classes, masks
-
-
 def make_jobs(args):
-    """{task: {who: function}}."""
-    classes, masks = make_logits(args)
+    """{task: job}."""
+    classes = class_logits(args.queries, args.kept)
+    masks = mask_logits(args.queries, args.input // 4)
     factor = args.input / max(args.ori)
     img_shape = tuple(round(side * factor) for side in args.ori)
     sizes = (img_shape, (args.input, args.input), tuple(args.ori))
@@ -76,43 +62,33 @@ def make_jobs(args):
         sample = DetDataSample(metainfo=dict(img_shape=img_shape, ori_shape=sizes[2]))
         return head.predict(classes[None], large, [sample], rescale=True)[0]
 
+    def their_segments():
+        return stock(panoptic_on=True)['pan_results'].sem_seg[0].long()
+
+    def their_instances():
+        found = stock(instance_on=True)['ins_results']
+        return Instances(found.labels, found.scores, found.masks, found.bboxes)
+
+    def our_segments():
+        return panoptic_result(classes, masks, *sizes, THINGS)
+
+    def our_instances():
+        return instance_result(classes, masks, *sizes, THINGS)
+
+    height, width = args.ori
+    case = f'{args.kept} of {args.queries} kept, {args.input} to {width} x {height}'
     return {
-        'panoptic': {
-            'mmdet': lambda: stock(panoptic_on=True)['pan_results'].sem_seg[0].long(),
-            'ours': lambda: panoptic_result(classes, masks, *sizes, THINGS),
-        },
-        'instance': {
-            'mmdet': lambda: stock(instance_on=True)['ins_results'],
-            'ours': lambda: instance_result(classes, masks, *sizes, THINGS),
-        },
+        task: Job(
+            f'{task}, {case}',
+            1,
+            {'ours': lambda ours=ours: ours, 'mmdet': lambda theirs=theirs: theirs},
+            {'mmdet'},
+        )
+        for task, ours, theirs in (
+            ('panoptic', our_segments, their_segments),
+            ('instance', our_instances, their_instances),
+        )
     }
-
-
-def resident_set(field):
-    status = Path('/proc/self/status').read_text()
-    return 1024 * int(status.split(f'{field}:')[1].split()[0])
-
-
-def peak_memory(function):
-    """Bytes that one call adds, in a process that has done nothing else."""
-    ctypes.CDLL(None).malloc_trim(0)  # what making the inputs has left behind
-    Path('/proc/self/clear_refs').write_text('5')  # forget the peak so far
-    before = resident_set('VmRSS')
-    function()
-    return resident_set('VmHWM') - before
-
-
-def compare(task, ours, theirs):
-    if task == 'panoptic':
-        equal = torch.equal(ours, theirs)
-        return f'identical: {equal}, {len(ours.unique())} segments with void'
-    same = (
-        torch.equal(ours.labels, theirs.labels)
-        and torch.equal(ours.masks, theirs.masks)
-        and torch.equal(ours.boxes, theirs.bboxes)
-    )
-    gap = (ours.scores - theirs.scores).abs().max()
-    return f'labels, masks, boxes identical: {same}, scores within {gap:.1e}'
 
 
 @torch.inference_mode()
@@ -121,37 +97,22 @@ def main(argv=None):
     jobs = make_jobs(args)
     if args.memory_of:
         task, who = args.memory_of
-        print(peak_memory(jobs[task][who]))
+        bound_memory()
+        print(peak_memory(jobs[task].contenders[who](), CPU))
         return
-    threads = torch.get_num_threads()
-    print(f'{args.kept} of {args.queries} kept, to {args.ori}, {threads} thread(s)')
-    command = [sys.executable, __file__, *(sys.argv[1:] if argv is None else argv)]
-    for task, contenders in jobs.items():
-        seconds = {who: [] for who in contenders}
-        results = {}
-        for _ in range(args.rounds):
-            for who, function in contenders.items():
-                start = time.perf_counter()
-                results[who] = function()
-                seconds[who].append(time.perf_counter() - start)
-        medians = {who: statistics.median(s) for who, s in seconds.items()}
-        memory = {}
-        for who in contenders:
-            alone = subprocess.run(
-                [*command, '--memory-of', task, who],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            memory[who] = int(alone.stdout.split()[-1])
-        for who in contenders:
-            print(
-                f'{task:9} {who:6} {1000 * medians[who]:8.1f} ms '
-                f'({medians["mmdet"] / medians[who]:4.1f}x) '
-                f'{memory[who] / 2**20:8.1f} MiB ({memory[who] / memory["mmdet"]:6.1%})'
-            )
-        print(f'          {compare(task, results["ours"], results["mmdet"])}')
+    argv = sys.argv[1:] if argv is None else argv
+    command = [os.path.abspath(__file__), *argv, '--memory-of']
+    rows, differing = [], []
+    for task, job in jobs.items():
+        plan = Plan(CPU, args.rounds, 0, lambda who, task=task: [*command, task, who])
+        found, different = run_job(job, plan)
+        print(markdown(found), flush=True)
+        rows += found
+        differing += different
+    if args.json:
+        write_json(args.json, rows, ['python', sys.argv[0], *argv], machine(CPU))
+    refuse_differing(differing)
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(cli.run(main))

@@ -1,0 +1,91 @@
+"""Whether contenders return the same."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eomt_mm.models.postprocess import Instances
+
+# Largest difference of fp32 logits, as a part of the largest value.
+ROUNDING = 1e-5
+# Pixels that may change where class scores are all but equal.
+FLIPPED = 1e-4
+
+
+class Agreement(NamedTuple):
+    """What came of a comparison.
+
+    Attributes:
+        text (str): For a table.
+        same (bool): Whether the results are equal, or equal but for rounding.
+    """
+
+    text: str
+    same: bool
+
+
+def compare(result: object, reference: object) -> Agreement:
+    """Compare a result with that of another contender.
+
+    Args:
+        result (object): Class logits and mask logits, a map of ids or several, or
+            `Instances`.
+        reference (object): The same.
+
+    Returns:
+        Agreement: Of the worst part.
+    """
+    if isinstance(reference, Instances):
+        return _compare_instances(result, reference)
+    if isinstance(reference, Tensor):
+        return _compare_maps([result], [reference])
+    if isinstance(reference, list):
+        return _compare_maps(result, reference)
+    return _compare_logits(result, reference)
+
+
+def _compare_logits(result: tuple, reference: tuple) -> Agreement:
+    gaps = [
+        float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max())
+        for ours, theirs in zip(result, reference, strict=True)
+    ]
+    gap = max(gaps)
+    if gap == 0:
+        return Agreement('equal', True)
+    signs = [(masks[-1] > 0) for masks in (result, reference)]
+    flipped = float((signs[0] != signs[1]).float().mean())
+    text = f'within {gap:.0e}'
+    if gap > ROUNDING:
+        text += f', {flipped:.2%} of mask signs differ'
+    return Agreement(text, gap <= ROUNDING)
+
+
+def _compare_maps(result: list[Tensor], reference: list[Tensor]) -> Agreement:
+    share = max(
+        float((ours.cpu() != theirs.cpu()).float().mean())
+        for ours, theirs in zip(result, reference, strict=True)
+    )
+    segments = len(torch.stack([ids.cpu() for ids in reference]).unique())
+    if share == 0:
+        return Agreement(f'equal ({segments} ids)', True)
+    return Agreement(f'{share:.3%} of pixels differ', share <= FLIPPED)
+
+
+def _compare_instances(result: Instances, reference: Instances) -> Agreement:
+    # Of equal scores, and on another device, the order may differ.
+    order, other = (
+        r.scores.cpu().sort(stable=True).indices for r in (result, reference)
+    )
+    parts = ('labels', 'masks', 'boxes')
+    differing = [
+        part
+        for part in parts
+        if not torch.equal(
+            getattr(result, part).cpu()[order], getattr(reference, part).cpu()[other]
+        )
+    ]
+    if differing:
+        return Agreement(f'{", ".join(differing)} differ', False)
+    gap = (result.scores.cpu()[order] - reference.scores.cpu()[other]).abs().max()
+    return Agreement(f'equal, scores within {float(gap):.0e}', float(gap) < 1e-5)

@@ -1,0 +1,169 @@
+"""Time and peak memory of contenders that do the same work.
+
+Contenders are alternated in one run, so that a noisy machine favours none, and the
+median counts. Memory is the peak that one call needs on top of its inputs: on a GPU by
+the allocator's books, on a CPU by the resident set of a fresh process, since in a
+shared one the second contender would work in what the first has left.
+"""
+
+import ctypes
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+Work = Callable[[], object]
+
+
+@dataclass
+class Outcome:
+    """What is known of one contender after a run.
+
+    Attributes:
+        seconds (list[float]): Of each round.
+        result (object): What its last call returned.
+        error (str, optional): Why it could not run, or not to the end.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    result: object = None
+    error: str | None = None
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third, in seconds: half of the rounds lie in between."""
+        if len(self.seconds) < 2:
+            return self.seconds[0], self.seconds[0]
+        low, _, high = statistics.quantiles(self.seconds, n=4, method='inclusive')
+        return low, high
+
+
+def alternate(
+    contenders: Mapping[str, Work], rounds: int, warmup: int, device: torch.device
+) -> dict[str, Outcome]:
+    """Let all contenders run in turn, and time each call.
+
+    Args:
+        contenders (Mapping[str, Callable]): What each does in a call.
+        rounds (int): Calls of each that count.
+        warmup (int): Calls of each before them.
+        device (torch.device): Where the work is done; a GPU is timed by its own events.
+
+    Returns:
+        dict[str, Outcome]: One for each. A contender that fails is out, with the
+        reason; the others go on.
+    """
+    outcomes = {who: Outcome() for who in contenders}
+    running = list(contenders)
+    for i in range(warmup + rounds):
+        # The first goes to the end, so that nobody always runs behind the same.
+        running = running[1:] + running[:1]
+        for who in list(running):
+            outcome = outcomes[who]
+            outcome.result = None  # frees the last one before the next is made
+            try:
+                seconds, outcome.result = timed(contenders[who], device)
+            # Whatever is wrong with one contender, it is not the others' fault.
+            except Exception as error:
+                outcome.error = first_line(error)
+                running.remove(who)
+                continue
+            if i >= warmup:
+                outcome.seconds.append(seconds)
+    return outcomes
+
+
+def timed(work: Work, device: torch.device) -> tuple[float, object]:
+    """Seconds of one call, and what it returned."""
+    if device.type != 'cuda':
+        start = time.perf_counter()
+        result = work()
+        return time.perf_counter() - start, result
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize(device)
+    start.record()
+    result = work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000, result
+
+
+def peak_memory(work: Work, device: torch.device) -> int:
+    """Bytes that one call adds at its peak.
+
+    On a CPU it is meant for a fresh process, see `memory_of`, and for Linux.
+    """
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    ctypes.CDLL(None).malloc_trim(0)  # what making the inputs has left behind
+    Path('/proc/self/clear_refs').write_text('5')  # forget the peak so far
+    before = _of_process('VmRSS')
+    work()
+    return _of_process('VmHWM') - before
+
+
+def memory_of(command: list[str]) -> tuple[int | None, str | None]:
+    """Run a command that prints what `peak_memory` returns as its last word.
+
+    Args:
+        command (list[str]): Of a script and its options; this Python runs it.
+
+    Returns:
+        tuple[int | None, str | None]: Bytes, or why there are none.
+    """
+    child = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False
+    )
+    if child.returncode == 0:
+        return int(child.stdout.split()[-1]), None
+    lines = child.stderr.strip().splitlines() or [f'status {child.returncode}']
+    if child.returncode < 0:
+        lines = [f'ended by signal {-child.returncode}']
+    return None, shortened(lines[-1])
+
+
+def bound_memory(share: float = 0.9) -> None:
+    """Let this process fail rather than the machine, where a contender asks too much.
+
+    Args:
+        share (float): Of the memory that is free now. Defaults to 0.9.
+    """
+    free = next(
+        1024 * int(line.split()[1])
+        for line in Path('/proc/meminfo').read_text().splitlines()
+        if line.startswith('MemAvailable')
+    )
+    limit = _of_process('VmSize') + int(share * free)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _of_process(field_name: str) -> int:
+    status = Path('/proc/self/status').read_text()
+    return 1024 * int(status.split(f'{field_name}:')[1].split()[0])
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one short line."""
+    lines = str(error).strip().splitlines()
+    return shortened(lines[0] if lines else type(error).__name__)
+
+
+def shortened(line: str, length: int = 160) -> str:
+    """A line that fits into a table."""
+    line = line.replace('|', '/')
+    return line if len(line) <= length else line[: length - 3] + '...'

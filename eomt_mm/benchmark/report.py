@@ -1,0 +1,124 @@
+"""The table and the file that a benchmark leaves."""
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from eomt_mm.engine.safe_files import atomic_path
+
+PACKAGES = ('torch', 'timm', 'transformers', 'mmcv', 'mmdet', 'mmsegmentation')
+
+
+@dataclass
+class Row:
+    """One contender at one task.
+
+    Attributes:
+        case (str): What was done.
+        contender (str): Who did it.
+        milliseconds (float, optional): Median of a call.
+        low (float, optional): Half of the calls took between this
+        high (float, optional): and this.
+        images_per_second (float, optional): At the median.
+        relative_time (float, optional): Of the first contender of the case: above 1 is
+            slower.
+        mebibytes (float, optional): What a call needs at its peak.
+        share_of_limit (float, optional): Of the rate of a large matrix product.
+        results (str): Whether they are those of the first contender.
+        error (str, optional): Why there are no figures.
+    """
+
+    case: str
+    contender: str
+    milliseconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    images_per_second: float | None = None
+    relative_time: float | None = None
+    mebibytes: float | None = None
+    share_of_limit: float | None = None
+    results: str = ''
+    error: str | None = None
+
+
+COLUMNS = {
+    'time (ms)': lambda row: _figure(row.milliseconds, '.1f'),
+    'half within': lambda row: (
+        f'{row.low:.1f}-{row.high:.1f}' if row.milliseconds is not None else ''
+    ),
+    'images/s': lambda row: _figure(row.images_per_second, '.3g'),
+    'time / first': lambda row: _figure(row.relative_time, '.2f'),
+    'peak (MiB)': lambda row: _figure(row.mebibytes, '.0f'),
+    'of the limit': lambda row: _figure(row.share_of_limit, '.0%'),
+    'results': lambda row: row.error or row.results,
+}
+
+
+def _figure(value: float | None, form: str) -> str:
+    return '' if value is None else format(value, form)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table of the contenders of one case, without columns that say nothing."""
+    cells = {name: [cell(row) for row in rows] for name, cell in COLUMNS.items()}
+    cells = {name: column for name, column in cells.items() if any(column)}
+    names = [row.contender for row in rows]
+    lines = ['', f'**{rows[0].case}**', '', '| | ' + ' | '.join(cells) + ' |']
+    lines.append('|---' * (1 + len(cells)) + '|')
+    for line in zip(names, *cells.values(), strict=True):
+        lines.append('| ' + ' | '.join(line) + ' |')
+    return '\n'.join(lines)
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    """What figures depend on: processor, threads, versions."""
+    found = {
+        'device': str(device),
+        'processor': _processor(),
+        'cores': os.cpu_count(),
+        'threads': torch.get_num_threads(),
+        'python': platform.python_version(),
+    }
+    if device.type == 'cuda':
+        found['gpu'] = torch.cuda.get_device_name(device)
+        found['cuda'] = torch.version.cuda
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path('/proc/cpuinfo')
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith('model name'):
+                return line.partition(':')[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def write_json(
+    path: str, rows: Sequence[Row], argv: Sequence[str], about: dict
+) -> None:
+    """Write all figures, whole or not at all.
+
+    Args:
+        path (str): The file.
+        rows (Sequence[Row]): All rows.
+        argv (Sequence[str]): The command.
+        about (dict): Of the machine, and what else belongs to the run.
+    """
+    content = dict(
+        command=shlex.join(argv), about=about, rows=[asdict(row) for row in rows]
+    )
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + '\n')

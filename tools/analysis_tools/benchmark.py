@@ -1,0 +1,217 @@
+"""How fast, how much memory, and is it still the same.
+
+    python tools/analysis_tools/benchmark.py --core
+    python tools/analysis_tools/benchmark.py --core --stage train --size S B --batch 2
+    python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] CONFIG ... --batch 1 8
+    python tools/analysis_tools/benchmark.py --whole-path --photo photo.jpg
+
+Contenders are alternated in one run and compared with the first of their table; the
+median counts. `--core` needs torch and timm alone, and sets this package against
+transformers' EoMT (where installed) and a naive version of EoMT. With configs, of this
+repository or stock ones, it is the network alone, and the way from an image file to its
+result. `--whole-path` is that way with the result written, against the same weights in
+MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers.
+"""
+
+import argparse
+import itertools
+import os
+import sys
+from functools import partial
+from importlib.util import find_spec
+
+if find_spec('mmengine') is None or find_spec('scipy') is None:
+    import core_alone
+
+    MISSING = core_alone.fill_in()
+else:
+    MISSING = []
+
+import torch  # noqa: E402
+
+from eomt_mm import cli  # noqa: E402
+from eomt_mm.benchmark import core, inputs  # noqa: E402
+from eomt_mm.benchmark.limit import matmul_rate  # noqa: E402
+from eomt_mm.benchmark.measure import bound_memory, peak_memory  # noqa: E402
+from eomt_mm.benchmark.report import machine, markdown, write_json  # noqa: E402
+from eomt_mm.benchmark.run import (  # noqa: E402
+    Job,
+    Plan,
+    refuse_differing,
+    run_job,
+)
+from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.models.inference import DTYPES  # noqa: E402
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'configs', nargs='*', metavar='CONFIG', help='each may be followed by a .pth'
+    )
+    parser.add_argument('--core', action='store_true', help='without any framework')
+    parser.add_argument(
+        '--whole-path', action='store_true', help='from a photo file to a result file'
+    )
+    both = parser.add_argument_group('what to measure')
+    both.add_argument('--batch', type=positive, nargs='+', default=[1])
+    both.add_argument('--dtype', nargs='+', choices=DTYPES, default=['fp32'])
+    both.add_argument(
+        '--compile', action='store_true', help='all contenders are compiled'
+    )
+    both.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
+    both.add_argument('--rounds', type=positive, default=10, help='calls that count')
+    both.add_argument('--warmup', type=int, default=1, help='calls before them')
+    both.add_argument(
+        '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
+    )
+    both.add_argument('--json', metavar='FILE', help='also write all figures here')
+    parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
+    only = parser.add_argument_group('--core')
+    only.add_argument(
+        '--stage',
+        nargs='+',
+        choices=core.STAGES,
+        default=['network'],
+        help='which part',
+    )
+    only.add_argument(
+        '--size',
+        nargs='+',
+        choices=inputs.SIZES,
+        default=['S'],
+        help='of the model; T is a toy for trying a command',
+    )
+    only.add_argument('--image-size', type=positive, nargs='+', default=[640])
+    only.add_argument('--queries', type=positive, nargs='+', default=[200])
+    only.add_argument(
+        '--kept', type=int, nargs='+', default=[20], help='queries that find something'
+    )
+    only.add_argument(
+        '--ori', type=positive, nargs=2, default=(960, 1280), help='height and width'
+    )
+    only.add_argument(
+        '--against', nargs='*', choices=core.OPPONENTS, default=core.OPPONENTS
+    )
+    args = cli.parse_args(parser, argv)
+    if args.core + args.whole_path + bool(args.configs) != 1:
+        parser.error('give --core, or --whole-path, or configs')
+    return args
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not positive')
+    return number
+
+
+def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+    """All combinations of the options, without those that make no difference."""
+    tasks = [task for stage in args.stage for task in core.STAGES[stage]]
+    jobs, rates = {}, {}
+    for task, size, side, batch, queries, kept in itertools.product(
+        tasks, args.size, args.image_size, args.batch, args.queries, args.kept
+    ):
+        case = core.Case(task, size, side, batch, queries, kept, tuple(args.ori))
+        if str(case) in jobs:
+            continue
+        apart = task in core.POSTPROCESS  # always fp32, one image
+        contenders = [
+            core.Contender(who, dtype, args.compile and not apart)
+            for dtype in (['fp32'] if apart else args.dtype)
+            for who in ('ours', *args.against)
+        ]
+        operations = None
+        if not args.memory_of:
+            for dtype in args.dtype:
+                if dtype not in rates:
+                    rates[dtype] = matmul_rate(DTYPES[dtype], device)
+            operations = core.giga_operations(case)
+        jobs[str(case)] = Job(
+            case=str(case),
+            images=1 if apart else batch,
+            contenders={
+                str(c): partial(core.prepare, case, c, device) for c in contenders
+            },
+            # Without fp32 there is nothing that results could be equal to.
+            exact={
+                str(c) for c in contenders if c.dtype == contenders[0].dtype == 'fp32'
+            },
+            operations=operations and 1e9 * operations * batch,
+            rates={str(c): rates.get(c.dtype) for c in contenders},
+        )
+    return list(jobs.values())
+
+
+def make_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+    if args.core:
+        return core_jobs(args, device)
+    if MISSING:
+        raise UserError(f'this needs {", ".join(MISSING)}; --core does not')
+    raise NotImplementedError
+
+
+def check_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f'--device {name} does not work: {error}') from error
+    if device.type not in ('cpu', 'cuda'):
+        raise UserError(f'--device {name}: measured are cpu and cuda')
+    # Where fp32 is asked for, it is meant.
+    torch.backends.cudnn.allow_tf32 = False
+    return device
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measures and prints.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Raises:
+        UserError: Something in the command is wrong, or results differ.
+    """
+    args = parse_args(argv)
+    device = check_device(args.device)
+    argv = sys.argv[1:] if argv is None else argv
+    if args.memory_of:
+        bound_memory()
+    jobs = make_jobs(args, device)
+    if args.memory_of:
+        index, who = args.memory_of
+        work = jobs[int(index)].contenders[who]()
+        if args.compile:
+            work()
+        print(peak_memory(work, device))
+        return
+
+    about = machine(device)
+    print(', '.join(f'{key} {value}' for key, value in about.items()))
+    rows, differing = [], []
+    for index, job in enumerate(jobs):
+        fresh = None
+        if not args.no_memory:
+
+            def fresh(who: str, index: int = index) -> list[str]:
+                own = os.path.abspath(__file__)
+                return [own, *argv, '--memory-of', str(index), who]
+
+        plan = Plan(device, args.rounds, args.warmup, fresh)
+        found, different = run_job(job, plan)
+        print(markdown(found), flush=True)
+        rows += found
+        differing += [f'{job.case}: {who}' for who in different]
+        if args.json:  # after each, so that an interrupted run leaves the others
+            write_json(args.json, rows, ['python', sys.argv[0], *argv], about)
+    refuse_differing(differing)
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))
