@@ -1,0 +1,109 @@
+"""Which rows of the paper's tables are trained in miniature, and what the paper has.
+
+A row is a config that is trained and a config that its checkpoint is tested with: the
+weights of EoMT with and without masks have the same names. Rows of both tables share
+trainings.
+"""
+
+from dataclasses import dataclass
+
+FOLDER = 'configs/demo/ladder'
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """What the paper published, for ViT-L on COCO panoptic at 640 x 640 on an H100.
+
+    Attributes:
+        parameters (int): In millions.
+        gflops (int): Operations in thousands of millions.
+        fps (int): Images per second.
+        pq (float): Panoptic quality.
+    """
+
+    parameters: int
+    gflops: int
+    fps: int
+    pq: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        names (tuple[str, ...]): What identifies it, one for each of the first columns.
+        train (str): Config that is trained.
+        test (str): Config that the result is tested with.
+        quoted (Quoted): The paper's figures.
+    """
+
+    names: tuple[str, ...]
+    train: str
+    test: str
+    quoted: Quoted
+
+    @property
+    def name(self) -> str:
+        """The names in one."""
+        return ' to '.join(self.names)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        title (str): Its heading.
+        columns (tuple[str, ...]): Headings of the names of its rows.
+        rows (tuple[Row, ...]): In the paper's order.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def _path(step: str) -> str:
+    return f'{FOLDER}/{step.replace("_never", "")}_scenes_panoptic{_suffix(step)}.py'
+
+
+def _suffix(step: str) -> str:
+    return '_never' if step.endswith('_never') else ''
+
+
+def _row(names: str | tuple, train: str, test: str, *quoted: float) -> Row:
+    names = (names,) if isinstance(names, str) else names
+    return Row(names, _path(train), _path(test), Quoted(*quoted))
+
+
+# arXiv 2503.19108.
+TABLES = {
+    'annealing': Table(
+        'Mask annealing (Table 7)',
+        ('masks in training', 'in testing'),
+        (
+            _row(('always', 'always'), 'step4', 'step4', 316, 828, 61, 56.2),
+            _row(('always', 'never'), 'step4', 'step5', 316, 669, 128, 27.4),
+            _row(('never', 'never'), 'step5_never', 'step5', 316, 669, 128, 53.2),
+            _row(('annealed', 'never'), 'step5', 'step5', 316, 669, 128, 56.0),
+        ),
+    ),
+    'ladder': Table(
+        'The ladder from ViT-Adapter + Mask2Former to EoMT (Table 1)',
+        ('step',),
+        tuple(
+            _row(f'({i}) {name}', f'step{i}', f'step{i}', *quoted)
+            for i, (name, *quoted) in enumerate(
+                (
+                    ('ViT-Adapter + Mask2Former', 349, 830, 29, 57.1),
+                    ('without ViT-Adapter', 342, 700, 36, 56.7),
+                    ('without pixel decoder', 337, 685, 61, 56.9),
+                    ('without multi-scale features', 328, 673, 64, 56.7),
+                    ('without Transformer decoder', 316, 828, 61, 56.2),
+                    ('without masking = EoMT', 316, 669, 128, 56.0),
+                )
+            )
+        ),
+    ),
+}
