@@ -3,6 +3,7 @@
 python tools/test.py CONFIG CHECKPOINT
 python tools/test.py CONFIG CHECKPOINT --show-dir pictures
 python tools/test.py CONFIG CHECKPOINT --out predictions
+python tools/test.py CONFIG CHECKPOINT --dtype bf16 --compile
 """
 
 import argparse
@@ -10,6 +11,7 @@ import sys
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -40,6 +42,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation: also mirrored'
     )
+    parser.add_argument(
+        '--dtype',
+        choices=['fp32', 'bf16', 'fp16'],
+        default='fp32',
+        help='precision of the network; what is behind it stays fp32',
+    )
+    parser.add_argument(
+        '--amp',
+        dest='dtype',
+        action='store_const',
+        const='bf16',
+        help='the same as --dtype bf16',
+    )
+    parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the network: pays for many images of one size, takes a minute or '
+        'more at the first',
+    )
     return cli.parse_args(parser, argv)
 
 
@@ -65,6 +86,8 @@ def main(argv: list[str] | None = None) -> dict:
         augment(cfg)
     if args.out:
         save_predictions(cfg, args.out)
+    if args.dtype != 'fp32' or args.compile:
+        speed_up(cfg, args)
     cli.check_data(cfg, 'test')
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -140,6 +163,18 @@ def save_predictions(cfg: Config, out: str) -> None:
     for metric in metrics:
         metric['output_dir'] = out
         metric['keep_results'] = True
+
+
+def speed_up(cfg: Config, args: argparse.Namespace) -> None:
+    """Half precision, compilation."""
+    if args.dtype == 'fp16' and get_device() == 'cpu':
+        raise UserError(
+            '--dtype fp16: a CPU computes in bf16 or fp32; take --dtype bf16'
+        )
+    hook = dict(
+        type='eomt_mm.FastInferenceHook', dtype=args.dtype, compiled=args.compile
+    )
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
 
 
 def is_mmdet(cfg: Config) -> bool:

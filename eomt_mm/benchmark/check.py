@@ -1,8 +1,11 @@
 """Whether contenders return the same."""
 
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from eomt_mm.models.postprocess import Instances
@@ -29,13 +32,15 @@ def compare(result: object, reference: object) -> Agreement:
     """Compare a result with that of another contender.
 
     Args:
-        result (object): Class logits and mask logits, a map of ids or several, or
-            `Instances`.
+        result (object): Class logits and mask logits, a map of ids or several,
+            `Instances`, or the path of a PNG file with ids.
         reference (object): The same.
 
     Returns:
         Agreement: Of the worst part.
     """
+    if isinstance(reference, Path):
+        result, reference = _pixels(result), _pixels(reference)
     if isinstance(reference, Instances):
         return _compare_instances(result, reference)
     if isinstance(reference, Tensor):
@@ -43,6 +48,14 @@ def compare(result: object, reference: object) -> Agreement:
     if isinstance(reference, list):
         return _compare_maps(result, reference)
     return _compare_logits(result, reference)
+
+
+def _pixels(path: Path) -> Tensor:
+    """Ids in a PNG file, shape (H, W)."""
+    with Image.open(path) as file:
+        pixels = torch.from_numpy(np.array(file)).long()
+    # As panoptic files have them: R + 256 G + 65536 B.
+    return pixels if pixels.ndim == 2 else pixels @ torch.tensor([1, 256, 65536])
 
 
 def _compare_logits(result: tuple, reference: tuple) -> Agreement:

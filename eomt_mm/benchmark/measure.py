@@ -134,7 +134,7 @@ def memory_of(command: list[str]) -> tuple[int | None, str | None]:
     lines = child.stderr.strip().splitlines() or [f'status {child.returncode}']
     if child.returncode < 0:
         lines = [f'ended by signal {-child.returncode}']
-    return None, shortened(lines[-1])
+    return None, shortened(lines[-1].removeprefix('error: '))
 
 
 def bound_memory(share: float = 0.9) -> None:

@@ -1,5 +1,6 @@
 """Training machinery: annealing, learning rates, seeds, files."""
 
+from .fast_inference import FastInferenceHook
 from .iteration_seed import IterationSeedHook
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
 from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
@@ -8,6 +9,7 @@ from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
     'AtomicLocalBackend',
+    'FastInferenceHook',
     'IterationSeedHook',
     'LayerDecayConstructor',
     'MaskAnnealingHook',

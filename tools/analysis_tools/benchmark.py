@@ -17,8 +17,10 @@ import argparse
 import itertools
 import os
 import sys
+import tempfile
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 
 if find_spec('mmengine') is None or find_spec('scipy') is None:
     import core_alone
@@ -28,6 +30,7 @@ else:
     MISSING = []
 
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from eomt_mm import cli  # noqa: E402
 from eomt_mm.benchmark import core, inputs  # noqa: E402
@@ -69,6 +72,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     both.add_argument(
         '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
     )
+    both.add_argument('--photo', help='an image file; default: made up')
     both.add_argument('--json', metavar='FILE', help='also write all figures here')
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     only = parser.add_argument_group('--core')
@@ -92,14 +96,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--kept', type=int, nargs='+', default=[20], help='queries that find something'
     )
     only.add_argument(
-        '--ori', type=positive, nargs=2, default=(960, 1280), help='height and width'
+        '--ori',
+        type=positive,
+        nargs=2,
+        default=(960, 1280),
+        help='height and width of results, and of a made-up photo',
     )
     only.add_argument(
         '--against', nargs='*', choices=core.OPPONENTS, default=core.OPPONENTS
     )
     args = cli.parse_args(parser, argv)
-    if args.core + args.whole_path + bool(args.configs) != 1:
+    if args.core and (args.whole_path or args.configs):
+        parser.error('--core takes no configs, and is no --whole-path')
+    if not (args.core or args.whole_path or args.configs):
         parser.error('give --core, or --whole-path, or configs')
+    if args.photo and not os.path.isfile(args.photo):
+        parser.error(f'--photo {args.photo}: no such file')
     return args
 
 
@@ -153,7 +165,80 @@ def make_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
         return core_jobs(args, device)
     if MISSING:
         raise UserError(f'this needs {", ".join(MISSING)}; --core does not')
-    raise NotImplementedError
+    if args.whole_path:
+        return whole_path_jobs(args, device)
+    return config_jobs(args, device)
+
+
+def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+    """Network alone and whole pipeline of all configs, at each batch size."""
+    from eomt_mm.benchmark import configs
+
+    models = configs.pairs(args.configs)
+    photo = args.photo or made_up_photo(args)
+    return [
+        Job(
+            case=f'{part}, batch {batch}',
+            images=batch,
+            contenders={
+                str(entry): partial(
+                    configs.prepare, part, entry, photo, batch, args.kept[0], device
+                )
+                for entry in (
+                    configs.Entry(config, checkpoint, dtype, args.compile)
+                    for config, checkpoint in models
+                    for dtype in args.dtype
+                )
+            },
+        )
+        for part in configs.PARTS
+        for batch in args.batch
+    ]
+
+
+def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+    """From a photo file to a result file, for each config."""
+    from eomt_mm.benchmark import configs, whole_path
+
+    photo = args.photo or made_up_photo(args)
+    width, height = Image.open(photo).size
+    jobs = []
+    for config, checkpoint in configs.pairs(args.configs or default_configs()):
+        contenders = {}
+        for who, dtype in itertools.product(whole_path.CONTENDERS, args.dtype):
+            compiled = args.compile and who != 'hugging face'
+            entry = configs.Entry(config, checkpoint, dtype, compiled)
+            contenders[f'{who} {dtype}' + ' compiled' * compiled] = partial(
+                whole_path.prepare, who, entry, photo, args.kept[0], device, args.folder
+            )
+        jobs.append(
+            Job(
+                case=f'{Path(config).stem}, file of {width} x {height} to file',
+                images=1,
+                contenders=contenders,
+                # transformers resizes photos in another way.
+                exact={'stock fp32'} if args.dtype[0] == 'fp32' else set(),
+            )
+        )
+    return jobs
+
+
+def default_configs() -> list[str]:
+    """A panoptic and a semantic ViT-S, wherever the tool is called from."""
+    from eomt_mm.benchmark.whole_path import CONFIGS
+
+    root = Path(__file__).resolve().parents[2]
+    return [str(root / config) for config in CONFIGS]
+
+
+def made_up_photo(args: argparse.Namespace) -> str:
+    """A JPEG file of the size that `--ori` says."""
+    height, width = args.ori
+    pixels = inputs.photographs(1, max(args.ori))[0, :, :height, :width]
+    pixels = (pixels * 50 + 120).clamp(0, 255).byte().permute(1, 2, 0)
+    path = args.folder / 'photo.jpg'
+    Image.fromarray(pixels.numpy()).save(path, quality=90)
+    return str(path)
 
 
 def check_device(name: str) -> torch.device:
@@ -180,18 +265,28 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse_args(argv)
     device = check_device(args.device)
-    argv = sys.argv[1:] if argv is None else argv
-    if args.memory_of:
-        bound_memory()
-    jobs = make_jobs(args, device)
-    if args.memory_of:
-        index, who = args.memory_of
-        work = jobs[int(index)].contenders[who]()
-        if args.compile:
-            work()
-        print(peak_memory(work, device))
-        return
+    with tempfile.TemporaryDirectory(prefix='eomt-benchmark-') as folder:
+        args.folder = Path(folder)
+        jobs = make_jobs(args, device)
+        if args.memory_of:
+            print(memory_alone(jobs, *args.memory_of, device))
+        else:
+            measure(args, jobs, device, sys.argv[1:] if argv is None else argv)
 
+
+def memory_alone(jobs: list[Job], index: str, who: str, device: torch.device) -> int:
+    """Bytes that a contender needs; this process does nothing else."""
+    bound_memory()
+    work = jobs[int(index)].contenders[who]()
+    if who.endswith('compiled'):
+        work()
+    return peak_memory(work, device)
+
+
+def measure(
+    args: argparse.Namespace, jobs: list[Job], device: torch.device, argv: list[str]
+) -> None:
+    """Runs all cases, prints and writes what comes of them."""
     about = machine(device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     rows, differing = [], []

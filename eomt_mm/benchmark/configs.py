@@ -1,0 +1,180 @@
+"""Models of the configs of MMSegmentation and MMDetection, stock ones and our own.
+
+A model without a checkpoint has random weights, and finds next to nothing. EoMT's class
+head is then fitted so that some queries do find something, as in a trained model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import Tensor, nn
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+from eomt_mm.models.inference import FastInference, autocast, speed_up
+from eomt_mm.models.windows import WindowAverage
+
+from . import inputs
+from .measure import Work
+
+PARTS = ('network alone', 'image file to result')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model to be measured.
+
+    Attributes:
+        config (str): Path of its config.
+        checkpoint (str, optional): Path of its weights.
+        dtype (str): 'fp32', 'bf16' or 'fp16'.
+        compiled (bool): Whether to compile it.
+    """
+
+    config: str
+    checkpoint: str | None = None
+    dtype: str = 'fp32'
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        compiled = ' compiled' if self.compiled else ''
+        return f'{Path(self.config).stem} {self.dtype}{compiled}'
+
+
+def pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Configs and the checkpoints behind them, if any.
+
+    Args:
+        words (Sequence[str]): Configs; a `.pth` belongs to the config before it.
+
+    Returns:
+        list[tuple[str, str | None]]: One for each config.
+
+    Raises:
+        UserError: If the first word is a checkpoint, or two follow each other.
+    """
+    found: list[tuple[str, str | None]] = []
+    for word in words:
+        if not word.endswith('.pth'):
+            found.append((word, None))
+        elif found and found[-1][1] is None:
+            found[-1] = (found[-1][0], word)
+        else:
+            raise UserError(f'{word} stands behind no config: CONFIG [CHECKPOINT] ...')
+    return found
+
+
+def read(path: str) -> Config:
+    """Read a config and make its scope the current one."""
+    cfg = cli.read_config(path)
+    if 'model' not in cfg or 'test_dataloader' not in cfg:
+        raise UserError(f'{path} has no model with a test_dataloader')
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def build(entry: Entry, device: torch.device) -> tuple[Config, nn.Module]:
+    """Build a model for inference.
+
+    Args:
+        entry (Entry): The model.
+        device (torch.device): Where.
+
+    Returns:
+        tuple[Config, nn.Module]: Its config and the model, not sped up yet.
+
+    Raises:
+        UserError: If the config or the checkpoint cannot be read.
+    """
+    cfg = read(entry.config)
+    torch.manual_seed(0)
+    # Pre-trained weights are left alone: nothing is downloaded to be timed.
+    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
+    if entry.checkpoint:
+        cli.check_checkpoint(entry.checkpoint)
+        load_checkpoint(model, entry.checkpoint, map_location='cpu')
+    return cfg, model.to(device)
+
+
+def test_pipeline(cfg: Config) -> Compose:
+    """The test pipeline without annotations; takes a dict with `img_path`."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:  # wrappers such as RepeatDataset
+        dataset = dataset.dataset
+    steps = [
+        step
+        for step in dataset.pipeline
+        if 'Annotations' not in step.type and step.type != 'eomt_mm.CheckLabelSize'
+    ]
+    return Compose(steps)
+
+
+def prepare(
+    part: str, entry: Entry, photo: str, batch: int, kept: int, device: torch.device
+) -> Work:
+    """Make a model, and a function that does its work once.
+
+    Args:
+        part (str): One of `PARTS`.
+        entry (Entry): The model.
+        photo (str): An image file, read `batch` times.
+        batch (int): Images at a time.
+        kept (int): Queries that find something, where there is no checkpoint.
+        device (torch.device): Where.
+
+    Returns:
+        Callable: Returns nothing: results of different models are not compared.
+
+    Raises:
+        UserError: If the model cannot be had.
+    """
+    cfg, model = build(entry, device)
+    pipeline = test_pipeline(cfg)
+
+    def load() -> dict:
+        # Names that annotations would have brought along.
+        facts = dict(img_path=photo, img_id=0, seg_fields=[], reduce_zero_label=False)
+        return pseudo_collate([pipeline(dict(facts)) for _ in range(batch)])
+
+    data = model.data_preprocessor(load(), False)
+    images = data['inputs']
+    if isinstance(model, FastInference):
+        images = network_input(model, images)
+        if entry.checkpoint is None:
+            inputs.fit_class_head(model.backbone, model.mask_head, images[:1], kept)
+    speed_up(model, entry.dtype, entry.compiled)
+
+    @torch.inference_mode()
+    def network_alone() -> None:
+        with autocast(device, entry.dtype):
+            model(images, data['data_samples'], mode='tensor')
+
+    @torch.inference_mode()
+    def whole() -> None:
+        # Other models made in between have left their own scope behind.
+        init_default_scope(cfg.default_scope)
+        model.test_step(load())
+
+    return network_alone if part == PARTS[0] else whole
+
+
+def network_input(model: FastInference, images: Tensor | list[Tensor]) -> Tensor:
+    """What the network gets of preprocessed images: themselves, or their windows."""
+    if isinstance(images, Tensor):
+        return images
+    size = model.backbone.img_size
+    averages = [WindowAverage(image.shape[1:], size) for image in images]
+    return torch.stack(
+        [
+            average.crop(image, i)
+            for average, image in zip(averages, images, strict=True)
+            for i in range(len(average.corners))
+        ]
+    )

@@ -1,0 +1,38 @@
+"""The hook that makes a model faster before it is tested."""
+
+import logging
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import BaseTTAModel, is_model_wrapper
+
+from eomt_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FastInferenceHook(Hook):
+    """Half precision and compilation for testing, once the checkpoint is loaded.
+
+    `tools/test.py` adds it for `--dtype` and `--compile`. It does nothing in training,
+    and nothing to the validation in between.
+
+    Args:
+        dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
+        compiled (bool): Whether to compile the network, which takes a minute or more at
+            the first image of each size. Defaults to False.
+    """
+
+    def __init__(self, dtype: str = 'fp32', compiled: bool = False) -> None:
+        self.dtype, self.compiled = dtype, compiled
+
+    def before_test(self, runner) -> None:
+        """Speed the model up, see `eomt_mm.models.inference`."""
+        # Not at the top: the engine does not need the models.
+        from eomt_mm.models.inference import speed_up
+
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        speed_up(model, self.dtype, self.compiled)
+        how = f'{self.dtype}, {"compiled" if self.compiled else "not compiled"}'
+        print_log(f'testing in {how}', logger='current', level=logging.INFO)
