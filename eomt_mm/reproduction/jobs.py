@@ -1,14 +1,19 @@
 """Several commands at a time, each with a log of its own."""
 
+import fcntl
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from eomt_mm.errors import UserError
 
 LOG = 'log.txt'
 POLL = 0.2  # seconds
@@ -19,6 +24,8 @@ class Job(Protocol):
 
     name: str
     path: Path  # of its folder, where the log is written
+    is_finished: bool
+    outcome: str  # once it is finished, for messages
 
     def steps(self) -> Iterator[list[str]]:
         """Commands; each is asked for when the one before has succeeded."""
@@ -147,6 +154,50 @@ def run_jobs(
             state.wait()
         raise
     return failures
+
+
+def run_alone(command: list[str], launch: Launch) -> None:
+    """Run one command, whose output is seen as it comes.
+
+    Raises:
+        UserError: It failed, and has said why.
+    """
+    print(f'\n$ python {shlex.join(command)}', flush=True)
+    status = subprocess.run(
+        [sys.executable, *command],
+        cwd=launch.root,
+        env=launch.env,
+        pass_fds=launch.keep_open,
+        check=False,
+    ).returncode
+    if status:
+        raise UserError(f'{command[0]} ended with status {status}')
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[int]:
+    """Refuse to work beside another process, or beside what a killed one left running.
+
+    Args:
+        folder (Path): Where the work is done; created if need be.
+
+    Yields:
+        int: A file descriptor; a command that inherits it goes on holding the lock.
+
+    Raises:
+        UserError: The folder is in use.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f'{folder} is in use by another call of this tool, or by a training '
+                'that a killed one left behind: wait until it has ended, or give '
+                'another --work-dir'
+            ) from error
+        yield file.fileno()
 
 
 def _last_word(log: Path, status: int) -> str:

@@ -5,6 +5,7 @@ weights of EoMT with and without masks have the same names. Rows of both tables 
 trainings.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 FOLDER = 'configs/demo/ladder'
@@ -64,18 +65,25 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def _path(step: str) -> str:
-    return f'{FOLDER}/{step.replace("_never", "")}_scenes_panoptic{_suffix(step)}.py'
-
-
-def _suffix(step: str) -> str:
-    return '_never' if step.endswith('_never') else ''
-
-
 def _row(names: str | tuple, train: str, test: str, *quoted: float) -> Row:
     names = (names,) if isinstance(names, str) else names
-    return Row(names, _path(train), _path(test), Quoted(*quoted))
+    train, test = (f'{FOLDER}/{name}.py' for name in (train, test))
+    return Row(names, train, test, Quoted(*quoted))
 
+
+def configs(table_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Configs that are trained for some tables, and those each is tested with."""
+    found: dict[str, list[str]] = {}
+    for name in table_names:
+        for row in TABLES[name].rows:
+            tests = found.setdefault(row.train, [])
+            tests += [row.test] if row.test not in tests else []
+    return {train: tuple(tests) for train, tests in found.items()}
+
+
+STEP = 'step{}_scenes_panoptic'
+NEVER = STEP.format('5') + '_never'
+MASKED, FREE = STEP.format('4'), STEP.format('5')
 
 # arXiv 2503.19108.
 TABLES = {
@@ -83,17 +91,17 @@ TABLES = {
         'Mask annealing (Table 7)',
         ('masks in training', 'in testing'),
         (
-            _row(('always', 'always'), 'step4', 'step4', 316, 828, 61, 56.2),
-            _row(('always', 'never'), 'step4', 'step5', 316, 669, 128, 27.4),
-            _row(('never', 'never'), 'step5_never', 'step5', 316, 669, 128, 53.2),
-            _row(('annealed', 'never'), 'step5', 'step5', 316, 669, 128, 56.0),
+            _row(('always', 'always'), MASKED, MASKED, 316, 828, 61, 56.2),
+            _row(('always', 'never'), MASKED, FREE, 316, 669, 128, 27.4),
+            _row(('never', 'never'), NEVER, FREE, 316, 669, 128, 53.2),
+            _row(('annealed', 'never'), FREE, FREE, 316, 669, 128, 56.0),
         ),
     ),
     'ladder': Table(
         'The ladder from ViT-Adapter + Mask2Former to EoMT (Table 1)',
         ('step',),
         tuple(
-            _row(f'({i}) {name}', f'step{i}', f'step{i}', *quoted)
+            _row(f'({i}) {name}', STEP.format(i), STEP.format(i), *quoted)
             for i, (name, *quoted) in enumerate(
                 (
                     ('ViT-Adapter + Mask2Former', 349, 830, 29, 57.1),

@@ -8,7 +8,7 @@ last checkpoint, and nothing is ever mixed with the results of other settings.
 import functools
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,10 +37,11 @@ class Recipe:
     data: str
     options: tuple[str, ...]
 
-    def digest(self, config: str, *words: str) -> str:
-        """Eight letters for a config, the options, the data and further words."""
-        texts = (_content(self.root / config), self.data, *self.options, *words)
-        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:8]
+    def digest(self, configs: Sequence[str], *words: str) -> str:
+        """Eight letters for some configs, the options, the data and further words."""
+        contents = [_content(self.root / config) for config in configs]
+        key = json.dumps([contents, self.data, self.options, words])
+        return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Run:
     def folder(self) -> str:
         """As commands have it."""
         name = f'{Path(self.config).stem}-seed{self.seed}'
-        key = self.recipe.digest(self.config, *self.train_options())
+        key = self.recipe.digest([self.config], *self.train_options())
         return f'{self.recipe.work_dir}/{name}-{key}'
 
     @property
@@ -82,6 +83,16 @@ class Run:
     def is_finished(self) -> bool:
         """Whether there is a result of every test."""
         return all(self._result_path(test).is_file() for test in self.tests)
+
+    @property
+    def outcome(self) -> str:
+        """What a finished run has measured, for messages."""
+        outcomes = []
+        for test in self.tests:
+            scores = ', '.join(f'{n} {self.result(test)[n]:.1f}' for n in SCORES)
+            other = '' if test == self.config else f'with {Path(test).stem}: '
+            outcomes.append(f'{other}{scores}')
+        return '; '.join(outcomes)
 
     def result(self, test: str) -> dict | None:
         """What a test has measured: `PQ`, `mIoU` in percent; None if it is not done."""
@@ -135,7 +146,7 @@ class Run:
         return f'{self.folder}/test-{Path(test).stem}'
 
     def _result_path(self, test: str) -> Path:
-        return self.path / f'{Path(test).stem}-{self.recipe.digest(test)}.json'
+        return self.path / f'{Path(test).stem}-{self.recipe.digest([test])}.json'
 
     def _write_result(self, test: str, command: list[str]) -> None:
         scores = read_scores(self.recipe.root / self._test_dir(test))
@@ -177,6 +188,11 @@ class Pace:
     def is_finished(self) -> bool:
         """Whether the pace is known."""
         return self._result_path.is_file()
+
+    @property
+    def outcome(self) -> str:
+        """What was measured, for messages."""
+        return f'{1000 * self.seconds:.0f} ms an iteration'
 
     @property
     def seconds(self) -> float:

@@ -17,3 +17,9 @@ train_cfg = dict(max_iters=1000, val_interval=1000)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=250, max_keep_ckpts=2)
 )
+# PQ of segments, and the mIoU of a class for every pixel.
+val_evaluator = [
+    {{_base_.val_evaluator}},
+    dict(type='SemSegMetric', iou_metrics=['mIoU']),
+]
+test_evaluator = val_evaluator
