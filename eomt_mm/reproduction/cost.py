@@ -74,7 +74,7 @@ def cost_of(
     return Costs(
         {by_name[Path(row['config']).stem]: row for row in rows if 'error' not in row},
         speeds,
-        f'{about["threads"]} threads of {about.get("gpu", about["processor"])}',
+        about.get('gpu') or f'{about["processor"]} with {about["threads"]} thread(s)',
     )
 
 

@@ -47,7 +47,7 @@ class Row:
     @property
     def name(self) -> str:
         """The names in one."""
-        return ' to '.join(self.names)
+        return ' -> '.join(self.names)
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,12 @@ MASKED, FREE = STEP.format('4'), STEP.format('5')
 TABLES = {
     'annealing': Table(
         'Mask annealing (Table 7)',
-        ('masks in training', 'in testing'),
+        ('training', 'inference'),
         (
-            _row(('always', 'always'), MASKED, MASKED, 316, 828, 61, 56.2),
-            _row(('always', 'never'), MASKED, FREE, 316, 669, 128, 27.4),
-            _row(('never', 'never'), NEVER, FREE, 316, 669, 128, 53.2),
-            _row(('annealed', 'never'), FREE, FREE, 316, 669, 128, 56.0),
+            _row(('masked', 'masked'), MASKED, MASKED, 316, 828, 61, 56.2),
+            _row(('masked', 'unmasked'), MASKED, FREE, 316, 669, 128, 27.4),
+            _row(('never masked', 'unmasked'), NEVER, FREE, 316, 669, 128, 53.2),
+            _row(('annealed', 'unmasked'), FREE, FREE, 316, 669, 128, 56.0),
         ),
     ),
     'ladder': Table(

@@ -3,8 +3,10 @@
 What was measured here and what the paper published never share a column.
 """
 
+import itertools
 import statistics
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,14 +18,14 @@ from .picture import draw_scores
 from .plan import Row, Table
 from .runs import SCORES, Run, write_json
 
-EXPLAINED = """\
-# The paper's tables in miniature
-
-Measured: {setting}. Scores are means over the seeds ± their standard deviation;
-differences of that size mean nothing. Images per second are those of the network alone,
-one image at a time on {machine}, all networks in turn. Counted: parameters
-and operations of the same networks. Quoted is the paper (arXiv 2503.19108): DINOv2
-ViT-L, COCO panoptic, 640 x 640, an H100."""
+EXPLAINED = (
+    'Measured: {setting}. Scores are means over the seeds ± standard deviation; '
+    'differences of that size mean nothing. Images per second are those of the network '
+    'alone, one image at a time on {machine}, all in turn. Counted: parameters '
+    'and operations of the same networks. Quoted is the paper (arXiv 2503.19108): '
+    'DINOv2 ViT-L, COCO panoptic, 640 x 640, an H100.'
+)
+WIDTH = 88
 
 
 @dataclass
@@ -71,7 +73,8 @@ class Report:
 
     def markdown(self) -> str:
         """All tables, with what one must know to read them."""
-        parts = [EXPLAINED.format(setting=self.setting, machine=self.costs.machine)]
+        facts = EXPLAINED.format(setting=self.setting, machine=self.costs.machine)
+        parts = ["# The paper's tables in miniature", textwrap.fill(facts, WIDTH)]
         for table in self.tables:
             parts += [f'## {table.title}', self._table(table), self._order(table)]
         return '\n\n'.join(parts) + '\n'
@@ -145,7 +148,7 @@ class Report:
             ),
             f'{speed:.0f}' if speed else '-',
             f'{counted["parameters"]:,}' if 'parameters' in counted else '-',
-            f'{counted["gflops"]:.2f}' if 'gflops' in counted else '-',
+            f'{counted["gflops"]:.3f}' if 'gflops' in counted else '-',
             f'{quoted.pq}',
             f'{quoted.fps}',
             f'{quoted.parameters} M',
@@ -162,11 +165,20 @@ class Report:
         quoted = {row.name: row.quoted.pq for row in table.rows if row.name in means}
         if len(means) < 2:
             return 'Not enough is measured yet to tell an order.'
-        lines = [
-            f'PQ, {which}: {" > ".join(sorted(pq, key=pq.get, reverse=True))}.'
-            for which, pq in (('measured', means), ('quoted', quoted))
-        ]
-        return '\\\n'.join(lines)
+        return '\\\n'.join(
+            f'PQ, {which}: {in_order(scores)}.'
+            for which, scores in (('measured', means), ('quoted', quoted))
+        )
+
+
+def in_order(scores: Mapping[str, float]) -> str:
+    """Names from the highest score to the lowest, equal ones joined by '='."""
+    names = sorted(scores, key=scores.get, reverse=True)
+    text = names[0]
+    for before, name in itertools.pairwise(names):
+        sign = '=' if scores[name] == scores[before] else '>'
+        text += f' {sign} {name}'
+    return text
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

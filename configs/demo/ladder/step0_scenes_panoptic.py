@@ -46,4 +46,7 @@ model = dict(
     test_cfg=dict(semantic_on=True),
 )
 # Masks stay on.
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

@@ -5,4 +5,7 @@
 #   python tools/train.py configs/demo/ladder/step4_scenes_panoptic.py
 _base_ = './step5_scenes_panoptic.py'
 model = dict(backbone=dict(mask_probs=[1.0] * 2))
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]

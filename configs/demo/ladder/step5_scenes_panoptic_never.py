@@ -5,4 +5,7 @@
 _base_ = './step5_scenes_panoptic.py'
 # Nothing is predicted between the blocks, so nothing is masked or supervised there.
 model = dict(backbone=dict(deep_supervision=False))
-custom_hooks = [dict(type='eomt_mm.IterationSeedHook')]
+custom_hooks = [
+    dict(type='eomt_mm.IterationSeedHook'),
+    dict(type='eomt_mm.FineTuningHook'),
+]
