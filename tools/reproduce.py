@@ -23,9 +23,7 @@ from pathlib import Path
 import torch
 
 from eomt_mm import cli
-from eomt_mm.errors import UserError
-from eomt_mm.reproduction.cost import cost_of
-from eomt_mm.reproduction.jobs import (
+from eomt_mm.cli.jobs import (
     LOG,
     Failure,
     Job,
@@ -34,6 +32,8 @@ from eomt_mm.reproduction.jobs import (
     run_jobs,
     sole_user,
 )
+from eomt_mm.errors import UserError
+from eomt_mm.reproduction.cost import cost_of
 from eomt_mm.reproduction.plan import TABLES, configs
 from eomt_mm.reproduction.report import Report
 from eomt_mm.reproduction.runs import Pace, Recipe, Run

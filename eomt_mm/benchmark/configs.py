@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
+from eomt_mm.models import MaskHead
 from eomt_mm.models.inference import FastInference, autocast, speed_up
 from eomt_mm.models.windows import WindowAverage
 
@@ -147,7 +148,7 @@ def prepare(
     images = data['inputs']
     if isinstance(model, FastInference):
         images = network_input(model, images)
-        if entry.checkpoint is None:
+        if entry.checkpoint is None and isinstance(model.mask_head, MaskHead):
             inputs.fit_class_head(model.backbone, model.mask_head, images[:1], kept)
     speed_up(model, entry.dtype, entry.compiled)
 

@@ -116,9 +116,6 @@ class FastInference:
 def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> None:
     """Make any model of MMSegmentation or MMDetection faster, in place.
 
-    EoMT has its own way, `FastInference`. Others run under autocast, and their backbone
-    is compiled.
-
     Args:
         model (nn.Module): In evaluation mode, with its weights loaded.
         dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
@@ -126,7 +123,12 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
     """
     if isinstance(model, FastInference):
         model.speed_up(dtype, compiled)
-        return
+    else:
+        speed_up_any(model, dtype, compiled)
+
+
+def speed_up_any(model: nn.Module, dtype: str, compiled: bool) -> None:
+    """The way of models other than EoMT: autocast, and a compiled backbone."""
     if dtype != 'fp32':
         device = next(model.parameters()).device
         model.forward = autocast(device, dtype)(model.forward)

@@ -9,9 +9,9 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from eomt_mm.cli import override, read_config
+from eomt_mm.cli.jobs import Launch, run_alone
 from eomt_mm.engine import atomic_path
 
-from .jobs import Launch, run_alone
 from .runs import Recipe
 
 ROUNDS = 200  # a round takes some milliseconds
