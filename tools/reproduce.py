@@ -135,6 +135,8 @@ def reproduce(args: argparse.Namespace, lock: int) -> Report:
     report = Report(tables, runs, setting(args, iterations, manifest))
     folder = ROOT / args.work_dir
     failures = finish(runs, at_once, beside, lambda: report.write(folder))
+    if not any(run.is_finished for run in runs):
+        fail(failures)
 
     photo = f'{data}/images/validation/scene_000000.png'
     tested = sorted({test for run in runs for test in run.tests})
