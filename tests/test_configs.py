@@ -27,6 +27,9 @@ EVA02_BLOCK = (
 PARAMETERS = {
     'eomt_vitl_ade20k': 316_020_887,
     'eomt_vitl_cityscapes': 319_032_340,
+    'eomt_vitl_ade20k_algm': 316_020_887,
+    'eomt_vitl_cityscapes_algm': 319_032_340,
+    'eomt_vitl_coco_panoptic_640_algm': 316_695_686,
     'eomt_vits_coco_panoptic_640_1x': 23_975_942,
     'eomt_vits_coco_panoptic_640_2x': 23_975_942,
     'eomt_vitb_coco_panoptic_640_1x': 93_663_110,
@@ -221,6 +224,17 @@ def test_the_head_is_one_dict_for_all_tasks():
         for model in (semantic, panoptic)
     )
     assert one == other
+
+
+def test_token_merging_is_all_that_an_algm_config_adds():
+    """So that it takes the checkpoints of the config without it."""
+    names = [path for path in leaves() if path.stem.endswith('_algm')]
+    assert len(names) == 5
+    for path in names:
+        merged = Config.fromfile(path)
+        plain = Config.fromfile(path.with_stem(path.stem.removesuffix('_algm')))
+        assert merged.model.backbone.pop('token_merging').type == 'eomt_mm.ALGM'
+        assert merged.to_dict() == plain.to_dict(), path.stem
 
 
 def test_ade20k_panoptic_starts_from_coco():

@@ -48,7 +48,7 @@ def tiny(root, scenes, tmp_path):
             {
                 'train_dataloader.batch_size': 2,
                 'train_cfg.max_iters': ITERATIONS,
-                'train_cfg.val_interval': ITERATIONS,
+                'train_cfg.val_interval': ITERATIONS + 1,  # tested afterwards
                 'default_hooks.checkpoint.interval': ITERATIONS,
                 'default_hooks.logger.interval': 1,
                 'param_scheduler.warmup': (2, 2),

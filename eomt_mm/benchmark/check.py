@@ -28,6 +28,7 @@ class Agreement(NamedTuple):
     same: bool
 
 
+@torch.no_grad()
 def compare(result: object, reference: object) -> Agreement:
     """Compare a result with that of another contender.
 

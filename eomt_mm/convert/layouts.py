@@ -61,11 +61,11 @@ HF_DINOV2_BLOCK: tuple[Pair, ...] = (
     ('norm2.{leaf}', 'norm2.{leaf}'),
     ('ls2.gamma', 'layer_scale2.lambda1'),
 )
-# timm's SwiGLU has the gate and the value in one matrix, the gate first.
 HF_GELU: tuple[Pair, ...] = (
     ('mlp.fc1.{leaf}', 'mlp.fc1.{leaf}'),
     ('mlp.fc2.{leaf}', 'mlp.fc2.{leaf}'),
 )
+# timm's SwiGLU has the gate and the value in one matrix, the gate first.
 HF_SWIGLU: tuple[Pair, ...] = (
     ('mlp.fc1.{leaf}', ('mlp.gate_proj.{leaf}', 'mlp.up_proj.{leaf}')),
     ('mlp.fc2.{leaf}', 'mlp.down_proj.{leaf}'),

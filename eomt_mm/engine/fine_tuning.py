@@ -124,7 +124,8 @@ def _why_anew(
     key: str, loaded: Tensor, initial: Tensor, other_classes: str | None
 ) -> str | None:
     """Why a tensor is not to be loaded, or None. Other channels are no reason."""
-    if loaded.shape[1:] != initial.shape[1:]:
+    # Single numbers: the batches that a norm has seen.
+    if loaded.ndim == 0 or loaded.shape[1:] != initial.shape[1:]:
         return None
     same, now = len(loaded) == len(initial), f'{len(initial)} in the config'
     if any(name in key for name in CLASS_HEADS):

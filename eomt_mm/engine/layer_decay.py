@@ -6,12 +6,11 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.query_vit import NEW_PARTS
 from eomt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 EMBEDDINGS = ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre')
 FINAL_NORMS = ('norm', 'fc_norm')
-# Live in the backbone, but are new: full rate, and warmed up with the head.
-NEW_PARTS = ('queries', 'adapter')
 
 
 def layer_decay_scale(name: str, depth: int, decay: float) -> float:
@@ -34,6 +33,7 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
         return decay ** (depth - 1 - int(rest.partition('.')[0]))
     if part in EMBEDDINGS:
         return decay ** (depth - 1)
+    # New parts live in the backbone, but learn and warm up with the head.
     if part in FINAL_NORMS or part in NEW_PARTS:
         return 1.0
     known = ', '.join(('blocks', *EMBEDDINGS, *FINAL_NORMS, *NEW_PARTS))

@@ -7,5 +7,6 @@ core runs where that framework is absent; the registry finds it by itself.
 from .criterion import Criterion, Target
 from .mask_head import MaskHead
 from .query_vit import QueryViT
+from .token_merging import ALGM, ToMe
 
-__all__ = ['Criterion', 'MaskHead', 'QueryViT', 'Target']
+__all__ = ['ALGM', 'Criterion', 'MaskHead', 'QueryViT', 'Target', 'ToMe']

@@ -15,6 +15,7 @@ def no_autocast(device: torch.device) -> AbstractContextManager:
     Returns:
         AbstractContextManager: To be entered for the operations concerned.
     """
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    # Asking PyTorch whether a device has autocast would break compiled graphs.
+    if device.type == 'meta':
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

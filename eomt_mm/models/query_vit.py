@@ -18,6 +18,7 @@ from eomt_mm.registry import MODELS
 from .masked_attention import query_patch_mask
 from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
+from .token_merging.merged_vit import merged_forward, refuse_training
 
 # What a backbone adds to timm's ViT, by name: without pre-trained weights.
 NEW_PARTS = ('queries', 'adapter')
@@ -57,6 +58,8 @@ class QueryViT(BaseModule):
         deep_supervision (bool): Whether training predicts, and supervises, before
             each of the last blocks. Without it nothing is masked either (Table 7,
             trained "w/o masking"). Defaults to True.
+        token_merging (dict, optional): Config of a `TokenMerging` such as `ALGM`, for
+            faster inference. It has no weights: any checkpoint can be tested with it.
         timm_args (dict, optional): Further arguments of the timm model, such as
             `dict(embed_dim=128, depth=5)`.
         init_cfg (dict, optional): MMEngine's initialisation config, used instead of
@@ -77,6 +80,7 @@ class QueryViT(BaseModule):
         pretrained: bool | str = True,
         mask_probs: list[float] | None = None,
         deep_supervision: bool = True,
+        token_merging: dict | None = None,
         timm_args: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -115,6 +119,12 @@ class QueryViT(BaseModule):
                 f'mask_probs has {len(self.mask_probs)} values, expected one for '
                 f'each of the {num_blocks} last blocks'
             )
+        self.token_merging = None
+        if token_merging:
+            self.token_merging = MODELS.build(token_merging)
+            self.token_merging.bind(self.depth, self.depth - num_blocks, self.grid)
+            if any(self.mask_probs):
+                refuse_training()
 
         if any(self.mask_probs) and not deep_supervision:
             raise UserError(
@@ -162,6 +172,8 @@ class QueryViT(BaseModule):
             tuple[Tensor, Tensor]: Normalised query tokens of shape (B, K, C) and
             patch features of shape (B, C, H / patch, W / patch).
         """
+        if self.token_merging is not None:
+            return merged_forward(self, images)
         x, rope = self._enter_queries(images)
         for block in self.blocks[-self.num_blocks :]:
             x = run_block(block, x, rope)
@@ -184,6 +196,8 @@ class QueryViT(BaseModule):
             list[tuple[Tensor, Tensor]]: L2 + 1 predictions, one before each of the
             last blocks and the final one; without deep supervision that one alone.
         """
+        if self.token_merging is not None:
+            refuse_training()
         if not self.deep_supervision:
             return [predict(*self(images))]
         x, rope = self._enter_queries(images)
@@ -221,26 +235,35 @@ class QueryViT(BaseModule):
 
         Also returns the rotary codes of the patches, for the blocks to come.
         """
-        x, rope = self._enter(images)
+        x, rope = self.embed(images), self.rotary_codes()
         for block in self.blocks[: -self.num_blocks]:
             x = run_block(block, x, rope)
         if self.queries is not None:
             x = torch.cat((self.queries.expand(len(x), -1, -1), x), dim=1)
         return x, rope  # x is (B, K + prefix + N, C)
 
-    def _enter(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embed: the tokens of the first block, and the rotary codes of all."""
+    def rotary_codes(self) -> Tensor | None:
+        """Sines and cosines of the patches, shape (N, 2d), if the ViT rotates."""
+        return None if self.rope is None else self.rope.get_embed()
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches with position codes, behind CLS and registers.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+
+        Returns:
+            Tensor: Shape (B, prefix + N, C).
+
+        Raises:
+            UserError: If the images have another size than the ViT was built for.
+        """
         if images.shape[-2:] != self.img_size:
             raise UserError(
                 f'the ViT was built for images of {self.img_size[0]} x '
                 f'{self.img_size[1]} pixels and got {images.shape[-2]} x '
                 f'{images.shape[-1]}: make crop_size and backbone.img_size equal'
             )
-        rope = None if self.rope is None else self.rope.get_embed()  # (N, 2d)
-        return self._embed(images), rope
-
-    def _embed(self, images: Tensor) -> Tensor:
-        """Patches with position codes, behind CLS and registers."""
         x = self.patch_embed(images)  # (B, N, C)
         covers_prefix = self.pos_embed_covers_prefix
         if self.pos_embed is not None and not covers_prefix:

@@ -75,3 +75,21 @@ def test_banded_resizing_gives_the_same_classes(size, max_elements):
     scores = torch.randn(5, 40, 56)
     expected = F.interpolate(scores[None], size, mode='bilinear')[0].argmax(0)
     assert torch.equal(resized_argmax(scores, size, max_elements), expected)
+
+
+def test_between_pixels_of_one_class_nothing_is_resized(monkeypatch):
+    """Smooth maps: the classes are those of interpolation, near borders alone."""
+    torch.manual_seed(0)
+    coarse = torch.randn(1, 7, 5, 6)
+    scores = F.interpolate(coarse, (50, 60), mode='bicubic')[0]
+    expected = F.interpolate(scores[None], (301, 407), mode='bilinear')[0].argmax(0)
+    resized = []
+    lerp = torch.lerp
+
+    def counting(start, end, weight):
+        resized.append(start.shape[1])
+        return lerp(start, end, weight)
+
+    monkeypatch.setattr(torch, 'lerp', counting)
+    assert torch.equal(resized_argmax(scores, (301, 407)), expected)
+    assert 0 < sum(resized) < 3 * 0.25 * expected.numel()

@@ -38,6 +38,21 @@ def test_tta_without_a_pipeline_in_the_config(tool, config, trained, tmp_path):
     assert 0 <= tool('test').main(argv)['mIoU'] <= 100
 
 
+@pytest.mark.parametrize('option', [['--amp'], ['--dtype', 'bf16']])
+def test_half_precision(tool, config, trained, tmp_path, option):
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path)]
+    expected = tool('test').main(argv)['mIoU']
+    assert tool('test').main([*argv, *option])['mIoU'] == pytest.approx(expected, abs=5)
+    (log,) = sorted(tmp_path.glob('*/*.log'))[-1:]
+    assert 'testing in bf16' in log.read_text()
+
+
+def test_fp16_is_refused_on_a_cpu(tool, config, trained, monkeypatch):
+    monkeypatch.setattr(tool('test'), 'get_device', lambda: 'cpu')
+    with pytest.raises(UserError, match='--dtype bf16'):
+        tool('test').main([str(config), str(trained), '--dtype', 'fp16'])
+
+
 def test_tta_flips_before_annotations(tool):
     steps = [{'type': t} for t in ('LoadImageFromFile', 'Resize', 'LoadAnnotations')]
     pack = dict(type='PackSegInputs', meta_keys=('img_path',))

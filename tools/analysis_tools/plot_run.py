@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 from eomt_mm import cli
+from eomt_mm.cli.inference import SCORES
 from eomt_mm.errors import UserError
 from eomt_mm.visualization import Curve, plot_training
-
-SCORES = {'mIoU': 1, 'coco_panoptic/PQ': 1, 'coco/segm_mAP': 100}  # factor to percent
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

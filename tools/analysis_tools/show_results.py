@@ -11,15 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.device import get_device
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageOps
 
 from eomt_mm import cli
+from eomt_mm.cli.inference import load_model
 from eomt_mm.cli.label_maps import label_maps_of
 from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
@@ -95,13 +93,6 @@ def main(argv: list[str] | None = None) -> list[Path]:
     save(contact_sheet(rows, legend), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]
-
-
-def load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
-    """Builds the config's model with a checkpoint's weights, ready to predict."""
-    model = MODELS.build(cfg.model)
-    load_checkpoint(model, checkpoint, map_location='cpu')
-    return model.to(get_device()).eval()
 
 
 @torch.no_grad()

@@ -98,7 +98,7 @@ class ViTAdapter(QueryViT):
             tuple[Tensor, ...]: Maps (B, C, H / stride, W / stride) at strides 4, 8,
             16 and 32.
         """
-        tokens, rope = self._enter(images)
+        tokens, rope = self.embed(images), self.rotary_codes()
         blocks_per_stage = self.depth // STAGES
 
         def run_stage(stage: int, x: Tensor) -> Tensor:

@@ -127,7 +127,7 @@ def adapter_reference(backbone, image):
     finest = c[0]
     c = torch.cat([sequence(m) + adapter.level_embed[i] for i, m in enumerate(c[1:])])
 
-    tokens, stages = backbone._embed(image), []
+    tokens, stages = backbone.embed(image), []
     for stage in range(4):
         injector = adapter.injectors[stage]
         vit = tokens[0, 1:]  # without CLS

@@ -1,0 +1,159 @@
+"""What a method of token merging is: it proposes merges; everything else is shared.
+
+A method looks at the tokens in the middle of a block and returns a `Merges`: how many
+merges each image allows, and which tokens come together once a number of them is
+settled for a group of images. Grouping, averaging, unmerging and the walk through the
+ViT are the same for all methods (`batching.py`, `merge.py`, `merged_vit.py`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+
+from .batching import POLICIES
+
+
+@dataclass
+class MergePoint:
+    """What a method sees: the patch tokens of a batch behind an attention residual.
+
+    Attributes:
+        block (int): Number of the block, from 1.
+        tokens (Tensor): Residual stream of the patches, shape (B, n, C).
+        grid (tuple[int, int], optional): Rows and columns, as long as nothing is
+            merged and the tokens lie in raster order.
+        keys (Tensor, optional): Attention keys of the patches before any rotation,
+            averaged over the heads, shape (B, n, d); for methods with `uses_keys`.
+    """
+
+    block: int
+    tokens: Tensor
+    grid: tuple[int, int] | None
+    keys: Tensor | None
+
+
+class Merges(ABC):
+    """Possible merges of a batch, the best first.
+
+    Attributes:
+        counts (list[int]): Merges that each image allows.
+        num_tokens (int): Tokens n of each image before.
+        removes (int): Tokens that one merge takes away.
+    """
+
+    counts: list[int]
+    num_tokens: int
+    removes: int
+
+    def tokens_left(self, count: int) -> int:
+        """Tokens of an image after `count` merges."""
+        return self.num_tokens - count * self.removes
+
+    @abstractmethod
+    def target(self, images: Sequence[int], count: int) -> Tensor:
+        """The best `count` merges of some of the images, as a map.
+
+        Args:
+            images (Sequence[int]): Indices into the batch.
+            count (int): Number of merges, the same for all of them.
+
+        Returns:
+            Tensor: Shape (b, n) int64 with values onto 0 .. tokens_left(count) - 1.
+        """
+
+
+class TokenMerging(ABC):
+    """A method of token merging, to be handed to `QueryViT` as `token_merging`.
+
+    It merges patches only, between the attention and the MLP of some blocks, all of
+    them before the queries enter. It has no parameters: checkpoints stay as they are.
+
+    Args:
+        blocks (Sequence[int], optional): Numbers of the blocks that merge, from 1.
+            None leaves the choice to `default_blocks`.
+        policy (str): How the images of a batch agree on a number of merges: 'min'
+            (all merge as many as the least mergeable, as in EoMT, Sec. A.3), 'group'
+            (the same within groups of similar images) or 'image' (each alone).
+            Defaults to 'min'.
+        max_groups (int): Most groups of the policy 'group'. Defaults to 4.
+        proportional_attention (bool): Whether a merged token has the weight of all
+            its patches in the attention that follows. Defaults to False.
+
+    Raises:
+        UserError: If an option has no meaning.
+    """
+
+    uses_keys = False
+
+    def __init__(
+        self,
+        blocks: Sequence[int] | None = None,
+        policy: str = 'min',
+        max_groups: int = 4,
+        proportional_attention: bool = False,
+    ) -> None:
+        if policy not in POLICIES:
+            raise UserError(
+                f'token_merging.policy is {policy!r}, expected one of {POLICIES}'
+            )
+        if max_groups < 1:
+            raise UserError(
+                f'token_merging.max_groups is {max_groups}, expected 1 or more'
+            )
+        self.blocks = None if blocks is None else tuple(blocks)
+        self.policy = policy
+        self.max_groups = max_groups
+        self.proportional_attention = proportional_attention
+
+    @abstractmethod
+    def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
+        """Blocks to merge in where the user names none.
+
+        Args:
+            depth (int): Number of blocks of the ViT.
+            num_free (int): Blocks before the queries enter.
+        """
+
+    def bind(self, depth: int, num_free: int, grid: tuple[int, int]) -> None:
+        """Settle what depends on the ViT, and refuse what does not fit it.
+
+        Args:
+            depth (int): Number of blocks of the ViT.
+            num_free (int): Blocks before the queries enter.
+            grid (tuple[int, int]): Rows and columns of the patches.
+
+        Raises:
+            UserError: If a block does not exist or already has queries.
+        """
+        if self.blocks is None:
+            self.blocks = self.default_blocks(depth, num_free)
+        numbers = all(isinstance(block, int) for block in self.blocks)
+        if not numbers or not self.blocks or not _rises(self.blocks):
+            raise UserError(
+                f'token merging in the blocks {list(self.blocks)}: expected their '
+                'numbers in rising order, at least one'
+            )
+        if self.blocks[0] < 1 or self.blocks[-1] > num_free:
+            raise UserError(
+                f'token merging in the blocks {list(self.blocks)}, but only blocks 1 '
+                f'to {num_free} of {depth} come before the queries enter, and queries '
+                'are never merged: choose earlier blocks (token_merging.blocks, of '
+                'ALGM local_block and global_block)'
+            )
+
+    @abstractmethod
+    def propose(self, point: MergePoint) -> Merges | None:
+        """Find out what can be merged in one block; None is nothing.
+
+        This is the one place that may wait for the device, to learn the numbers of
+        merges, because they decide the shapes of all that follows.
+        """
+
+
+def _rises(numbers: Sequence[int]) -> bool:
+    return all(a < b for a, b in pairwise(numbers))

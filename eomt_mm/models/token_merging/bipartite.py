@@ -1,0 +1,80 @@
+"""Bipartite matching: tokens of one half merge into their most similar of the other.
+
+The tokens at even places (set A) each name the most similar token at an odd place
+(set B), and the best pairs are merged. ToMe (arXiv 2210.09461) introduced it, with a
+fixed number of pairs; the second stage of ALGM, global bipartite matching (GBM), takes
+as many pairs as pass a threshold.
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Merges
+from .windows import descending_ranks, order_of, rows_of
+
+
+def best_partners(features: Tensor, max_elements: int = 2**24) -> tuple[Tensor, Tensor]:
+    """For each token at an even place, the most similar one at an odd place.
+
+    Cosine similarities in fp32, also under autocast.
+
+    Args:
+        features (Tensor): Shape (B, n, C) with n >= 2.
+        max_elements (int): Bound on the similarities that exist at once; rows of A
+            are taken in portions. Defaults to 2**24, 64 MiB.
+
+    Returns:
+        tuple[Tensor, Tensor]: Similarities (B, ceil(n / 2)) and indices into B
+        (B, ceil(n / 2)) int64.
+    """
+    units = F.normalize(features.float(), dim=-1)
+    a, b = units[:, ::2], units[:, 1::2].mT
+    portion = max(1, max_elements // (b.shape[0] * b.shape[2]))
+    with _full_precision(features.device.type):
+        best = [(rows @ b).max(-1) for rows in a.split(portion, dim=1)]
+    scores, partners = zip(*best, strict=True)
+    return torch.cat(scores, 1), torch.cat(partners, 1)
+
+
+def _full_precision(device_type: str) -> AbstractContextManager:
+    """No autocast, on devices that have it."""
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()
+
+
+class PairMerges(Merges):
+    """Pairs by similarity; several tokens may have one partner.
+
+    Args:
+        scores (Tensor): Similarity of each token of A and its partner, (B, |A|).
+        partners (Tensor): Index of the partner within B, (B, |A|).
+        counts (list[int]): Pairs to merge in each image.
+        num_tokens (int): Tokens of A and B.
+    """
+
+    removes = 1
+
+    def __init__(
+        self, scores: Tensor, partners: Tensor, counts: list[int], num_tokens: int
+    ) -> None:
+        self.scores, self.partners = scores, partners
+        self.counts, self.num_tokens = counts, num_tokens
+
+    def target(self, images: Sequence[int], count: int) -> Tensor:
+        """The rest of A first, in order; then all of B."""
+        ranks = descending_ranks(rows_of(self.scores, images))
+        partners = rows_of(self.partners, images)
+        kept = ranks.shape[1] - count
+        target = ranks.new_empty(len(ranks), self.num_tokens)
+        target[:, ::2] = torch.where(
+            ranks < count, kept + partners, order_of(ranks >= count)
+        )
+        target[:, 1::2] = torch.arange(
+            kept, kept + self.num_tokens // 2, device=target.device
+        )
+        return target

@@ -1,0 +1,117 @@
+"""Conditional local average pooling (CLAP): uniform windows become one token.
+
+The first stage of ALGM (arXiv 2406.09936): a window of k x k neighbouring patches is
+merged where the mean cosine similarity of its pairs is high enough. The similarities
+are those of the residual stream.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import Merges
+
+
+def window_similarity(tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
+    """Mean cosine similarity of all pairs of tokens in every window.
+
+    With unit vectors u_i of n tokens, the mean over the pairs i != j is
+    (|sum_i u_i|^2 - n) / (n (n - 1)): one pass over the tokens, and no tensor of pairs.
+    It is computed in fp32 whatever the type of the tokens: half precision would round
+    similarities as coarsely as good thresholds differ.
+
+    Args:
+        tokens (Tensor): Patch tokens in raster order, shape (B, N, C).
+        grid (tuple[int, int]): Rows and columns of the patches. Rows and columns
+            beyond the last whole window belong to none.
+        window (int): Side k of the windows in patches.
+
+    Returns:
+        Tensor: Shape (B, W) fp32, windows in raster order.
+    """
+    rows, cols = (side // window for side in grid)
+    units = F.normalize(tokens.float(), dim=-1).unflatten(1, grid)
+    units = units[:, : rows * window, : cols * window]
+    units = units.unflatten(1, (rows, window)).unflatten(3, (cols, window))
+    sums = units.sum(dim=(2, 4)).flatten(1, 2)  # (B, W, C)
+    members = window * window
+    return (sums.square().sum(-1) - members) / (members * (members - 1))
+
+
+def window_of_patch(grid: tuple[int, int], window: int, device=None) -> Tensor:
+    """Number of the window that each patch lies in; W for patches in none.
+
+    Args:
+        grid (tuple[int, int]): Rows and columns of the patches.
+        window (int): Side of the windows in patches.
+        device (torch.device, optional): Where to make it.
+
+    Returns:
+        Tensor: Shape (N,) int64.
+    """
+    rows, cols = (side // window for side in grid)
+    row = torch.arange(grid[0], device=device)[:, None] // window
+    col = torch.arange(grid[1], device=device) // window
+    inside = (row < rows) & (col < cols)
+    return torch.where(inside, row * cols + col, rows * cols).flatten()
+
+
+class WindowMerges(Merges):
+    """Windows by similarity.
+
+    Args:
+        scores (Tensor): Similarity of each window, shape (B, W).
+        counts (list[int]): Windows to merge in each image.
+        grid (tuple[int, int]): Rows and columns of the patches.
+        window (int): Side of the windows in patches.
+    """
+
+    def __init__(
+        self, scores: Tensor, counts: list[int], grid: tuple[int, int], window: int
+    ) -> None:
+        self.scores, self.grid, self.window = scores, grid, window
+        self.counts = counts
+        self.num_tokens = grid[0] * grid[1]
+        self.removes = window * window - 1
+
+    def target(self, images: Sequence[int], count: int) -> Tensor:
+        """Merged windows first, the most similar in front; then the rest in order."""
+        ranks = descending_ranks(rows_of(self.scores, images))
+        # Patches in no window rank behind all windows.
+        ranks = F.pad(ranks, (0, 1), value=self.scores.shape[1])
+        window = window_of_patch(self.grid, self.window, ranks.device)
+        ranks = ranks[:, window]  # (b, N)
+        return torch.where(ranks < count, ranks, count + order_of(ranks >= count))
+
+
+def rows_of(x: Tensor, images: Sequence[int]) -> Tensor:
+    """Some images of a batch; the tensor itself where they are all of them."""
+    return x if len(images) == len(x) else x[list(images)]
+
+
+def descending_ranks(scores: Tensor) -> Tensor:
+    """Rank of every score within its row, 0 the largest; ties go by position.
+
+    Args:
+        scores (Tensor): Shape (B, n).
+
+    Returns:
+        Tensor: Shape (B, n) int64.
+    """
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, places)
+
+
+def order_of(kept: Tensor) -> Tensor:
+    """Number each kept element of a row, from 0; the values of others mean nothing.
+
+    Args:
+        kept (Tensor): Shape (B, n) bool.
+
+    Returns:
+        Tensor: Shape (B, n) int64.
+    """
+    return kept.cumsum(1) - 1

@@ -1,0 +1,233 @@
+"""Half precision and compilation: what stays exact, what comes close."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.config import ConfigDict
+
+from eomt_mm.errors import UserError
+from eomt_mm.models import MaskHead, QueryViT, masked_attention
+from eomt_mm.models.inference import autocast, fast_network, speed_up
+from eomt_mm.models.masked_attention import attention, product_attention
+from eomt_mm.models.windows import class_map
+from eomt_mm.registry import MODELS
+
+CPU = torch.device('cpu')
+ARCHS = ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb']
+
+
+def qkv(dtype=torch.float32, tokens=37):
+    torch.manual_seed(0)
+    # As the layers make them: not contiguous.
+    return torch.randn(2, tokens, 3, 3, 8).to(dtype).permute(2, 0, 3, 1, 4)
+
+
+def network(arch=ARCHS[0]):
+    torch.manual_seed(0)
+    timm_args = dict(embed_dim=64, depth=4, num_heads=4)
+    backbone = QueryViT(
+        arch, 64, num_queries=6, num_blocks=2, pretrained=False, timm_args=timm_args
+    )
+    head = MaskHead(64, 5)
+    for parameter in [*backbone.parameters(), *head.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.2)
+    return backbone.eval(), head.eval()
+
+
+@pytest.mark.parametrize('at_once', [1, 100, 10**6])
+def test_products_equal_the_fused_kernel(monkeypatch, at_once):
+    """Whatever number of rows is computed at once."""
+    monkeypatch.setattr(masked_attention, 'WEIGHTS_AT_ONCE', at_once)
+    q, k, v = qkv()
+    out = product_attention(q, k, v)
+    torch.testing.assert_close(out, F.scaled_dot_product_attention(q, k, v))
+    # What the layer behind it wants: channels of all heads side by side.
+    assert out.transpose(1, 2).is_contiguous()
+
+
+def test_products_in_bf16_are_as_close_as_bf16_is():
+    q, k, v = qkv(torch.bfloat16)
+    exact = F.scaled_dot_product_attention(*(t.double() for t in (q, k, v)))
+    error = (product_attention(q, k, v).double() - exact).norm() / exact.norm()
+    assert error < 2 * 2**-8
+
+
+def test_only_bf16_inference_on_a_cpu_takes_the_products(monkeypatch):
+    taken = []
+
+    def spy(*args):
+        taken.append(args[0].dtype)
+        return product_attention(*args)
+
+    monkeypatch.setattr(masked_attention, 'product_attention', spy)
+    with torch.no_grad():
+        attention(*qkv())
+        attention(*qkv(torch.bfloat16), 0.1)  # with dropout
+        assert not taken
+        attention(*qkv(torch.bfloat16))
+    assert taken == [torch.bfloat16]
+    attention(*qkv(torch.bfloat16))  # could be training
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_bf16_comes_close_and_classes_stay_fp32(arch):
+    backbone, head = network(arch)
+    images = torch.randn(2, 3, 64, 64)
+    run = fast_network(*copy.deepcopy((backbone, head)), 'bf16')
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        classes, masks = run(images)
+    assert classes.dtype == torch.float32 and masks.dtype == torch.bfloat16
+    for ours, theirs in zip((classes, masks), expected, strict=True):
+        error = ((ours - theirs).norm() / theirs.norm()).item()
+        assert 0 < error < 0.05
+
+
+def test_only_matrix_products_lose_precision():
+    backbone, head = network(ARCHS[1])
+    fast_network(backbone, head, 'bf16')
+    dtypes = {name: p.dtype for name, p in backbone.named_parameters()}
+    half = {name for name, dtype in dtypes.items() if dtype == torch.bfloat16}
+    assert 'blocks.0.mlp.fc1.weight' in half and 'patch_embed.proj.weight' in half
+    assert not [name for name in half if 'norm' in name or 'gamma' in name]
+    assert not half & {'queries', 'cls_token', 'reg_token'}
+    assert backbone.rope.get_embed().dtype == torch.float32
+    assert head.class_head.weight.dtype == torch.float32
+    assert head.mask_mlp[0].weight.dtype == torch.bfloat16
+
+
+def test_rotary_codes_are_applied_in_fp32(monkeypatch):
+    seen = []
+    right = masked_attention.apply_rot_embed_cat
+
+    def spy(x, rope, **kwargs):
+        out = right(x, rope, **kwargs)
+        seen.append((x, rope, out.to(x.dtype), kwargs))
+        return out
+
+    monkeypatch.setattr(masked_attention, 'apply_rot_embed_cat', spy)
+    run = fast_network(*network(ARCHS[1]), 'bf16')
+    with torch.inference_mode():
+        run(torch.randn(1, 3, 64, 64))
+    assert len(seen) == 2 * 4  # queries and keys of each block
+    for x, rope, out, kwargs in seen:
+        assert (x.dtype, rope.dtype) == (torch.bfloat16, torch.float32)
+        assert torch.equal(out, right(x.float(), rope, **kwargs).to(x.dtype))
+
+
+def test_class_maps_stay_fp32_where_everything_is_under_autocast():
+    classes, masks = torch.randn(6, 5), torch.randn(6, 8, 8)
+    expected = class_map(classes, masks, (16, 16))
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(class_map(classes, masks, (16, 16)), expected)
+
+
+def test_fp32_is_left_as_it_is():
+    backbone, head = network()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        ours = fast_network(backbone, head)(images)
+    assert all(torch.equal(*pair) for pair in zip(ours, expected, strict=True))
+    assert not autocast(CPU, 'fp32')._enabled
+
+
+def test_unknown_dtypes_are_refused():
+    with pytest.raises(UserError, match="'half'.*fp32, bf16, fp16"):
+        fast_network(*network(), 'half')
+
+
+def segmentor():
+    pytest.importorskip('mmseg')
+    torch.manual_seed(0)
+    model = MODELS.build(
+        ConfigDict(
+            type='eomt_mm.EoMTSegmentor',
+            data_preprocessor=dict(
+                type='eomt_mm.EoMTSegDataPreProcessor', size=(32, 32)
+            ),
+            backbone=dict(
+                type='eomt_mm.QueryViT',
+                arch='vit_tiny_patch16_224',
+                img_size=32,
+                patch_size=8,
+                num_queries=5,
+                num_blocks=2,
+                pretrained=False,
+                timm_args=dict(embed_dim=64, depth=3, num_heads=2),
+            ),
+            decode_head=dict(
+                type='eomt_mm.SemanticHead', embed_dims=64, num_classes=4, patch_size=8
+            ),
+            test_cfg=dict(max_windows=16),
+        )
+    ).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def scores(model, image):
+    model.test_cfg['keep_logits'] = True
+    with torch.inference_mode():
+        return model.predict([image])[0].seg_logits.data
+
+
+def test_a_segmentor_in_bf16():
+    model, image = segmentor(), torch.randn(3, 32, 110)
+    expected = scores(model, image)
+    speed_up(model, 'bf16')
+    ours = scores(model, image)
+    assert ours.dtype == torch.float32
+    assert 0 < ((ours - expected).norm() / expected.norm()).item() < 0.05
+
+
+def test_compiled_windows_come_in_few_numbers(monkeypatch):
+    """Each number of windows is compiled anew."""
+    model, image = segmentor(), torch.randn(3, 32, 200)  # seven windows
+    expected = scores(model, image)
+    batches = []
+    predict = model.network
+
+    def network(images):
+        batches.append(len(images))
+        return predict(images)
+
+    monkeypatch.setattr(model, 'network', network)
+    model.compiled = True
+    torch.testing.assert_close(scores(model, image), expected)
+    assert batches == [4, 2, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
+def test_compiled_results_are_the_same(dtype):
+    model, image = segmentor(), torch.randn(3, 32, 50)
+    speed_up(model, dtype)
+    expected = scores(model, image)
+    speed_up(model, dtype, compiled=True)
+    ours = scores(model, image)
+    assert ((ours - expected).norm() / expected.norm()).item() < (
+        1e-5 if dtype == 'fp32' else 0.02
+    )
+
+
+def test_stock_models_run_under_autocast():
+    seen = []
+
+    class Stock(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            seen.append(self.backbone(x).dtype)
+
+    model = Stock()
+    model(torch.ones(1, 4))
+    speed_up(model, 'bf16')
+    model(torch.ones(1, 4))
+    assert seen == [torch.float32, torch.bfloat16]

@@ -1,0 +1,211 @@
+"""tools/analysis_tools/benchmark.py: every mode, on toys."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from eomt_mm import cli
+from eomt_mm.benchmark import core, hugging_face, naive
+from eomt_mm.errors import UserError
+
+TOY = '--size T --image-size 64 --queries 10 --kept 3 --ori 48 64 --rounds 1'.split()
+QUICK = [*TOY, '--no-memory', '--warmup', '0']
+
+
+@pytest.fixture
+def benchmark(tool, tmp_path):
+    """Runs the tool and returns its rows, by case and contender."""
+
+    def run(*argv):
+        path = tmp_path / 'figures.json'
+        tool('analysis_tools/benchmark').main([*map(str, argv), '--json', str(path)])
+        rows = json.loads(path.read_text())['rows']
+        return {(row['case'], row['contender']): row for row in rows}
+
+    return run
+
+
+def test_every_stage_of_the_core_agrees_with_its_opponents(benchmark):
+    rows = benchmark('--core', '--stage', *core.STAGES, *QUICK)
+    assert len({case for case, _ in rows}) == 8
+    for (case, who), row in rows.items():
+        if who == 'hugging face fp32' and case.startswith('instance'):
+            assert 'another protocol' in row['error']
+            continue
+        assert row['error'] is None and row['milliseconds'] > 0, (case, who)
+        assert who == 'ours fp32' or row['results'].startswith(('equal', 'within'))
+
+
+def test_half_precision_is_compared_with_fp32(benchmark):
+    rows = benchmark('--core', '--dtype', 'fp32', 'bf16', *QUICK)
+    (case,) = {case for case, _ in rows}
+    assert rows[case, 'ours bf16']['results'].startswith('within')
+    assert rows[case, 'ours bf16']['share_of_limit'] > 0
+
+
+@pytest.mark.slow
+def test_memory_is_measured_in_fresh_processes(benchmark):
+    rows = benchmark('--core', *TOY, '--against', 'naive')
+    assert all(row['mebibytes'] > 0 for row in rows.values())
+
+
+def test_without_transformers_its_row_says_so(benchmark, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'transformers', None)
+    rows = benchmark('--core', *QUICK)
+    (case,) = {case for case, _ in rows}
+    assert 'transformers is not installed' in rows[case, 'hugging face fp32']['error']
+    assert rows[case, 'naive fp32']['results'] == 'equal'
+
+
+def test_outputs_that_differ_are_an_error_after_all_is_written(
+    benchmark, monkeypatch, tmp_path
+):
+    right = naive.NaiveEoMT._predict
+
+    def wrong(self, x):
+        classes, masks = right(self, x)
+        return classes, masks * 1.001
+
+    monkeypatch.setattr(naive.NaiveEoMT, '_predict', wrong)
+    with pytest.raises(UserError, match='results differ.*naive fp32'):
+        benchmark('--core', *QUICK)
+    rows = json.loads((tmp_path / 'figures.json').read_text())['rows']
+    assert len(rows) == 3
+    assert rows[2]['results'].startswith('DIFFERENT: within 1e-03')
+
+
+ALONE = """
+    import sys
+    from importlib.machinery import PathFinder
+
+    class Gone:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name.partition('.')[0] in {gone}:
+                return None
+            return PathFinder.find_spec(name, path, target)
+
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Gone
+    sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)]
+    import runpy
+    sys.argv = {argv}
+    sys.path[0] = {folder!r}
+    runpy.run_path(sys.argv[0], run_name='__main__')
+"""
+
+
+def test_core_runs_on_torch_and_timm_alone(root, tmp_path):
+    gone = 'mmengine mmcv mmdet mmseg scipy transformers cv2 matplotlib addict yapf'
+    folder, path = root / 'tools/analysis_tools', tmp_path / 'figures.json'
+    argv = [str(folder / 'benchmark.py'), '--core', '--stage', 'network', 'train']
+    argv += [*QUICK, '--json', str(path)]
+    script = textwrap.dedent(ALONE).format(
+        gone=set(gone.split()), argv=argv, folder=str(folder)
+    )
+    run = subprocess.run(
+        [sys.executable, '-c', script],
+        env={**os.environ, 'PYTHONPATH': str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    rows = {
+        (row['case'].split(',')[0], row['contender']): row
+        for row in json.loads(path.read_text())['rows']
+    }
+    assert rows['network', 'naive fp32']['results'] == 'equal'
+    assert 'transformers' in rows['network', 'hugging face fp32']['error']
+    assert 'needs scipy' in rows['train masked', 'ours fp32']['error']
+
+
+def test_configs_of_both_frameworks_and_one_that_is_missing(benchmark, root, config):
+    ours = root / 'configs/demo/eomt_scenes_panoptic.py'
+    rows = benchmark(config, ours, 'nowhere.py', '--batch', '2', *QUICK)
+    assert len({case for case, _ in rows}) == 2
+    for (_, who), row in rows.items():
+        if who == 'nowhere fp32':
+            assert row['error'].startswith('config not found')
+        else:
+            assert row['error'] is None and row['images_per_second'] > 0
+
+
+def test_checkpoint_belongs_to_the_config_before_it(
+    benchmark, config, trained, tmp_path
+):
+    rows = benchmark(config, trained, *QUICK)
+    assert all(row['error'] is None for row in rows.values())
+    damaged = tmp_path / 'damaged.pth'
+    damaged.write_bytes(trained.read_bytes()[:1000])
+    rows = benchmark(config, damaged, *QUICK)
+    assert all('cut short' in row['error'] for row in rows.values())
+    with pytest.raises(UserError, match='stands behind no config'):
+        benchmark(trained, config, *QUICK)
+
+
+@pytest.mark.parametrize('task', ['panoptic', 'semantic'])
+def test_whole_path_agrees_with_the_stock_classes(benchmark, root, task):
+    config = root / f'configs/demo/eomt_scenes_{task}.py'
+    rows = benchmark('--whole-path', config, *QUICK)
+    (case,) = {case for case, _ in rows}
+    assert rows[case, 'stock fp32']['results'].startswith('equal')
+    assert '(1 ids)' not in rows[case, 'stock fp32']['results']
+    assert 'DINOv2' in rows[case, 'hugging face fp32']['error']
+
+
+@pytest.mark.parametrize('task', ['panoptic', 'semantic'])
+def test_whole_path_of_hugging_face(benchmark, tmp_path, root, task):
+    """Pixels differ only where the photo was resized in another way."""
+    path = tmp_path / f'{task}.py'
+    head = 'panoptic_head' if task == 'panoptic' else 'decode_head'
+    path.write_text(
+        f'_base_ = {str(root / f"configs/demo/eomt_scenes_{task}.py")!r}\n'
+        "model = dict(backbone=dict(arch='vit_small_patch14_reg4_dinov2', "
+        'patch_size=16, timm_args=dict(embed_dim=64, depth=4, num_heads=4)), '
+        f'{head}=dict(embed_dims=64, patch_size=16))'
+    )
+    rows = benchmark('--whole-path', path, *QUICK, '--ori', '64', '64')
+    (case,) = {case for case, _ in rows}
+    row = rows[case, 'hugging face fp32']
+    assert row['error'] is None
+    assert row['results'].startswith('equal') or float(row['results'].split('%')[0]) < 5
+
+
+@pytest.mark.parametrize(
+    ('argv', 'words'),
+    [
+        (['--core', '--device', 'nonsense'], 'does not work'),
+        (['--core', 'config.py'], 'takes no configs'),
+        ([], 'give --core'),
+        (['a.py', '--photo', 'nowhere.jpg'], 'no such file'),
+        (['--core', '--batch', '0'], 'not positive'),
+    ],
+)
+def test_bad_commands_are_one_line(tool, capsys, argv, words):
+    try:
+        status = cli.run(tool('analysis_tools/benchmark').main, argv)
+    except SystemExit as end:  # argparse
+        status = end.code
+    assert status == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_under_other_names_are_refused(monkeypatch):
+    from eomt_mm.benchmark.inputs import build_network
+
+    backbone, head = build_network('T', 64, 10)
+    transformers = hugging_face._transformers()
+    model = transformers.EomtForUniversalSegmentation
+    renamed = type(model.__name__, (model,), {})
+
+    def load(self, tensors, strict):
+        return torch.nn.modules.module._IncompatibleKeys([], ['new.name'])
+
+    renamed.load_state_dict = load
+    monkeypatch.setattr(transformers, model.__name__, renamed)
+    with pytest.raises(UserError, match='other parameters'):
+        hugging_face.reference_model(backbone, head)

@@ -1,0 +1,351 @@
+"""Token merging through the tools: testing, calibrating, timing, painting."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import InstanceData
+from PIL import Image
+
+from eomt_mm import cli
+from eomt_mm.cli.calibration import merged_fraction, threshold_for
+from eomt_mm.cli.inference import Images, score
+from eomt_mm.cli.timing import block_seconds
+from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging.calibration import read_threshold
+
+TINY = {'embed_dim': 32, 'depth': 5, 'num_heads': 4}
+HEADS = {
+    'semantic': 'decode_head',
+    'panoptic': 'panoptic_head',
+    'instance': 'panoptic_head',
+}
+SCORES = {
+    'semantic': 'mIoU',
+    'panoptic': 'coco_panoptic/PQ',
+    'instance': 'coco/segm_mAP',
+}
+METHOD = 'model.backbone.token_merging'
+ALGM = (f'{METHOD}.type=eomt_mm.ALGM', f'{METHOD}.global_block=3')
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory, run_tool):
+    out = tmp_path_factory.mktemp('data') / 'scenes'
+    options = ('--train', 4, '--val', 5, '--workers', 1)
+    run_tool('dataset_converters/make_scenes', out, *options)
+    return out / 'ADEChallengeData2016'
+
+
+@pytest.fixture
+def tiny(root, scenes, tmp_path):
+    """`tiny('panoptic')` is a shrunk demo: config and checkpoint of random weights."""
+
+    def make(task='semantic'):
+        cfg = Config.fromfile(root / f'configs/demo/eomt_scenes_{task}.py')
+        text = cfg.pretty_text.replace(cfg.data_root, str(scenes))
+        cfg = Config.fromstring(text, '.py')
+        cfg.merge_from_dict(
+            {
+                'model.backbone.timm_args': TINY,
+                f'model.{HEADS[task]}.embed_dims': 32,
+                f'model.{HEADS[task]}.criterion.num_points': 64,
+            }
+        )
+        if task == 'panoptic':
+            cfg.model.test_cfg.update(object_mask_thr=0.0, iou_thr=0.0)
+        config, checkpoint = tmp_path / f'{task}.py', tmp_path / f'{task}.pth'
+        cfg.dump(config)
+        init_default_scope(cfg.default_scope)
+        torch.manual_seed(0)
+        model = MODELS.build(cfg.model)
+        for name, parameter in model.named_parameters():
+            torch.nn.init.normal_(parameter, std=0.2 if 'backbone' in name else 0.5)
+        torch.save(dict(state_dict=model.state_dict()), checkpoint)
+        return config, checkpoint
+
+    return make
+
+
+@pytest.fixture
+def measured(run_tool, tmp_path):
+    """`measured(config, checkpoint, *options)` is what tools/test.py measures."""
+
+    def run(config, checkpoint, *options):
+        argv = (config, checkpoint, '--work-dir', tmp_path / 'test')
+        options = ('--cfg-options', *options) if options else ()
+        return run_tool('test', *argv, *options)
+
+    return run
+
+
+def calibrate(run_tool, config, checkpoint, out, *argv):
+    return run_tool(
+        'analysis_tools/calibrate_algm', config, checkpoint, '--out', out, *argv
+    )
+
+
+@pytest.mark.parametrize(
+    'task', ['semantic', pytest.param('panoptic', marks=pytest.mark.slow), 'instance']
+)
+def test_calibration_measures_what_testing_measures(
+    run_tool, tiny, measured, tmp_path, task
+):
+    config, checkpoint = tiny(task)
+    out = tmp_path / 'algm.json'
+    argv = ('--fraction', 0.5, '--sweep', 0.9, '--cfg-options', *ALGM)
+    found = calibrate(run_tool, config, checkpoint, out, *argv)
+    assert json.loads(out.read_text()) == found
+    assert np.asarray(Image.open(out.with_suffix('.png'))).std() > 0
+    assert (found['local_block'], found['window']) == (1, 2)
+    high, low = found['trials']
+    assert high['threshold'] == found['threshold'] > low['threshold']
+    assert high['merged'] == pytest.approx(0.5, abs=0.04)
+    assert low['merged'] == pytest.approx(0.9, abs=0.04)
+    assert low['gflops'] < high['gflops'] < found['plain']['gflops']
+    assert low['tokens'][0] < high['tokens'][0] < found['plain']['tokens'][0] == 65
+
+    factor = 100 if task == 'instance' else 1
+    plain = measured(config, checkpoint)[SCORES[task]]
+    assert found['plain']['score'] == pytest.approx(factor * plain, abs=1e-4)
+    auto = (f'{METHOD}.threshold=auto', f'{METHOD}.calibration={out}')
+    merged = measured(config, checkpoint, *ALGM, *auto)[SCORES[task]]
+    assert high['score'] == pytest.approx(factor * merged, abs=1e-4)
+
+
+def test_images_left_out_are_not_counted_as_missed(tiny):
+    """Two of five, predicted perfectly: COCO's AP would be that of five."""
+    cfg = Config.fromfile(tiny('instance')[0])
+    images = Images(cfg, 2)
+    assert images.indices == [0, 4]
+    evaluator = images.evaluator(cfg)
+    for batch in images.batches(1):
+        (sample,) = batch['data_samples']
+        truth = sample.gt_instances
+        found = InstanceData(
+            labels=truth.labels,
+            scores=torch.ones(len(truth)),
+            masks=torch.as_tensor(truth.masks.masks).bool(),
+            bboxes=truth.masks.get_bboxes('hbox').tensor,
+        )
+        sample.pred_instances = found
+        evaluator.process(data_samples=[sample], data_batch=batch)
+    assert score(evaluator.evaluate(2)) == ('coco/segm_mAP', 100.0)
+
+
+def test_statistics_alone(run_tool, tiny, tmp_path):
+    config, checkpoint = tiny()
+    argv = ('--score-images', 0, '--split', 'test', '--images', 3)
+    found = calibrate(run_tool, config, checkpoint, tmp_path / 'a.json', *argv)
+    assert 'trials' not in found and found['images'] == '3 of test'
+    assert not (tmp_path / 'a.png').exists()
+
+
+@pytest.mark.parametrize('fraction', [0.0, 0.1, 0.5, 0.77, 1.0])
+def test_the_threshold_lets_the_share_pass(fraction):
+    torch.manual_seed(0)
+    similarities = (2 * torch.rand(1000) - 1).sort().values
+    threshold = threshold_for(similarities, fraction)
+    assert merged_fraction(similarities, threshold) == pytest.approx(fraction, abs=1e-3)
+    assert (similarities >= threshold).sum() >= round(fraction * 1000)
+
+
+def test_merging_by_options_and_back(tiny, measured):
+    """The same checkpoint; without a merge, and without merging, the same score."""
+    config, checkpoint = tiny()
+    plain = measured(config, checkpoint)
+    nothing = (*ALGM[:1], f'{METHOD}.global_block=None', f'{METHOD}.threshold=1.0')
+    assert measured(config, checkpoint, *nothing) == plain
+    all_windows = (*ALGM, f'{METHOD}.threshold=-1')
+    assert measured(config, checkpoint, *all_windows) != plain
+    tome = (f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=30')
+    assert measured(config, checkpoint, *tome) != plain
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        ([f'{METHOD}.threshold=1.5'], '[-1, 1]'),
+        ([f'{METHOD}.threshold=auto', f'{METHOD}.calibration=no.json'], 'no.json'),
+        ([f'{METHOD}.threshold=0.9', f'{METHOD}.global_block=4'], 'queries enter'),
+        ([f'{METHOD}.threshold=0.9', f'{METHOD}.treshold=0.9'], "'treshold'"),
+        (
+            [f'{METHOD}.threshold=0.9', 'model.backbone.mask_probs=[0.5,0.0]'],
+            'mask_probs above 0',
+        ),
+    ],
+)
+def test_mistakes_are_one_line(tool, tiny, capsys, tmp_path, options, expected):
+    config, checkpoint = tiny()
+    argv = [str(config), str(checkpoint), '--work-dir', str(tmp_path / 'test')]
+    status = cli.run(tool('test').main, [*argv, '--cfg-options', *ALGM, *options])
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if 'error' in x)
+    assert status == 2 and expected in line
+
+
+def test_training_with_merging_is_refused(tool, tiny, capsys, tmp_path):
+    config, _ = tiny()
+    argv = [str(config), '--work-dir', str(tmp_path / 'run'), '--cfg-options', *ALGM]
+    options = [f'{METHOD}.threshold=0.9', 'train_dataloader.batch_size=2']
+    assert cli.run(tool('train').main, [*argv, *options]) == 2
+    assert 'token_merging is for testing' in capsys.readouterr().err
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('content', 'expected'),
+    [
+        ('{"threshold": 0.5', 'is no calibration'),
+        ('[0.5]', 'is no calibration'),
+        ('{"threshold": 0.5}', "'local_block'"),
+        ('{"threshold": 0.5, "local_block": 2, "window": 2}', 'block 2'),
+    ],
+)
+def test_calibration_files_that_do_not_fit(tmp_path, content, expected):
+    path = tmp_path / 'algm.json'
+    path.write_text(content)
+    with pytest.raises(UserError, match=expected):
+        read_threshold(str(path), 1, 2)
+
+
+@pytest.mark.parametrize(
+    ('argv', 'expected'),
+    [
+        (['--fraction', '1.2'], 'between 0 and 1'),
+        (['--sweep', '0.5', '-0.1'], 'between 0 and 1'),
+        (['--images', '0'], 'at least 1'),
+        (['--cfg-options', f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=2'], 'ToMe'),
+        (['--cfg-options', *ALGM, f'{METHOD}.policy=most'], "'most'"),
+    ],
+)
+def test_mistakes_in_calibrating(tool, tiny, capsys, tmp_path, argv, expected):
+    config, checkpoint = tiny()
+    argv = [str(config), str(checkpoint), '--out', str(tmp_path / 'a.json'), *argv]
+    status = cli.run(tool('analysis_tools/calibrate_algm').main, argv)
+    assert status == 2 and expected in capsys.readouterr().err
+    assert not (tmp_path / 'a.json').exists()
+
+
+@pytest.mark.parametrize('task', ['semantic', 'panoptic'])
+def test_benchmark(run_tool, tiny, capsys, tmp_path, task):
+    config, checkpoint = tiny(task)
+    argv = ('--batch-sizes', 4, 1, '--rounds', 1, '--json', tmp_path / 'f.json')
+    options = ('--cfg-options', *ALGM, f'{METHOD}.threshold=0.3')
+    figures = run_tool(
+        'analysis_tools/benchmark_merging', config, checkpoint, *argv, *options
+    )
+    assert figures.keys() == {4, 1}
+    assert (tmp_path / 'f.json').exists()
+    for size, rows in figures.items():
+        assert rows.keys() == {'plain', 'min', 'group', 'image'}
+        assert rows['plain']['network']['ratio'] == 1
+        assert rows['plain']['tokens'] == [65] * 3 + [75] * 2
+        tokens = [sum(rows[name]['tokens']) for name in ('image', 'group', 'min')]
+        assert tokens == sorted(tokens) and tokens[-1] < sum(rows['plain']['tokens'])
+        assert rows['image']['gflops'] < rows['plain']['gflops']
+        if size == 1:
+            assert rows['image']['tokens'] == rows['min']['tokens']
+    assert 'tokens per block: 65 65 65 75 75' in capsys.readouterr().out
+
+
+def test_benchmark_of_photographs_with_random_weights(
+    run_tool, tiny, capsys, real_data
+):
+    config, _ = tiny()
+    photos = real_data / 'coco_mini' / 'val2017'
+    argv = ('--images', photos, '--batch-sizes', 2, '--policies', 'min', '--rounds', 1)
+    options = ('--parts', '--cfg-options', *ALGM, f'{METHOD}.keep=[0.4,0.5]')
+    found = run_tool('analysis_tools/benchmark_merging', config, *argv, *options)
+    assert found['merged']['tokens'][0] == 1 + 64 - 3 * 13
+    assert len(found['plain']['blocks']) == 5
+    assert found['merging'].keys() == {'propose', 'merge', 'unmerge'}
+    assert all(value > 0 for value in found['merging'].values())
+    for side in (found['plain'], found['merged']):
+        assert side['gflops_counted'] == pytest.approx(side['gflops'], rel=0.02)
+    assert 'by the formula' in capsys.readouterr().out
+
+
+def test_seconds_of_blocks_add_up_over_groups():
+    """Two passes through the same blocks, one after the other."""
+
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = torch.nn.Identity(), torch.nn.Identity()
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([Block(), Block()])
+            self.norm = torch.nn.Identity()
+
+        def forward(self, x):
+            for block in self.blocks:
+                block.norm2(block.norm1(x))
+            return self.norm(x)
+
+    vit = Network()
+    spent = block_seconds(vit, lambda: (vit(1), vit(1)))
+    assert len(spent) == 2 and all(half > 0 for halves in spent for half in halves)
+    vit(1)
+    assert not vit.norm._forward_pre_hooks
+
+
+@pytest.mark.parametrize(
+    ('argv', 'expected'),
+    [
+        ([], 'token_merging.type=eomt_mm.ALGM'),
+        (['--cfg-options', *ALGM, f'{METHOD}.threshold=2'], '[-1, 1]'),
+        (
+            ['--number', '3', '--cfg-options', *ALGM, f'{METHOD}.threshold=0.5'],
+            '3 images',
+        ),
+        (
+            ['--images', 'none', '--cfg-options', *ALGM, f'{METHOD}.threshold=0.5'],
+            'no photographs in none',
+        ),
+    ],
+)
+def test_mistakes_in_timing(tool, tiny, capsys, argv, expected):
+    config, checkpoint = tiny()
+    argv = [str(config), str(checkpoint), '--rounds', '1', *argv]
+    status = cli.run(tool('analysis_tools/benchmark_merging').main, argv)
+    assert status == 2 and expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('task', ['semantic', 'instance'])
+def test_pictures(run_tool, tiny, tmp_path, task):
+    config, checkpoint = tiny(task)
+    out = tmp_path / 'pictures'
+    argv = (config, checkpoint, '--out', out, '--number', 2)
+    options = ('--cfg-options', *ALGM, f'{METHOD}.threshold=0.3')
+    written = run_tool('analysis_tools/show_merging', *argv, *options)
+    assert [path.name for path in written[-1:]] == ['merging.png']
+    assert len(written) == 3 == len(list(out.iterdir()))
+    assert Image.open(written[0]).width == 4 * (256 + 12) + 12
+
+
+def test_mosaic_and_links(tool):
+    show = tool('analysis_tools/show_merging')
+    photo = np.zeros((40, 40, 3), np.uint8)
+    photo[:, 20:] = 200
+    ids = np.array([[0, 1], [0, 0]])
+    tiles = np.array(show.mosaic(Image.fromarray(photo), ids))
+    # Three patches, one of them light; and one by itself.
+    assert tiles[2, 2].tolist() == tiles[35, 35].tolist() == [67, 67, 67]
+    assert tiles[2, 35].tolist() == [200, 200, 200]
+    assert tiles[2, 19].tolist() == tiles[19, 35].tolist() == [255, 255, 255]
+    links = np.array(show.linked(Image.fromarray(photo), ids))
+    assert (links[:20, 20:] == 200).all()
+    assert (links[2, 2] != 0).any() and (links[35, 35] != 200).any()
+
+
+def test_pictures_need_merging(tool, tiny, capsys, tmp_path):
+    config, checkpoint = tiny()
+    argv = [str(config), str(checkpoint), '--out', str(tmp_path / 'out')]
+    assert cli.run(tool('analysis_tools/show_merging').main, argv) == 2
+    assert 'has no token merging' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

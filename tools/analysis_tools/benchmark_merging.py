@@ -1,0 +1,270 @@
+"""What token merging saves: images per second, tokens and GFLOPs, policies compared.
+
+    python tools/analysis_tools/benchmark_merging.py CONFIG CHECKPOINT
+
+CONFIG has a token_merging, or --cfg-options gives it one. The model without merging and
+each batch policy take turns in every round, on the same images. Two things are timed:
+the network (a batch of windows in, class and mask logits out) and the whole pipeline
+(photos in memory in, results at their size out). GFLOPs and tokens are means over an
+image of the network's size, that is over a window.
+
+Without CHECKPOINT the weights are random; give token_merging.keep to fix the numbers of
+tokens. Without a dataset, give photographs: --images DIR.
+
+With --parts the time of every block and of the merging itself are listed instead, for
+the first batch size and policy, and GFLOPs are also counted operation by operation.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from eomt_mm import cli
+from eomt_mm.analysis import count_operations
+from eomt_mm.cli.inference import (
+    Images,
+    head_of,
+    load_model,
+    merging_with,
+    windows_of,
+)
+from eomt_mm.cli.timing import block_seconds, merging_seconds, seconds
+from eomt_mm.engine import atomic_path
+from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging import TokenMerging
+from eomt_mm.models.token_merging.batching import POLICIES
+from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
+
+PLAIN = 'plain'
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(description='Time a model with token merging')
+    cli.add_common_options(parser)
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
+    parser.add_argument('--images', help='folder of photographs to take')
+    parser.add_argument('--number', type=int, help='images (twice the largest batch)')
+    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[32, 1])
+    parser.add_argument('--policies', nargs='+', choices=POLICIES, default=[*POLICIES])
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
+    parser.add_argument('--parts', action='store_true', help='time of every block')
+    parser.add_argument('--json', type=Path, help='also write the figures to this file')
+    return cli.parse_args(parser, argv)
+
+
+@torch.inference_mode()
+def main(argv: list[str] | None = None) -> dict:
+    """Measures and prints.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        dict: The figures.
+
+    Raises:
+        UserError: Something in the command, the config or the data is wrong.
+    """
+    args = parse_args(argv)
+    if min(*args.batch_sizes, args.rounds) < 1:
+        raise UserError('--batch-sizes and --rounds: expected 1 or more')
+    cfg = cli.load_config(args)
+    if args.checkpoint:
+        cli.check_checkpoint(args.checkpoint)
+    if not args.images:
+        cli.check_data(cfg, 'test')
+    options = cfg.model.backbone.pop('token_merging', None)
+    if not options:
+        raise UserError(
+            f'{args.config} has no token merging: add --cfg-options '
+            'model.backbone.token_merging.type=eomt_mm.ALGM '
+            'model.backbone.token_merging.threshold=0.9'
+        )
+    model = load_model(cfg, args.checkpoint)
+    methods = {PLAIN: None} | {p: build_method(cfg, options, p) for p in args.policies}
+    number = args.number or 2 * max(args.batch_sizes)
+    images = Images(cfg, number, folder=args.images)
+    windows = torch.cat([windows_of(model, batch) for batch in images.batches(1)])
+    device = windows.device
+    print(
+        f'{device}, {torch.get_num_threads()} threads, '
+        f'{"bfloat16 autocast" if args.amp else "float32"}, {len(images)} images, '
+        f'{len(windows)} windows of {windows.shape[2]} x {windows.shape[3]}'
+    )
+    figures = {}
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=args.amp)
+    with autocast:
+        if args.parts:
+            method, size = methods[args.policies[0]], args.batch_sizes[0]
+            figures = parts(model, method, windows[:size], args.rounds)
+            report_parts(method, size, figures)
+        for size in () if args.parts else args.batch_sizes:
+            figures[size] = compare(args, model, methods, images, windows, size)
+            report(size, figures[size])
+    if args.json:
+        with atomic_path(args.json) as partial:
+            partial.write_text(json.dumps(figures, indent=2) + '\n')
+    return figures
+
+
+def build_method(cfg: Config, options: dict, policy: str) -> TokenMerging:
+    """The config's token merging with another batch policy."""
+    method = MODELS.build(dict(options))
+    method.policy = policy
+    return method
+
+
+def compare(
+    args: argparse.Namespace,
+    model: nn.Module,
+    methods: dict[str, TokenMerging | None],
+    images: Images,
+    windows: Tensor,
+    size: int,
+) -> dict[str, dict]:
+    """Times all variants with one batch size, taking turns."""
+    whole = len(windows) // size * size
+    batches = [batch for batch in images.batches(size) if len(batch['inputs']) == size]
+    if not whole or not batches:
+        raise UserError(
+            f'--batch-sizes {size}, but there are {len(images)} images with '
+            f'{len(windows)} windows: expected one batch at least'
+        )
+    chunks, head = windows[:whole].split(size), head_of(model)
+    if 'max_windows' in (model.test_cfg or {}):
+        model.test_cfg['max_windows'] = size
+
+    def network() -> None:
+        for chunk in chunks:
+            model.backbone.predict(chunk, head)
+
+    def pipeline() -> None:
+        for batch in batches:
+            model.test_step(batch)
+
+    jobs = {'network': (network, whole), 'pipeline': (pipeline, size * len(batches))}
+    figures = {name: {} for name in methods}
+    for name, method in methods.items():
+        with merging_with(model.backbone, method), count_tokens(model.backbone) as n:
+            network()  # warms up, too
+        figures[name]['tokens'] = n.means()
+        figures[name]['gflops'] = forward_macs(model.backbone, head, n) / 1e9
+    for job, (function, count) in jobs.items():
+        times = {name: [] for name in methods}
+        for turn in range(args.rounds + 1):  # the first one warms up
+            for name, method in methods.items():
+                with merging_with(model.backbone, method):
+                    spent = seconds(function)
+                if turn:
+                    times[name].append(spent)
+        for name, spent in times.items():
+            ratios = [a / b for a, b in zip(times[PLAIN], spent, strict=True)]
+            figures[name][job] = dict(
+                images_per_second=count / statistics.median(spent),
+                ratio=statistics.median(ratios),
+                ratio_range=(min(ratios), max(ratios)),
+            )
+    return figures
+
+
+def report(size: int, figures: dict[str, dict]) -> None:
+    """Prints the figures of one batch size."""
+    print(f'\nbatch {size:<4}   network             pipeline')
+    print('policy   windows/s   ratio    images/s   ratio    GFLOPs  tokens')
+    for name, row in figures.items():
+        cells = '  '.join(
+            f'{row[job]["images_per_second"]:9.2f}  {row[job]["ratio"]:5.2f}x  '
+            for job in ('network', 'pipeline')
+        )
+        mean = statistics.mean(row['tokens'])
+        print(f'{name:7}  {cells}{row["gflops"]:8.2f}  {mean:6.0f}')
+    for name, row in figures.items():
+        print(f'{name:7} tokens per block:', *(f'{n:.0f}' for n in row['tokens']))
+    spread = [row['network']['ratio_range'] for row in figures.values()]
+    print(
+        'ratios of single rounds:',
+        ', '.join(
+            f'{name} {low:.2f}-{high:.2f}'
+            for name, (low, high) in zip(figures, spread, strict=True)
+            if name != PLAIN
+        ),
+    )
+
+
+def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) -> dict:
+    """Time of the parts of one batch, taking turns, and GFLOPs in two ways."""
+    vit, head = model.backbone, head_of(model)
+
+    def run() -> None:
+        vit.predict(batch, head)
+
+    variants = {PLAIN: None, 'merged': method}
+    found = {name: {} for name in variants}
+    for name, variant in variants.items():
+        with merging_with(vit, variant), count_tokens(vit) as tokens:  # warms up, too
+            counted = count_operations(run, model) / len(batch) / 1e9
+        formula = forward_macs(vit, head, tokens) / 1e9
+        found[name] = dict(
+            tokens=tokens.means(), gflops=formula, gflops_counted=counted
+        )
+    spent = {name: [] for name in variants}
+    blocks = {name: [] for name in variants}
+    steps = []
+    for _ in range(rounds):
+        for name, variant in variants.items():
+            with merging_with(vit, variant):
+                spent[name].append(seconds(run))
+                blocks[name].append(block_seconds(vit, run))
+        with merging_with(vit, method):
+            steps.append(merging_seconds(run))
+    for name in variants:
+        found[name]['seconds'] = statistics.median(spent[name])
+        found[name]['blocks'] = [
+            [statistics.median(times) for times in zip(*halves, strict=True)]
+            for halves in zip(*blocks[name], strict=True)
+        ]
+    found['merging'] = {
+        step: statistics.median(turn[step] for turn in steps) for step in steps[0]
+    }
+    return found
+
+
+def report_parts(method: TokenMerging, size: int, found: dict) -> None:
+    """Prints the figures of `parts`."""
+    print(f'\none batch of {size}, milliseconds   (policy {method.policy})')
+    print('          without merging        with merging')
+    print('block  tokens  attn.    MLP   tokens  attn.    MLP   (attn. with merging)')
+    plain, merged = found[PLAIN], found['merged']
+    for i, halves in enumerate(zip(plain['blocks'], merged['blocks'], strict=True)):
+        cells = [
+            f'{side["tokens"][i]:7.0f} {1000 * attention:6.0f} {1000 * mlp:6.0f}'
+            for side, (attention, mlp) in zip((plain, merged), halves, strict=True)
+        ]
+        print(f'{i + 1:5} ', '  '.join(cells))
+    steps = found['merging']
+    listed = ', '.join(f'{name} {1000 * s:.1f}' for name, s in steps.items())
+    total = sum(steps.values())
+    print(
+        f'whole network: {1000 * plain["seconds"]:.0f} without, '
+        f'{1000 * merged["seconds"]:.0f} with merging; of that the merging itself '
+        f'{1000 * total:.1f} ({total / merged["seconds"]:.1%}): {listed}'
+    )
+    for name, side in ((PLAIN, plain), ('merged', merged)):
+        difference = side['gflops_counted'] / side['gflops'] - 1
+        print(
+            f'GFLOPs per image, {name}: {side["gflops"]:.2f} by the formula, '
+            f'{side["gflops_counted"]:.2f} counted ({difference:+.2%})'
+        )
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

@@ -1,0 +1,221 @@
+"""Find ALGM's threshold for a trained model.
+
+    python tools/analysis_tools/calibrate_algm.py CONFIG CHECKPOINT --out algm.json
+
+Measures how similar the patches of each window are on training images, takes the
+threshold that a wished share of the windows passes, and tests some thresholds around
+it on test images. Writes `algm.json`, which
+
+    --cfg-options model.backbone.token_merging.type=eomt_mm.ALGM \
+        model.backbone.token_merging.threshold=auto \
+        model.backbone.token_merging.calibration=algm.json
+
+uses in any tool, and `algm.png`, the share of merged windows, GFLOPs and score over
+the threshold.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from eomt_mm import cli
+from eomt_mm.cli.calibration import (
+    Trial,
+    as_json,
+    attempt,
+    merged_fraction,
+    method_options,
+    similarities,
+    threshold_for,
+)
+from eomt_mm.cli.inference import Images, load_model
+from eomt_mm.engine import atomic_path
+from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging import ALGM
+from eomt_mm.visualization import ACCENT, INK
+
+SWEEP = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(description="Find ALGM's threshold")
+    cli.add_common_options(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', required=True, type=Path, help='JSON file to write')
+    parser.add_argument(
+        '--fraction',
+        type=float,
+        default=0.8,
+        help='share of the windows that the threshold is to merge',
+    )
+    parser.add_argument(
+        '--images', type=int, default=200, help='images for the statistics'
+    )
+    parser.add_argument(
+        '--split',
+        choices=['train', 'test'],
+        default='train',
+        help='where these images are from',
+    )
+    parser.add_argument(
+        '--score-images',
+        type=int,
+        default=100,
+        help='test images on which thresholds are tried; 0 leaves that out',
+    )
+    parser.add_argument(
+        '--sweep',
+        type=float,
+        nargs='+',
+        default=SWEEP,
+        help='shares of the windows whose thresholds are tried',
+    )
+    parser.add_argument('--batch-size', type=int, default=1)
+    return cli.parse_args(parser, argv)
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Calibrates.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        dict: What was written.
+
+    Raises:
+        UserError: Something in the command, the config or the data is wrong.
+    """
+    args = parse_args(argv)
+    for option, shares in (('--fraction', [args.fraction]), ('--sweep', args.sweep)):
+        if not all(0 <= share <= 1 for share in shares):
+            raise UserError(f'{option} {shares}: expected shares between 0 and 1')
+    if args.out.suffix != '.json':
+        raise UserError(f'--out {args.out}: expected a name that ends in .json')
+    cfg = cli.load_config(args)
+    cli.check_checkpoint(args.checkpoint)
+    cli.check_data(cfg, args.split, *(['test'] if args.score_images else []))
+    options = method_options(cfg)
+    block, window = options.get('local_block', 1), options.get('window', 2)
+    model = load_model(cfg, args.checkpoint)
+    MMLogger.get_current_instance().setLevel('WARNING')  # no table for every threshold
+
+    images = Images(cfg, args.images, args.split)
+    found = similarities(model, images, block, window, args.batch_size)
+    threshold = threshold_for(found, args.fraction)
+    print(
+        f'{len(found):,} windows of {len(images)} images ({args.split}), similarity '
+        f'{found.mean():.4f} on average; {args.fraction:.0%} have at least {threshold}'
+    )
+    content = dict(
+        threshold=threshold,
+        fraction=args.fraction,
+        local_block=block,
+        window=window,
+        config=args.config,
+        checkpoint=args.checkpoint,
+        images=f'{len(images)} of {args.split}',
+        similarity_quantiles=quantiles(found),
+    )
+    if args.score_images:
+        trials, name = try_thresholds(args, cfg, model, options, found, threshold)
+        content['score'] = f'{name} on {args.score_images} test images at most'
+        content['plain'], *content['trials'] = map(as_json, trials)
+        picture = args.out.with_suffix('.png')
+        draw(picture, found, threshold, trials, name)
+        print(picture)
+    with atomic_path(args.out) as partial:
+        partial.write_text(json.dumps(content, indent=2) + '\n')
+    print(args.out)
+    return content
+
+
+def quantiles(found: Tensor) -> dict[str, float]:
+    """The similarity that each tenth of the windows stays below."""
+    places = (np.linspace(0, 1, 11) * (len(found) - 1)).round().astype(int)
+    return {f'{i / 10:.1f}': round(found[p].item(), 6) for i, p in enumerate(places)}
+
+
+def try_thresholds(
+    args, cfg, model, options: dict, found: Tensor, threshold: float
+) -> tuple[list[Trial], str]:
+    """Tests without merging, then with thresholds from high to low."""
+    images = Images(cfg, args.score_images)
+    chosen = {threshold_for(found, share) for share in args.sweep} | {threshold}
+    methods = [None, *(ALGM(threshold=t, **options) for t in sorted(chosen)[::-1])]
+    trials = []
+    print('threshold   merged  GFLOPs   score')
+    for method in methods:
+        merged = merged_fraction(found, method.threshold) if method else 0.0
+        trial, name = attempt(
+            cfg, model, images, method, merged, args.batch_size, with_score=True
+        )
+        trials.append(trial)
+        label = f'{trial.threshold:9.6f}' if method else '     none'
+        print(f'{label}  {merged:7.1%} {trial.gflops:7.2f} {trial.score:7.2f}')
+    return trials, name
+
+
+def draw(
+    path: Path, found: Tensor, threshold: float, trials: list[Trial], name: str
+) -> None:
+    """Merged share, GFLOPs and score over the threshold, as a PNG."""
+    plain, *tried = trials
+    figure = Figure(figsize=(8, 8), dpi=150, layout='constrained')
+    share, cost, quality = figure.subplots(3, sharex=True)
+    x = [trial.threshold for trial in tried]
+    grid = np.linspace(min(*x, found.quantile(0.02).item()), max(x), 200)
+    share.plot(grid, [100 * merged_fraction(found, t) for t in grid], color=INK)
+    share.plot(x, [100 * trial.merged for trial in tried], 'o', color=INK)
+    share.set_ylabel('merged windows [%]')
+    share.set_ylim(-3, 103)
+    for ax, values, base, label in (
+        (cost, [t.gflops for t in tried], plain.gflops, 'GFLOPs per image'),
+        (quality, [t.score for t in tried], plain.score, f'{name} [%]'),
+    ):
+        ax.plot(x, values, 'o-', color=INK)
+        ax.axhline(base, color=INK, linestyle='--', linewidth=1)
+        ax.annotate(
+            f'without merging: {base:.4g}',
+            (0.01, base),
+            xycoords=('axes fraction', 'data'),
+            xytext=(0, 3),
+            textcoords='offset points',
+            fontsize=8.5,
+        )
+        ax.set_ylabel(label)
+        ax.margins(y=0.15)
+    cost.set_ylim(bottom=0)
+    for ax in (share, cost, quality):
+        _style(ax)
+        ax.axvline(threshold, color=ACCENT, linewidth=1.2)
+    share.annotate(
+        f'{threshold:.4f}',
+        (threshold, 1),
+        xycoords=('data', 'axes fraction'),
+        xytext=(-4, -12),
+        textcoords='offset points',
+        ha='right',
+        color=ACCENT,
+    )
+    quality.set_xlabel('threshold')
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format='png')
+
+
+def _style(ax: Axes) -> None:
+    ax.spines[['top', 'right']].set_visible(False)
+    ax.grid(axis='y', color='#e4e4e0', linewidth=0.8)
+    ax.set_axisbelow(True)
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

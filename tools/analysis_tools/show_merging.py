@@ -1,0 +1,157 @@
+"""Show which patches share a token: pictures of a model's token merging.
+
+    python tools/analysis_tools/show_merging.py CONFIG CHECKPOINT --out pictures
+
+CONFIG has a token_merging, or --cfg-options gives it one. For every window of an image:
+the photo; after each block that merges, the photo as the mean colour of each token,
+with lines between tokens; last, patches of one colour are one token, wherever they
+are, and patches of their own show the photo. Photographs without a dataset:
+--images DIR.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from eomt_mm import cli
+from eomt_mm.cli.inference import Images, load_model, windows_of
+from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
+from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging.merged_vit import merged_groups
+
+LINE = (255, 255, 255)
+GOLDEN = 0.618034  # of a turn: hues of successive tokens are far apart
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(description='Paint merged tokens over photos')
+    cli.add_common_options(parser)
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', required=True, help='directory for the pictures')
+    parser.add_argument('--images', help='folder of photographs to take')
+    parser.add_argument(
+        '--number', type=int, default=6, help='images, spread over the dataset'
+    )
+    return cli.parse_args(parser, argv)
+
+
+@torch.inference_mode()
+def main(argv: list[str] | None = None) -> list[Path]:
+    """Merges and paints.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        list[Path]: The files written, the contact sheet last.
+
+    Raises:
+        UserError: Something in the command, the config or the data is wrong.
+    """
+    args = parse_args(argv)
+    cfg = cli.load_config(args)
+    cli.check_checkpoint(args.checkpoint)
+    if not args.images:
+        cli.check_data(cfg, 'test')
+    model = load_model(cfg, args.checkpoint)
+    if model.backbone.token_merging is None:
+        raise UserError(
+            f'{args.config} has no token merging: add --cfg-options '
+            'model.backbone.token_merging.type=eomt_mm.ALGM '
+            'model.backbone.token_merging.threshold=0.9'
+        )
+    written, rows = [], []
+    for batch in Images(cfg, args.number, folder=args.images).batches(1):
+        stem = Path(batch['data_samples'][0].img_path).stem
+        windows = windows_of(model, batch)
+        for i, window in enumerate(windows):
+            pictures = pictures_of(model, window)
+            name = f'{stem}_{i}' if len(windows) > 1 else stem
+            path = Path(args.out) / f'{name}.png'
+            save(panel(name, pictures, {}), path)
+            written.append(path)
+            # One heading for all rows: the numbers of tokens differ.
+            rows.append({k.partition(':')[0]: v for k, v in pictures.items()})
+    sheet = Path(args.out) / 'merging.png'
+    save(contact_sheet(rows, {}), sheet)
+    print(f'{len(written)} panels and {sheet}')
+    return [*written, sheet]
+
+
+def pictures_of(model: nn.Module, window: Tensor) -> dict[str, Image.Image]:
+    """All columns of one window (3, H, W), by heading."""
+    photo = enlarge(as_photo(model.data_preprocessor, window))
+    pictures = {'photo': photo}
+    blocks = model.backbone.token_merging.blocks
+    # Of many merges only the first and the last.
+    for block in sorted({blocks[0], blocks[-1]}):
+        ids = token_ids(model.backbone, window, block)
+        heading = f'block {block}: {len(np.unique(ids))} of {ids.size} tokens'
+        pictures[heading] = mosaic(photo, ids)
+    pictures['one colour, one token'] = linked(photo, ids)
+    return pictures
+
+
+def as_photo(preprocessor: nn.Module, window: Tensor) -> Image.Image:
+    """A normalised window (3, H, W) as a picture again."""
+    pixels = window * preprocessor.std + preprocessor.mean
+    pixels = pixels.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels)
+
+
+def token_ids(vit: nn.Module, window: Tensor, block: int) -> np.ndarray:
+    """The token that each patch of a window is in behind a block.
+
+    Args:
+        vit (QueryViT): With token merging.
+        window (Tensor): Normalised pixels, shape (3, H, W).
+        block (int): Number of the block, from 1.
+
+    Returns:
+        np.ndarray: Shape (rows, columns).
+    """
+    (group,) = merged_groups(vit, window[None], block)
+    if group.source is None:
+        return np.arange(vit.grid[0] * vit.grid[1]).reshape(vit.grid)
+    return group.source[0].view(vit.grid).cpu().numpy()
+
+
+def mosaic(photo: Image.Image, ids: np.ndarray) -> Image.Image:
+    """Each token in the mean colour of its patches, with lines between tokens."""
+    large = np.array(Image.fromarray(ids.astype(np.int32)).resize(photo.size, 0))
+    pixels = np.asarray(photo, np.float64).reshape(-1, 3)
+    _, index, counts = np.unique(large, return_inverse=True, return_counts=True)
+    index = index.ravel()
+    means = [np.bincount(index, pixels[:, c]) / counts for c in range(3)]
+    painted = np.stack(means, axis=-1)[index].reshape(*large.shape, 3)
+    painted[:, :-1][large[:, :-1] != large[:, 1:]] = LINE
+    painted[:-1][large[:-1] != large[1:]] = LINE
+    return Image.fromarray(painted.round().astype(np.uint8))
+
+
+def linked(photo: Image.Image, ids: np.ndarray) -> Image.Image:
+    """Patches of one token in one colour; patches of their own show the photo."""
+    tokens, counts = np.unique(ids, return_counts=True)
+    shared = tokens[counts > 1].tolist()
+    colours = {token: _colour(i) for i, token in enumerate(shared)}
+    shown = np.where(np.isin(ids, shared), ids, -1)
+    names = dict.fromkeys(shared, '')
+    return paint(photo, LabelMap(shown, names, colours, clear=-1))
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    hue = 6 * ((number * GOLDEN) % 1)
+    return tuple(
+        int(255 * min(1, max(0.15, abs((hue + shift) % 6 - 3) - 1)))
+        for shift in (0, 4, 2)
+    )
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))
