@@ -52,7 +52,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument(
-        '--iterations', type=int, default=1000, help='of each training; default 1000'
+        '--iterations', type=int, default=750, help='of each training; default 750'
     )
     budget.add_argument(
         '--seconds',

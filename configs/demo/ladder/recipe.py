@@ -12,8 +12,8 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = dict(warmup=(30, 60))
-# 4,000 scenes / 16 = 250 iterations an epoch; 4 epochs.
-train_cfg = dict(max_iters=1000, val_interval=1000)
+# 4,000 scenes / 16 = 250 iterations an epoch; 3 epochs.
+train_cfg = dict(max_iters=750, val_interval=750)
 default_hooks = dict(
     logger=dict(interval=10), checkpoint=dict(interval=250, max_keep_ckpts=2)
 )
