@@ -11,6 +11,7 @@ from typing import NamedTuple
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from eomt_mm.visualization import ACCENT, INK, RATE_COLORS
 
@@ -47,10 +48,11 @@ def draw(models: Sequence[Model]) -> Figure | None:
     if not panels:
         return None
     figure = Figure(figsize=(8.5, 4.6 * len(panels)), dpi=150, layout='constrained')
+    labels = [model.label for model in models]
     for ax, panel in zip(
         figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
     ):
-        _draw(ax, panel)
+        _draw(ax, panel, families(labels))
     return figure
 
 
@@ -73,7 +75,7 @@ def families(labels: Sequence[str]) -> dict[str, list[str]]:
     }
 
 
-def _draw(ax: Axes, panel: Panel) -> None:
+def _draw(ax: Axes, panel: Panel, groups: dict[str, list[str]]) -> None:
     ax.spines[['top', 'right']].set_visible(False)
     ax.grid(color='#e4e4e0', linewidth=0.8)
     ax.set_axisbelow(True)
@@ -81,28 +83,43 @@ def _draw(ax: Axes, panel: Panel) -> None:
         model.label: (model.images_per_second, score.value)
         for model, score in panel.points
     }
-    for i, (family, labels) in enumerate(families([*points]).items()):
+    speeds = [speed for speed, _ in points.values()]
+    is_wide = max(speeds) > WIDE * min(speeds)
+    middle = (
+        (max(speeds) * min(speeds)) ** 0.5 if is_wide else sum(speeds) / len(speeds)
+    )
+    for i, (family, labels) in enumerate(groups.items()):
         color = COLORS[i % len(COLORS)]
-        labels = sorted(labels, key=points.get)
-        speeds, scores = zip(*(points[label] for label in labels), strict=True)
-        ax.plot(speeds, scores, 'o-', color=color, markersize=7, linewidth=1.6)
-        for label, point in zip(labels, zip(speeds, scores, strict=True), strict=True):
-            short = label.removeprefix(f'{family}-')
+        mine = sorted((points[label], label) for label in labels if label in points)
+        if not mine:
+            continue
+        ax.plot(
+            *zip(*(point for point, _ in mine), strict=True),
+            'o-',
+            color=color,
+            markersize=7,
+            linewidth=1.6,
+            label=family if len(mine) > 1 else None,
+        )
+        for point, label in mine:
+            # Names stay inside: they point to the middle.
+            on_the_right = point[0] > middle
             ax.annotate(
-                short,
+                label.removeprefix(f'{family}-') if len(mine) > 1 else label,
                 point,
-                xytext=(7, 5),
+                xytext=(-7 if on_the_right else 7, 5),
                 textcoords='offset points',
+                ha='right' if on_the_right else 'left',
                 color=color,
                 fontsize=9,
             )
-        if len(labels) > 1:
-            ax.plot([], [], 'o-', color=color, label=family)
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=9)
-    speeds = [speed for speed, _ in points.values()]
-    if max(speeds) > WIDE * min(speeds):
+    if is_wide:
         ax.set_xscale('log')
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter('{x:g}')
+        ax.xaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.12, y=0.12)
     ax.set_title(panel.title, loc='left', fontsize=11, color=INK)
     ax.set_xlabel('images/s, measured')
