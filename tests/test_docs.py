@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     'README.md',
     'docs/parity.md',
+    'docs/comparison.md',
     'docs/ladder.md',
     'docs/converting.md',
     'docs/fine_tuning.md',

@@ -8,13 +8,16 @@ relative to the root of the repository, whatever the current directory.
 """
 
 import argparse
-import json
 import os
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from mmengine.config import Config
+
+from eomt_mm import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -107,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         print(failure, file=sys.stderr)
         return failure.status
 
-    score = task.factor * read_scores(test_dir)[task.key]
+    score = task.factor * cli.read_scores(ROOT / test_dir)[task.key]
     print(f'\n{task.score}: {score:.2f}')
     print(f'photo | ground truth | prediction: {shown(f"{pictures}/panels.png")}')
     print(f'the run (loss, learning rates, masks): {shown(curves)}')
@@ -131,8 +134,7 @@ def step(name: str, says: str, command: list[str]) -> None:
         StepFailed: The command did not end with status 0.
     """
     print(f'\n== {name}: {says}\n   {shlex.join(["python", *command])}\n', flush=True)
-    paths = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
-    env = {**os.environ, 'PYTHONPATH': os.pathsep.join(paths)}
+    env = cli.environment(ROOT)
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env)
     try:
         status = process.wait()
@@ -144,31 +146,14 @@ def step(name: str, says: str, command: list[str]) -> None:
 
 def last_checkpoint(work_dir: str) -> str | None:
     """The checkpoint MMEngine noted last, as a path relative to the root."""
-    note = ROOT / work_dir / 'last_checkpoint'
-    if not note.is_file():
-        return None
-    checkpoint = ROOT / work_dir / Path(note.read_text().strip()).name
-    return f'{work_dir}/{checkpoint.name}' if checkpoint.is_file() else None
+    checkpoint = cli.last_checkpoint(ROOT / work_dir)
+    return checkpoint and f'{work_dir}/{checkpoint.name}'
 
 
 def is_unfinished(config: str, work_dir: str) -> bool:
     """Whether a run was interrupted after its first checkpoint."""
-    checkpoint = last_checkpoint(work_dir)
-    if checkpoint is None:
-        return False
-    from mmengine.config import Config  # takes seconds, and only here
-
-    done = int(Path(checkpoint).stem.rpartition('_')[2])  # iter_500.pth
-    return done < Config.fromfile(ROOT / config).train_cfg.max_iters
-
-
-def read_scores(test_dir: str) -> dict[str, float]:
-    """What the latest test in a directory has measured.
-
-    MMEngine writes TIME/TIME.json with one record for each test.
-    """
-    latest = max((ROOT / test_dir).glob('*/*.json'))
-    return json.loads(latest.read_text())
+    max_iters = Config.fromfile(ROOT / config).train_cfg.max_iters
+    return 0 < cli.iterations_done(ROOT / work_dir) < max_iters
 
 
 def shown(path: str) -> str:

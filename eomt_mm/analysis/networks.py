@@ -4,13 +4,14 @@ import copy
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -67,11 +68,10 @@ def find_config(name: str) -> str:
     return str(path)
 
 
-def complexity_of(cfg: Config, size: tuple[int, int] | None = None) -> Complexity:
-    """Build the network of a config and count it; nothing is downloaded.
-
-    It runs on shapes alone where that is possible, and on a random image where values
-    decide, as in a two-stage detector.
+def model_at(
+    cfg: Config, size: tuple[int, int] | None = None
+) -> tuple[ConfigDict, tuple[int, int]]:
+    """The model of a config for images of a size.
 
     Args:
         cfg (Config): The config; left as it is.
@@ -80,41 +80,90 @@ def complexity_of(cfg: Config, size: tuple[int, int] | None = None) -> Complexit
             640 x 640.
 
     Returns:
-        Complexity: For one image, without preprocessing and post-processing.
+        tuple[ConfigDict, tuple[int, int]]: Config of the model, and the size.
     """
     model_cfg = copy.deepcopy(cfg.model)
     size = size or _own_size(model_cfg)
     backbone = model_cfg.get('backbone', {})
     if str(backbone.get('type', '')).startswith('eomt_mm.'):
         backbone.img_size = model_cfg.data_preprocessor.size = size
+    return model_cfg, size
+
+
+def complexity_of(cfg: Config, size: tuple[int, int] | None = None) -> Complexity:
+    """Build the network of a config and count it; nothing is downloaded.
+
+    It runs on shapes alone where that is possible, and on a random image where values
+    decide, as in a two-stage detector.
+
+    Args:
+        cfg (Config): The config; left as it is.
+        size (tuple[int, int], optional): See `model_at`.
+
+    Returns:
+        Complexity: For one image, without preprocessing and post-processing.
+    """
+    model_cfg, size = model_at(cfg, size)
+    with scope_of(cfg):
+        return _count(model_cfg, size)
+
+
+@contextmanager
+def scope_of(cfg: Config) -> Iterator[None]:
+    """Types without a prefix are those of the config's framework, warnings silent."""
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
     with scope, warnings.catch_warnings():
         # They are about training and speed.
         warnings.simplefilter('ignore')
-        return _count(model_cfg, size)
+        yield
 
 
 def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
     try:
         with parameters_without_values():
-            model = _build(model_cfg)
+            model = build_network(model_cfg)
         images = torch.empty(1, 3, *size, device='meta')
         with ShapesOnly():
-            operations = count_operations(_network(model, images), model)
+            operations = count_operations(network_alone(model, images), model)
     except Exception:
         # Values were asked for, which only a real computation has; what else went
         # wrong goes wrong again.
         torch.manual_seed(0)
-        model = _build(model_cfg)
+        model = build_network(model_cfg)
         images = torch.randn(1, 3, *size)
-        operations = count_operations(_network(model, images), model)
+        operations = count_operations(network_alone(model, images), model)
     parameters = sum(p.numel() for p in model.parameters())
     return Complexity(size, parameters, operations)
 
 
-def _build(model_cfg: dict) -> nn.Module:
+def build_network(model_cfg: dict) -> nn.Module:
+    """A model for testing, without pre-trained weights: nothing is downloaded."""
     # Without gradients: the counter follows them otherwise.
     return MODELS.build(model_cfg).eval().requires_grad_(False)
+
+
+def network_alone(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
+    """A forward pass of the network: neither preprocessing nor post-processing.
+
+    Args:
+        model (nn.Module): Of `build_network`.
+        images (Tensor): Shape (B, 3, H, W).
+
+    Returns:
+        Callable: What to call, without arguments.
+    """
+    size = tuple(images.shape[2:])
+    shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    meta = dict.fromkeys(shapes, size) | dict(scale_factor=(1.0, 1.0))
+    samples = [BaseDataElement(metainfo=meta) for _ in images]
+    head = getattr(model, 'decode_head', None)
+    # MaskFormer and Mask2Former, to which MMSeg's own `_forward` gives too little.
+    needs_samples = isinstance(head, nn.Module) and (
+        'batch_data_samples' in inspect.signature(head.forward).parameters
+    )
+    if needs_samples:
+        return lambda: head(model.extract_feat(images), samples)
+    return lambda: model(images, samples, mode='tensor')
 
 
 def _own_size(model_cfg: dict) -> tuple[int, int]:
@@ -125,19 +174,3 @@ def _own_size(model_cfg: dict) -> tuple[int, int]:
         or DEFAULT_SIZE
     )
     return (size, size) if isinstance(size, int) else tuple(size)
-
-
-def _network(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
-    """The network alone: neither preprocessing nor post-processing."""
-    size = tuple(images.shape[2:])
-    shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-    meta = dict.fromkeys(shapes, size) | dict(scale_factor=(1.0, 1.0))
-    samples = [BaseDataElement(metainfo=meta)]
-    head = getattr(model, 'decode_head', None)
-    # MaskFormer and Mask2Former, to which MMSeg's own `_forward` gives too little.
-    needs_samples = isinstance(head, nn.Module) and (
-        'batch_data_samples' in inspect.signature(head.forward).parameters
-    )
-    if needs_samples:
-        return lambda: head(model.extract_feat(images), samples)
-    return lambda: model(images, samples, mode='tensor')

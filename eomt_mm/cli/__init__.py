@@ -10,17 +10,22 @@ from .options import (
     read_config,
 )
 from .preflight import check_checkpoint, check_data
+from .steps import environment, iterations_done, last_checkpoint, read_scores
 
 __all__ = [
     'add_common_options',
     'add_launch_options',
     'check_checkpoint',
     'check_data',
+    'environment',
+    'iterations_done',
+    'last_checkpoint',
     'load_config',
     'noted_interrupts',
     'override',
     'parse_args',
     'rank',
     'read_config',
+    'read_scores',
     'run',
 ]

@@ -24,7 +24,7 @@ from .criterion import Prediction, Target
 from .inference import FastInference
 from .mask_head import MaskHead
 from .options import complete_test_cfg
-from .postprocess import instance_result, panoptic_result
+from .postprocess import instance_result, panoptic_result, semantic_result
 from .targets import panoptic_targets
 
 # MMDet paints and saves panoptic results with its help.
@@ -163,6 +163,8 @@ class FusionHead(BasePanopticFusionHead):
 
     - `panoptic_on` (bool): Whether to return segments. Defaults to True.
     - `instance_on` (bool): Whether to return instances. Defaults to False.
+    - `semantic_on` (bool): Whether to return a class for every pixel, for MMDet's
+      `SemSegMetric`. Defaults to False.
     - `object_mask_thr` (float): Least class score of a segment. Defaults to 0.8.
     - `iou_thr` (float): Least share of a segment that others leave visible.
       Defaults to 0.8.
@@ -189,19 +191,14 @@ class FusionHead(BasePanopticFusionHead):
         defaults = dict(
             panoptic_on=True,
             instance_on=False,
+            semantic_on=False,
             object_mask_thr=0.8,
             iou_thr=0.8,
             max_per_image=100,
             encode_masks=False,
         )
         # Low scores are always filtered; MMDet's configs say so.
-        others = ['filter_low_score', 'semantic_on']
-        test_cfg = complete_test_cfg(test_cfg, defaults, others)
-        if test_cfg.pop('semantic_on', False):
-            raise UserError(
-                'test_cfg.semantic_on is True, but MMDet has no semantic results: '
-                "use default_scope 'mmseg' and eomt_mm.EoMTSegmentor"
-            )
+        test_cfg = complete_test_cfg(test_cfg, defaults, ['filter_low_score'])
         if test_cfg['panoptic_on'] and not num_stuff_classes:
             raise UserError(
                 'num_stuff_classes is 0, but test_cfg.panoptic_on is True, and the '
@@ -235,9 +232,10 @@ class FusionHead(BasePanopticFusionHead):
 
         Returns:
             list[dict]: `pan_results`, whose `sem_seg` (1, H, W) int64 holds class +
-            1000 * instance, and `ins_results` with `bboxes`, `labels`, `scores` and
+            1000 * instance; `ins_results` with `bboxes`, `labels`, `scores` and
             `masks` (N, H, W) bool or, with `encode_masks`, N dicts of `size` and
-            `counts`; each if it is on.
+            `counts`; `sem_results`, whose `sem_seg` (1, H, W) int64 holds classes;
+            each if it is on.
         """
         cfg, results = self.test_cfg, []
         encode = _run_lengths if cfg['encode_masks'] else None
@@ -271,6 +269,9 @@ class FusionHead(BasePanopticFusionHead):
                 result['ins_results'] = InstanceData(
                     bboxes=boxes, labels=labels, scores=scores, masks=masks
                 )
+            if cfg['semantic_on']:
+                classes = semantic_result(*logits, *sizes)
+                result['sem_results'] = PixelData(sem_seg=classes[None])
             results.append(result)
         return results
 
@@ -357,13 +358,22 @@ class EoMTDetector(FastInference, MaskFormer):
                 Defaults to True.
 
         Returns:
-            list[DetDataSample]: The same, with `pred_panoptic_seg` and
-            `pred_instances` as far as they are on.
+            list[DetDataSample]: The same, with `pred_panoptic_seg`, `pred_instances`
+            and `pred_sem_seg` as far as they are on.
         """
         results = self.panoptic_fusion_head.predict(
             *self._forward(batch_inputs), batch_data_samples, rescale=rescale
         )
         return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def add_pred_to_datasample(
+        self, data_samples: list[DetDataSample], results_list: list[dict]
+    ) -> list[DetDataSample]:
+        """Put results into data samples; `MaskFormer` itself refuses semantic ones."""
+        for sample, result in zip(data_samples, results_list, strict=True):
+            if 'sem_results' in result:
+                sample.pred_sem_seg = result.pop('sem_results')
+        return super().add_pred_to_datasample(data_samples, results_list)
 
     def _forward(
         self,

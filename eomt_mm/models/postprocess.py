@@ -1,4 +1,4 @@
-"""Panoptic and instance results of one image, at its original size.
+"""Panoptic, instance and semantic results of one image, at its original size.
 
 The order of the work is what costs: a hundred masks of a photograph of 6000 x 4000
 pixels are 9 GiB. Queries are therefore selected by their class before any mask is
@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .windows import class_map, resized_argmax
 
 INSTANCE_OFFSET = 1000  # MMDetection: a pixel holds class + instance * 1000
 BAND = 2**20  # pixels worked on at once; what stays in the cache is twice as fast
@@ -177,6 +179,31 @@ def instance_result(
     return Instances(
         pairs % num_classes, scores * quality[of_query], masks, boxes[of_query]
     )
+
+
+def semantic_result(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    img_shape: Size,
+    input_size: Size,
+    ori_shape: Size,
+) -> Tensor:
+    """Give every pixel of an image a class.
+
+    Args:
+        class_logits (Tensor): Shape (K, classes + 1).
+        mask_logits (Tensor): Shape (K, h, w).
+        img_shape (tuple[int, int]): Height and width of the image within the padded
+            input, in pixels.
+        input_size (tuple[int, int]): Height and width of the padded input.
+        ori_shape (tuple[int, int]): Height and width of the original.
+
+    Returns:
+        Tensor: Shape (H, W) int64.
+    """
+    scores = class_map(class_logits, mask_logits, input_size)
+    rows, cols = img_shape
+    return resized_argmax(scores[:, :rows, :cols], ori_shape)
 
 
 def _resize(

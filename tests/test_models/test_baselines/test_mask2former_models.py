@@ -10,6 +10,7 @@ from mmseg.structures import SegDataSample
 
 from eomt_mm.engine.fine_tuning import fit_weights
 from eomt_mm.errors import UserError
+from eomt_mm.models.inference import speed_up
 
 
 def detector(head_config, adapter_config, **changes):
@@ -52,6 +53,19 @@ def test_stock_detector_runs_the_same_weights(head_config, adapter_config):
 
     losses = stock.train().loss(images, detection_samples())
     assert losses.keys() == model.train().loss(images, detection_samples()).keys()
+
+
+def test_half_precision_is_autocast(head_config, adapter_config):
+    """EoMT has a way of its own to be sped up, which is not for these."""
+    model = build(detector(head_config, adapter_config)).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = model(images, mode='tensor')
+        speed_up(model, 'bf16')
+        after = model(images, mode='tensor')
+    assert not torch.equal(before[0], after[0])
+    torch.testing.assert_close(before[0], after[0].float(), atol=0.1, rtol=0.1)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 def test_checkpoint_of_other_classes_is_made_to_fit(head_config, adapter_config):

@@ -1,0 +1,171 @@
+"""One model of a comparison: its config, what is known of it, and why not more."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+
+from eomt_mm.analysis import complexity_of, find_config
+from eomt_mm.analysis.networks import build_network, model_at, network_alone, scope_of
+from eomt_mm.benchmark.measure import Work
+from eomt_mm.cli import read_config
+from eomt_mm.errors import UserError
+from eomt_mm.models.inference import speed_up
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in percent.
+
+    Attributes:
+        metric (str): 'PQ', 'mask AP', 'box AP' or 'mIoU'.
+        value (float): Of it.
+        dataset (str): What it was measured on.
+        source (str): Where it was read; '' for what was measured here.
+    """
+
+    metric: str
+    value: float
+    dataset: str
+    source: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.metric} {self.value:.1f}'
+
+
+@dataclass
+class Model:
+    """A row of the comparison.
+
+    Attributes:
+        label (str): What it is called there.
+        config (str): A path, or a name such as 'mmdet::mask2former/...'.
+        checkpoint (str, optional): Path of its weights.
+        size (tuple[int, int], optional): Height and width of the image.
+        parameters (int, optional): Their number.
+        operations (int, optional): For one image, by the paper's convention.
+        milliseconds (float, optional): Of a forward pass, the median.
+        images_per_second (float, optional): At the median.
+        mebibytes (float, optional): That a forward pass needs at its peak.
+        measured (Score, optional): By the evaluator of its config.
+        quoted (Score, optional): As published with its config.
+        remarks (list[str]): Why something is missing.
+    """
+
+    label: str
+    config: str
+    checkpoint: str | None = None
+    size: Size | None = None
+    parameters: int | None = None
+    operations: int | None = None
+    milliseconds: float | None = None
+    images_per_second: float | None = None
+    mebibytes: float | None = None
+    measured: Score | None = None
+    quoted: Score | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    def read(self) -> Config:
+        """Read the config.
+
+        Raises:
+            UserError: It is not there or has errors.
+        """
+        return read_config(find_config(self.config))
+
+    def remark(self, what: str, reason: str) -> None:
+        """Note why something is missing; once for each reason."""
+        if not any(reason in known for known in self.remarks):
+            self.remarks.append(f'{what}: {reason}')
+
+
+def parse_words(words: Sequence[str]) -> list[Model]:
+    """Models that a command line names.
+
+    Args:
+        words (Sequence[str]): Configs, each perhaps as LABEL=CONFIG, and each perhaps
+            followed by a checkpoint (.pth).
+
+    Returns:
+        list[Model]: One for each config.
+
+    Raises:
+        UserError: A checkpoint without config, or one label for two models.
+    """
+    models: list[Model] = []
+    for word in words:
+        if word.endswith('.pth'):
+            if not models or models[-1].checkpoint:
+                raise UserError(
+                    f'{word} stands behind no config: CONFIG [CHECKPOINT] CONFIG ...'
+                )
+            models[-1].checkpoint = word
+            continue
+        label, is_labelled, config = word.rpartition('=')
+        stem = config.rpartition('/')[2].removesuffix('.py')
+        models.append(Model(label if is_labelled else stem, config))
+    labels = [model.label for model in models]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise UserError(
+            f'{" and ".join(sorted(twice))} would stand in several rows: give them '
+            'names, as in "name=CONFIG"'
+        )
+    return models
+
+
+def count(model: Model, size: Size | None) -> None:
+    """Fill in size, parameters and operations."""
+    model.size, model.parameters, model.operations = complexity_of(model.read(), size)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How networks are timed.
+
+    Attributes:
+        size (tuple[int, int], optional): Height and width of the image; that of each
+            config by default.
+        batch (int): Images at a time.
+        dtype (str): 'fp32', 'bf16' or 'fp16'.
+        compiled (bool): Whether to compile.
+        device (torch.device): Where.
+    """
+
+    size: Size | None
+    batch: int
+    dtype: str
+    compiled: bool
+    device: torch.device
+
+
+def prepare(model: Model, timing: Timing) -> Work:
+    """Build the network that `count` counts, with random weights.
+
+    Args:
+        model (Model): Its config is read, its checkpoint is not: weights make no
+            network faster.
+        timing (Timing): How.
+
+    Returns:
+        Callable: A forward pass. It returns nothing, for results of different models
+        are not compared.
+    """
+    cfg = model.read()
+    model_cfg, size = model_at(cfg, timing.size)
+    with scope_of(cfg):
+        torch.manual_seed(0)
+        network = revert_sync_batchnorm(build_network(model_cfg)).to(timing.device)
+        speed_up(network, timing.dtype, timing.compiled)
+    images = torch.randn(timing.batch, 3, *size, device=timing.device)
+    forward = network_alone(network, images)
+
+    @torch.inference_mode()
+    def work() -> None:
+        forward()
+
+    return work

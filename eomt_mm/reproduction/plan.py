@@ -1,0 +1,117 @@
+"""Which rows of the paper's tables are trained in miniature, and what the paper has.
+
+A row is a config that is trained and a config that its checkpoint is tested with: the
+weights of EoMT with and without masks have the same names. Rows of both tables share
+trainings.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+FOLDER = 'configs/demo/ladder'
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """What the paper published, for ViT-L on COCO panoptic at 640 x 640 on an H100.
+
+    Attributes:
+        parameters (int): In millions.
+        gflops (int): Operations in thousands of millions.
+        fps (int): Images per second.
+        pq (float): Panoptic quality.
+    """
+
+    parameters: int
+    gflops: int
+    fps: int
+    pq: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        names (tuple[str, ...]): What identifies it, one for each of the first columns.
+        train (str): Config that is trained.
+        test (str): Config that the result is tested with.
+        quoted (Quoted): The paper's figures.
+    """
+
+    names: tuple[str, ...]
+    train: str
+    test: str
+    quoted: Quoted
+
+    @property
+    def name(self) -> str:
+        """The names in one."""
+        return ' -> '.join(self.names)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table.
+
+    Attributes:
+        title (str): Its heading.
+        columns (tuple[str, ...]): Headings of the names of its rows.
+        rows (tuple[Row, ...]): In the paper's order.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def _row(names: str | tuple, train: str, test: str, *quoted: float) -> Row:
+    names = (names,) if isinstance(names, str) else names
+    train, test = (f'{FOLDER}/{name}.py' for name in (train, test))
+    return Row(names, train, test, Quoted(*quoted))
+
+
+def configs(table_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Configs that are trained for some tables, and those each is tested with."""
+    found: dict[str, list[str]] = {}
+    for name in table_names:
+        for row in TABLES[name].rows:
+            tests = found.setdefault(row.train, [])
+            tests += [row.test] if row.test not in tests else []
+    return {train: tuple(tests) for train, tests in found.items()}
+
+
+STEP = 'step{}_scenes_panoptic'
+NEVER = STEP.format('5') + '_never'
+MASKED, FREE = STEP.format('4'), STEP.format('5')
+
+# arXiv 2503.19108.
+TABLES = {
+    'annealing': Table(
+        'Mask annealing (Table 7)',
+        ('training', 'inference'),
+        (
+            _row(('masked', 'masked'), MASKED, MASKED, 316, 828, 61, 56.2),
+            _row(('masked', 'unmasked'), MASKED, FREE, 316, 669, 128, 27.4),
+            _row(('never masked', 'unmasked'), NEVER, FREE, 316, 669, 128, 53.2),
+            _row(('annealed', 'unmasked'), FREE, FREE, 316, 669, 128, 56.0),
+        ),
+    ),
+    'ladder': Table(
+        'The ladder from ViT-Adapter + Mask2Former to EoMT (Table 1)',
+        ('step',),
+        tuple(
+            _row(f'({i}) {name}', STEP.format(i), STEP.format(i), *quoted)
+            for i, (name, *quoted) in enumerate(
+                (
+                    ('ViT-Adapter + Mask2Former', 349, 830, 29, 57.1),
+                    ('without ViT-Adapter', 342, 700, 36, 56.7),
+                    ('without pixel decoder', 337, 685, 61, 56.9),
+                    ('without multi-scale features', 328, 673, 64, 56.7),
+                    ('without Transformer decoder', 316, 828, 61, 56.2),
+                    ('without masking = EoMT', 316, 669, 128, 56.0),
+                )
+            )
+        ),
+    ),
+}

@@ -1,0 +1,141 @@
+"""Several commands at a time."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from eomt_mm.cli.jobs import LOG, Launch, run_alone, run_jobs, sole_user
+from eomt_mm.errors import UserError
+
+CLOCK = 'import time; print(time.monotonic(), flush=True); time.sleep(0.6); '
+
+
+@dataclass
+class Job:
+    """Runs pieces of Python."""
+
+    name: str
+    path: Path
+    codes: tuple
+    is_finished = False
+    outcome = 'fine'
+
+    def steps(self):
+        for code in self.codes:
+            yield ['-c', code]
+
+
+@pytest.fixture
+def launch(tmp_path):
+    return Launch(tmp_path, {**os.environ, 'WORD': 'hello'})
+
+
+def make(tmp_path, **codes):
+    return [Job(name, tmp_path / name, words) for name, words in codes.items()]
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path, launch):
+    jobs = make(
+        tmp_path,
+        bad=('print("one"); raise SystemExit("error: no luck")', 'print("never")'),
+        killed=('import os; os.kill(os.getpid(), 9)',),
+        good=('import os; print(os.environ["WORD"])', 'print("second")'),
+    )
+    ended = []
+    failures = run_jobs(jobs, 2, launch, lambda *args: ended.append(args))
+    assert {f.job.name: f.reason for f in failures} == {
+        'bad': 'no luck (status 1)',
+        'killed': f'{chr(36)} python -c {jobs[1].codes[0]} (ended by signal 9)',
+    }
+    log = (tmp_path / 'good' / LOG).read_text()
+    assert 'hello\n' in log and 'second\n' in log
+    assert 'never\n' not in (tmp_path / 'bad' / LOG).read_text()
+    outcome = {job.name: failure for job, failure, _ in ended}
+    assert outcome['good'] is None and outcome['bad'].reason == 'no luck (status 1)'
+
+
+def test_an_unreadable_result_is_the_failure_of_its_job(tmp_path, launch):
+    class Broken(Job):
+        def steps(self):
+            yield ['-c', 'pass']
+            raise UserError('no scores')
+
+    jobs = [Broken('broken', tmp_path / 'b', ()), *make(tmp_path, good=('pass',))]
+    (failure,) = run_jobs(jobs, 1, launch, lambda *_: None)
+    assert failure.reason == 'UserError: no scores'
+
+
+@pytest.mark.parametrize('at_once', [1, 2])
+def test_no_more_at_once_than_asked_for(tmp_path, launch, at_once):
+    code = CLOCK + 'print(time.monotonic())'
+    jobs = make(tmp_path, a=(code,), b=(code,), c=(code,))
+    assert run_jobs(jobs, at_once, launch, lambda *_: None) == []
+    spans = []
+    for job in jobs:
+        lines = (job.path / LOG).read_text().splitlines()[-2:]
+        spans.append(tuple(map(float, lines)))
+    for start, _ in spans:
+        assert sum(s <= start < e for s, e in spans) <= at_once
+
+
+PATIENT = """
+import signal, time, sys
+def end(*_):
+    print('put away', flush=True)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    time.sleep(0.5)
+    print('ended', flush=True)
+    sys.exit(130)
+signal.signal(signal.SIGINT, end)
+print('ready', flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_interrupt_lets_commands_put_their_things_in_order(tmp_path, launch):
+    (job,) = make(tmp_path, slow=(PATIENT,))
+
+    def interrupt():
+        while 'ready\n' not in (job.path / LOG).read_text():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    (job.path).mkdir()
+    (job.path / LOG).touch()
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job], 1, launch, lambda *_: None)
+    log = (job.path / LOG).read_text()
+    assert log.count('\nput away\n') == log.count('\nended\n') == 1
+
+
+def test_a_command_alone(tmp_path, launch, capfd):
+    run_alone(['-c', 'print("seen")'], launch)
+    assert 'seen' in capfd.readouterr().out
+    with pytest.raises(UserError, match='ended with status 3'):
+        run_alone(['-c', 'raise SystemExit(3)'], launch)
+
+
+def test_what_a_killed_call_left_running_holds_the_lock(tmp_path):
+    """A folder is free again when the last command that inherited the lock is over."""
+    with sole_user(tmp_path / 'new') as lock:
+        with pytest.raises(UserError, match='in use by another call'):
+            with sole_user(tmp_path / 'new'):
+                pass
+        left = subprocess.Popen(
+            [sys.executable, '-c', 'import time; time.sleep(60)'], pass_fds=(lock,)
+        )
+    with pytest.raises(UserError, match='left behind'):
+        with sole_user(tmp_path / 'new'):
+            pass
+    left.kill()
+    left.wait()
+    with sole_user(tmp_path / 'new'):
+        pass

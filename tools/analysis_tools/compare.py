@@ -1,0 +1,224 @@
+r"""Models of any config side by side: cost, speed, memory and scores.
+
+    python tools/analysis_tools/compare.py CONFIG [CHECKPOINT] CONFIG [CHECKPOINT] ...
+    python tools/analysis_tools/compare.py --size 640 640 \
+        EoMT-S=configs/eomt/eomt_vits_coco_panoptic_640_1x.py \
+        Mask2Former-R50=mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py
+
+Configs are files, or those of the installed frameworks as mmdet::NAME and mmseg::NAME.
+Where a checkpoint is given, and the data of the config are there, the evaluator of the
+config measures its score. Pre-trained weights are neither needed nor downloaded. What a
+row lacks it says; the other rows come nevertheless.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+# Language models of some stock detectors would be looked for on the hub.
+os.environ.setdefault('HF_HUB_OFFLINE', '1')
+
+import torch  # noqa: E402
+
+from eomt_mm import cli  # noqa: E402
+from eomt_mm.benchmark.measure import bound_memory, first_line, peak_memory  # noqa: E402
+from eomt_mm.benchmark.report import machine  # noqa: E402
+from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
+from eomt_mm.cli.jobs import Launch, run_jobs  # noqa: E402
+from eomt_mm.comparison.model import (  # noqa: E402
+    Model,
+    Timing,
+    count,
+    parse_words,
+    prepare,
+)
+from eomt_mm.comparison.report import Comparison  # noqa: E402
+from eomt_mm.comparison.scores import Test, quoted_score, refuse_unfit  # noqa: E402
+from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.models.inference import DTYPES  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'configs',
+        nargs='+',
+        metavar='CONFIG',
+        help='perhaps as LABEL=CONFIG, and perhaps followed by a .pth',
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='of the image; default: what each config says, or 640 640',
+    )
+    parser.add_argument('--batch', type=int, default=1, help='images at a time')
+    parser.add_argument('--dtype', choices=DTYPES, default='fp32')
+    parser.add_argument('--compile', action='store_true')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
+    parser.add_argument('--rounds', type=int, default=10, help='calls that count')
+    parser.add_argument('--warmup', type=int, default=1, help='calls before them')
+    parser.add_argument(
+        '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='options of the tests, for instance data_root=DIR',
+    )
+    parser.add_argument('--out', default='work_dirs/compare', help='folder to write')
+    parser.add_argument('--memory-of', help=argparse.SUPPRESS)
+    args = cli.parse_args(parser, argv)
+    for name in ('batch', 'rounds'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} is {getattr(args, name)}; give 1 or more')
+    return args
+
+
+def main(argv: list[str] | None = None) -> Comparison | None:
+    """Compares, prints and writes.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        Comparison: All rows.
+
+    Raises:
+        UserError: Nothing is known of any model, or the command is wrong.
+    """
+    args = parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    models = parse_words(args.configs)
+    timing = Timing(
+        tuple(args.size) if args.size else None,
+        args.batch,
+        args.dtype,
+        args.compile,
+        torch.device(args.device),
+    )
+    if args.memory_of:
+        bound_memory()
+        (model,) = (m for m in models if m.label == args.memory_of)
+        print(peak_memory(prepare(model, timing), timing.device))
+        return None
+
+    about = machine(timing.device)
+    where = about.get('gpu') or f'{about["processor"]} with {about["threads"]} threads'
+    versions = ', '.join(f'{name} {about[name]}' for name in PACKAGES if name in about)
+    compiled = ', compiled' if args.compile else ''
+    comparison = Comparison(
+        models,
+        ['python', 'tools/analysis_tools/compare.py', *argv],
+        f'{where}, {versions}, {args.dtype}{compiled}, batch {args.batch}',
+    )
+    out = Path(args.out)
+    for step in (
+        partial(count_all, models, timing),
+        partial(time_all, models, timing, args, argv),
+        partial(test_all, models, args, out),
+    ):
+        step()
+        written = comparison.write(out)
+    print(f'\n{comparison.markdown()}')
+    for path in written:
+        print(path)
+    if all(model.parameters is None for model in models):
+        raise UserError(f'nothing is known of any model: {models[0].remarks[0]}')
+    return comparison
+
+
+def count_all(models: list[Model], timing: Timing) -> None:
+    """Parameters, operations and published scores."""
+    for model in models:
+        try:
+            model.quoted = quoted_score(model.config)
+            count(model, timing.size)
+            print(
+                f'{model.label}: {model.parameters / 1e6:.2f} M parameters', flush=True
+            )
+        except Exception as error:  # whatever a foreign config brings with it
+            model.remark('network', first_line(error))
+            print(f'{model.label}: {model.remarks[-1]}', flush=True)
+
+
+def time_all(
+    models: list[Model], timing: Timing, args: argparse.Namespace, argv: list[str]
+) -> None:
+    """Speed and memory, all models in turn."""
+    counted = {model.label: model for model in models if model.parameters is not None}
+    if not counted:
+        return
+    print(f'timing {len(counted)} models, {args.rounds} rounds', flush=True)
+    job = Job(
+        case='network alone',
+        images=timing.batch,
+        contenders={
+            label: partial(prepare, model, timing) for label, model in counted.items()
+        },
+    )
+
+    def fresh(label: str) -> list[str]:
+        return [os.path.abspath(__file__), *argv, '--memory-of', label]
+
+    plan = Plan(
+        timing.device, args.rounds, args.warmup, None if args.no_memory else fresh
+    )
+    rows, _ = run_job(job, plan)
+    for row in rows:
+        model = counted[row.contender]
+        model.milliseconds = row.milliseconds
+        model.images_per_second = row.images_per_second
+        model.mebibytes = row.mebibytes
+        if row.error:
+            model.remark('speed', row.error)
+
+
+def test_all(models: list[Model], args: argparse.Namespace, out: Path) -> None:
+    """Scores of those with a checkpoint, by the evaluators of their configs."""
+    tests = []
+    for model in models:
+        if model.checkpoint is None:
+            continue
+        try:
+            cfg = model.read()
+            refuse_unfit(cfg, model.checkpoint)
+            folder = tempfile.mkdtemp(prefix=f'test-{len(tests)}-', dir=out)
+            tool = ROOT / 'tools/test.py'
+            tests.append(Test(model, cfg, tool, Path(folder), args.cfg_options))
+        except Exception as error:
+            model.remark('score', first_line(error))
+    if not tests:
+        return
+    print(f'testing {len(tests)} models; each has a log.txt below {out}', flush=True)
+    launch = Launch(Path.cwd(), cli.environment(ROOT))
+    failures = run_jobs(
+        tests,
+        1,
+        launch,
+        lambda test, failure, seconds: print(
+            f'{test.name}: {failure.reason if failure else test.outcome} '
+            f'({seconds:.0f} s)',
+            flush=True,
+        ),
+    )
+    for failure in failures:
+        failure.job.model.remark('score', failure.reason)
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

@@ -1,0 +1,223 @@
+"""The paper's Table 7 and its ladder in miniature, from nothing.
+
+    python tools/reproduce.py
+    python tools/reproduce.py --table annealing --seeds 0 1 2 3 4
+    python tools/reproduce.py --seconds 200
+
+Trains the small variants on synthetic scenes, each from several seeds and with the same
+budget, tests them, and sets what was measured beside what the paper has. Each step is a
+command one can type oneself. A killed run goes on where it was when the same command is
+given again; what is finished is not repeated. Paths are relative to the root of the
+repository, whatever the current directory.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from eomt_mm import cli
+from eomt_mm.cli.jobs import (
+    LOG,
+    Failure,
+    Job,
+    Launch,
+    run_alone,
+    run_jobs,
+    sole_user,
+)
+from eomt_mm.errors import UserError
+from eomt_mm.reproduction.cost import cost_of
+from eomt_mm.reproduction.plan import TABLES, configs
+from eomt_mm.reproduction.report import Report
+from eomt_mm.reproduction.runs import Pace, Recipe, Run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--table', nargs='+', choices=TABLES, default=[*TABLES], help='default: all'
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument(
+        '--iterations', type=int, default=750, help='of each training; default 750'
+    )
+    budget.add_argument(
+        '--seconds',
+        type=float,
+        help='of each training instead, about: a short one '
+        'of each variant tells how many iterations these are',
+    )
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        help='trainings at a time; default: one for each core, or one on a GPU',
+    )
+    parser.add_argument('--work-dir', default='work_dirs/reproduce')
+    parser.add_argument(
+        '--scenes', default='data/scenes', help='written if they are not there'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='further options of all trainings and tests',
+    )
+    args = cli.parse_args(parser, argv)
+    for name in ('iterations', 'seconds', 'jobs'):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            parser.error(f'--{name} is {value}; give more than 0')
+    if min(args.seeds) < 0 or len({*args.seeds}) < len(args.seeds):
+        parser.error(f'--seeds {args.seeds}: give different numbers from 0')
+    return args
+
+
+def main(argv: list[str] | None = None) -> Report:
+    """Does all that is left to do, and prints the tables.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        Report: With everything.
+
+    Raises:
+        UserError: Some trainings failed; what the others measured is written.
+        KeyboardInterrupt: Says how to go on.
+    """
+    args = parse_args(argv)
+    with sole_user(ROOT / args.work_dir) as lock:
+        try:
+            return reproduce(args, lock)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                'interrupted; the same command goes on where it was'
+            ) from None
+
+
+def reproduce(args: argparse.Namespace, lock: int) -> Report:
+    """All steps; their commands inherit `lock`."""
+    at_once = args.jobs or default_jobs()
+    alone = Launch(ROOT, cli.environment(ROOT), (lock,))
+    threads = max(1, len(os.sched_getaffinity(0)) // at_once)
+    beside = Launch(ROOT, alone.env | {'OMP_NUM_THREADS': str(threads)}, (lock,))
+
+    data = f'{args.scenes}/ADEChallengeData2016'
+    manifest = scenes(args.scenes, alone)
+    options = (f'data_root={data}', *args.cfg_options)
+    recipe = Recipe(ROOT, args.work_dir, manifest, options)
+    trained = configs(args.table)
+    iterations = dict.fromkeys(trained, args.iterations)
+    if args.seconds:
+        paces = [Pace(recipe, config) for config in trained]
+        fail(finish(paces, at_once, beside))
+        iterations = {p.config: max(1, round(args.seconds / p.seconds)) for p in paces}
+    runs = [
+        Run(recipe, config, tests, seed, iterations[config])
+        for seed in args.seeds  # all variants of one seed before the next
+        for config, tests in trained.items()
+    ]
+    tables = [TABLES[name] for name in args.table]
+    report = Report(tables, runs, setting(args, iterations, manifest))
+    folder = ROOT / args.work_dir
+    failures = finish(runs, at_once, beside, lambda: report.write(folder))
+    if not any(run.is_finished for run in runs):
+        fail(failures)
+
+    photo = f'{data}/images/validation/scene_000000.png'
+    tested = sorted({test for run in runs for test in run.tests})
+    report.costs = cost_of(recipe, tested, photo, alone)
+    written = report.write(folder)
+    print(f'\n{report.markdown()}')
+    for path in written:
+        print(os.path.relpath(path))
+    fail(failures)
+    return report
+
+
+def fail(failures: Sequence[Failure]) -> None:
+    """Raise a UserError if there are any."""
+    if failures:
+        job, reason = failures[0].job, failures[0].reason
+        raise UserError(
+            f'{len(failures)} trainings failed; {job.name}: {reason}; see '
+            f'{os.path.relpath(job.path / LOG)}. The same command tries them again'
+        )
+
+
+def default_jobs() -> int:
+    """Small networks do not fill a core, and a GPU is not shared."""
+    return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
+
+
+def scenes(folder: str, launch: Launch) -> str:
+    """Write the scenes unless they are there; returns what distinguishes them."""
+    manifest = ROOT / folder / 'make_scenes.json'
+    if not manifest.is_file():
+        run_alone(['tools/dataset_converters/make_scenes.py', folder], launch)
+    return manifest.read_text()
+
+
+def setting(
+    args: argparse.Namespace, iterations: Mapping[str, int], manifest: str
+) -> str:
+    """Data and budget for a reader."""
+    scenes = json.loads(manifest)
+    data = (
+        '{train:,} synthetic scenes of {size} x {size} pixels, {val:,} others to test'
+    )
+    budget = f'{args.iterations:,} iterations'
+    if args.seconds:
+        each = ', '.join(f'{Path(c).stem} {n:,}' for c, n in iterations.items())
+        budget = f'about {args.seconds:g} s, or iterations of {each},'
+    seeds = ', '.join(map(str, args.seeds))
+    return f'{data.format(**scenes)}; {budget} for each network and seed ({seeds})'
+
+
+def finish(
+    jobs: Sequence[Job],
+    at_once: int,
+    launch: Launch,
+    on_progress: Callable[[], object] = lambda: None,
+) -> list[Failure]:
+    """Run what is not finished, and say how far it is."""
+    left = [job for job in jobs if not job.is_finished]
+    print(
+        f'{len(jobs)} trainings, {len(jobs) - len(left)} of them finished before; '
+        f'{at_once} at a time, each with a log.txt in its folder',
+        flush=True,
+    )
+    started, ended = time.monotonic(), 0
+
+    def tell(job: Job, failure: Failure | None, seconds: float) -> None:
+        nonlocal ended
+        ended += 1
+        rest = (time.monotonic() - started) / ended * (len(left) - ended)
+        outcome = f'FAILED: {failure.reason}' if failure else job.outcome
+        print(
+            f'[{ended}/{len(left)}] {job.name}: {outcome} ({seconds:.0f} s; '
+            f'about {rest / 60:.0f} min left)',
+            flush=True,
+        )
+        on_progress()
+
+    return run_jobs(left, at_once, launch, tell)
+
+
+if __name__ == '__main__':
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(cli.run(main))
