@@ -31,11 +31,14 @@ class Complexity(NamedTuple):
         size (tuple[int, int]): Height and width of the image in pixels.
         parameters (int): Number of parameters.
         operations (int): Operations for one image, see `count_operations`.
+        on_noise (bool): Whether they depend on the image, and were counted on a random
+            one with random weights: proposals of a detector, or merged tokens.
     """
 
     size: tuple[int, int]
     parameters: int
     operations: int
+    on_noise: bool
 
 
 def find_config(name: str) -> str:
@@ -119,6 +122,7 @@ def scope_of(cfg: Config) -> Iterator[None]:
 
 
 def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
+    on_noise = False
     try:
         with parameters_without_values():
             model = build_network(model_cfg)
@@ -128,12 +132,13 @@ def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
     except Exception:
         # Values were asked for, which only a real computation has; what else went
         # wrong goes wrong again.
+        on_noise = True
         torch.manual_seed(0)
         model = build_network(model_cfg)
         images = torch.randn(1, 3, *size)
         operations = count_operations(network_alone(model, images), model)
     parameters = sum(p.numel() for p in model.parameters())
-    return Complexity(size, parameters, operations)
+    return Complexity(size, parameters, operations, on_noise)
 
 
 def build_network(model_cfg: dict) -> nn.Module:

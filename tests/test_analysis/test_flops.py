@@ -157,8 +157,10 @@ def test_any_mask2former_can_do_without_its_masks():
 @pytest.mark.slow
 def test_every_config_can_be_counted(root):
     """And thus runs: all sizes within a network fit together."""
-    paths = sorted((root / 'configs').glob('[!_]*/*.py'))
-    for path in (path for path in paths if path.stem not in GFLOPS):
+    for path in sorted((root / 'configs').glob('[!_]*/*.py')):
+        # Those with merged tokens have the networks of others, and compute in earnest.
+        if path.stem in GFLOPS or path.stem.endswith('_algm'):
+            continue
         cfg = Config.fromfile(path)
         result = complexity_of(cfg)
         assert result.operations > result.parameters, path

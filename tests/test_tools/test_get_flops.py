@@ -26,6 +26,7 @@ def test_prints_a_row_for_each_config(run_tool, ladder, capsys, tmp_path):
         'size': [640, 640],
         'parameters': 23_975_942,
         'gflops': pytest.approx(67.96, abs=0.01),
+        'on_noise': False,
     }
 
 
@@ -56,6 +57,12 @@ def test_size_is_that_of_network_and_image(run_tool, ladder):
     assert row['gflops'] < 67.96 / 2
     (row,) = run_tool(TOOL, 'mmseg::setr/setr_vit-l_pup_8xb2-160k_ade20k-512x512.py')
     assert row['size'] == [512, 512]
+
+
+def test_what_depends_on_the_image_is_marked(run_tool, root, capsys):
+    (row,) = run_tool(TOOL, root / 'configs/demo/eomt_scenes_semantic_algm.py')
+    assert row['on_noise']
+    assert '(depends on the image; counted on noise)' in capsys.readouterr().out
 
 
 def test_a_size_that_does_not_fit(run_tool, ladder):

@@ -46,7 +46,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
         argv (list[str], optional): Arguments; None means those of the process.
 
     Returns:
-        list[dict]: `config` and either `size`, `parameters` and `gflops` or `error`.
+        list[dict]: `config` and either `size`, `parameters`, `gflops` and `on_noise`
+        (see `Complexity`) or `error`.
 
     Raises:
         UserError: None of the configs can be counted.
@@ -80,6 +81,7 @@ def count(name: str, size: list[int] | None) -> dict:
         'size': list(result.size),
         'parameters': result.parameters,
         'gflops': round(result.operations / 1e9, 3),
+        'on_noise': result.on_noise,
     }
 
 
@@ -88,7 +90,8 @@ def describe(row: dict) -> str:
     if 'error' in row:
         return f'error: {row["error"]}'
     size = ' x '.join(map(str, row['size']))
-    return f'{size:>11}  {row["parameters"]:>13,}  {row["gflops"]:>8.1f}'
+    note = ' (depends on the image; counted on noise)' if row['on_noise'] else ''
+    return f'{size:>11}  {row["parameters"]:>13,}  {row["gflops"]:>8.1f}{note}'
 
 
 if __name__ == '__main__':
