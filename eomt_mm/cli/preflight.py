@@ -36,6 +36,7 @@ def check_data(cfg: Config, *splits: str) -> None:
         if cfg.get(f'{split}_dataloader'):
             for dataset in _leaves(cfg[f'{split}_dataloader']['dataset']):
                 _check_dataset(dataset, split, cfg.get('default_scope'))
+                _check_classes(dataset, split, cfg)
         evaluators = cfg.get(f'{split}_evaluator') or []
         for metric in [evaluators] if isinstance(evaluators, dict) else evaluators:
             for key in ('ann_file', 'seg_prefix'):
@@ -80,6 +81,33 @@ def _check_dataset(dataset: dict, split: str, scope: str | None) -> None:
                 f'no images: the {split} dataset {dataset["type"]} found no file '
                 f'ending in {getattr(built, "img_suffix", "its suffix")!r} under '
                 f'{os.path.abspath(folder)}; {_WAY_OUT}'
+            )
+
+
+def _check_classes(dataset: dict, split: str, cfg: Config) -> None:
+    """The head has as many classes as the dataset, and knows which are things."""
+    scope, model = cfg.get('default_scope'), cfg.get('model') or {}
+    head = model.get('decode_head') or model.get('panoptic_head') or {}
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        found = registry.get(dataset['type'])
+    metainfo = {**getattr(found, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    classes = metainfo.get('classes')
+    if not classes:
+        return
+    things = len(metainfo.get('thing_classes') or classes)
+    expected = dict(
+        num_classes=len(classes),
+        num_things_classes=things,
+        num_stuff_classes=len(classes) - things,
+    )
+    if not (model.get('test_cfg') or {}).get('panoptic_on', True):
+        del expected['num_stuff_classes']  # not asked for
+    for name, count in expected.items():
+        if name in head and head[name] != count:
+            raise UserError(
+                f'the head has {name}={head[name]}, but the {split} dataset '
+                f'{dataset["type"]} has {count} such classes: set {name} of the head, '
+                'or classes (and thing_classes) in the metainfo of the dataset'
             )
 
 

@@ -120,7 +120,11 @@ def parse_words(words: Sequence[str]) -> list[Model]:
 
 def count(model: Model, size: Size | None) -> None:
     """Fill in size, parameters and operations."""
-    model.size, model.parameters, model.operations = complexity_of(model.read(), size)
+    found = complexity_of(model.read(), size)
+    model.size, model.parameters = found.size, found.parameters
+    model.operations = found.operations
+    if found.on_noise:
+        model.remarks.append('GFLOPs depend on the image: counted on noise')
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,16 @@ class PanopticFormat(CocoFormat):
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
-        info = super().parse_data_info(raw_data_info)
         # Other images may have segments of the same number.
+        image_id = raw_data_info['raw_img_info']['img_id']
         known = {
             annotation['id']: annotation
             for annotation in raw_data_info['raw_ann_info']
-            if annotation['image_id'] == info['img_id']
+            if annotation['image_id'] == image_id
         }
+        info = super().parse_data_info(
+            dict(raw_data_info, raw_ann_info=list(known.values()))
+        )
         for segment in info['segments_info']:
             annotation = known[segment['id']]
             segment['area'] = annotation['area']
@@ -90,13 +93,27 @@ class PanopticFormat(CocoFormat):
 class InstanceFormat(CocoFormat):
     """The same for instances, every one of which needs a mask."""
 
+    def parse_data_info(self, raw_data_info: dict) -> dict:
+        """Parse one image.
+
+        Raises:
+            UserError: If the file lacks a class, which MMDet leaves out in silence.
+        """
+        classes = self.metainfo['classes']
+        if len(self.cat_ids) < len(classes):
+            names = [category['name'] for category in self.coco.cats.values()]
+            missing = [name for name in classes if name not in names]
+            raise UserError(
+                f'{self.ann_file} has no category {_few(missing)}; it has '
+                f'{_few(names)}: write metainfo.classes as in the file'
+            )
+        return super().parse_data_info(raw_data_info)
+
     def _with_box(self, annotation: dict, image: dict) -> dict:
         """With area and box of the mask; unchanged where it has no pixel."""
         mask, size = annotation['segmentation'], (image['height'], image['width'])
         if isinstance(mask, list):
-            polygons = [p for p in mask if len(p) >= 6 and len(p) % 2 == 0]
-            if not polygons:
-                return annotation
+            polygons = [points for points in mask if _is_polygon(points)]
             runs = coco_masks.merge(coco_masks.frPyObjects(polygons, *size))
         elif isinstance(mask['counts'], list):
             runs = coco_masks.frPyObjects(mask, *size)
@@ -111,16 +128,37 @@ class InstanceFormat(CocoFormat):
         super()._check(annotation, image)
         mask, size = annotation.get('segmentation'), [image['height'], image['width']]
         where = f'annotation {annotation["id"]} of {image["file_name"]}'
-        if not mask:
+        if not mask or (isinstance(mask, list) and not any(map(_is_polygon, mask))):
             raise UserError(
-                f'{self.ann_file}: {where} has no segmentation, and a box is not '
-                'enough: add its mask (polygons or RLE) or remove the annotation'
+                f'{self.ann_file}: {where} has no segmentation of a polygon (three '
+                'points or more) or RLE, and a box is not enough: add its mask or '
+                'remove the annotation'
             )
-        if isinstance(mask, dict) and list(mask['size']) != size:
+        if isinstance(mask, list):
+            return
+        if not {'size', 'counts'} <= mask.keys():
+            raise UserError(
+                f'{self.ann_file}: the mask of {where} has {", ".join(mask)}: RLE '
+                'needs size and counts'
+            )
+        if list(mask['size']) != size:
             raise UserError(
                 f'{self.ann_file}: the mask of {where} has size {mask["size"]}, its '
-                f'image {size}'
+                f'image {size}: write the RLE for the image as it is'
             )
+        if (
+            isinstance(mask['counts'], list)
+            and sum(mask['counts']) != size[0] * size[1]
+        ):
+            raise UserError(
+                f'{self.ann_file}: the counts of the mask of {where} add up to '
+                f'{sum(mask["counts"])}, not to the {size[0] * size[1]} pixels of its '
+                'image: the RLE is damaged, write it again'
+            )
+
+
+def _is_polygon(points: list) -> bool:
+    return len(points) >= 6 and len(points) % 2 == 0
 
 
 @DATASETS.register_module()

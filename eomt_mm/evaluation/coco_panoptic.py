@@ -39,10 +39,24 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         Raises:
             UserError: If the annotation file has other classes than the dataset, or
                 another order of them; MMDet takes its order for that of the labels.
+                If there are no panoptic results.
         """
         if self._coco_api is not None:
             self._check_categories()
-        super().process(data_batch, data_samples)
+        copies = []
+        for sample in data_samples:
+            if 'pred_panoptic_seg' not in sample:
+                raise UserError(
+                    'the model has returned no panoptic results for '
+                    'CocoPanopticMetric: set model.test_cfg.panoptic_on=True, or '
+                    'another test_evaluator'
+                )
+            # MMDet writes its own number of void into the results, which on a CPU are
+            # those that are then painted and saved.
+            segments = sample['pred_panoptic_seg']
+            segments = {**segments, 'sem_seg': segments['sem_seg'].clone()}
+            copies.append({**sample, 'pred_panoptic_seg': segments})
+        super().process(data_batch, copies)
 
     def _check_categories(self) -> None:
         ours = list(self.dataset_meta['classes'])

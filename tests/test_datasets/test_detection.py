@@ -239,9 +239,9 @@ def test_thin_instances(coco, build, mask, thin):
     assert gt.masks.masks.sum() == 5
 
 
-@pytest.mark.parametrize('mask', [[[1.0, 2, 3, 4]], [[3.0, 1, 3, 4, 3, 1]]])
-def test_instances_without_a_pixel_are_left_out(coco, build, mask):
-    root = coco('instance', square=dict(PIXEL, segmentation=mask))
+def test_instances_without_a_pixel_are_left_out(coco, build):
+    line = [[3.0, 1, 3, 4, 3, 1]]
+    root = coco('instance', square=dict(PIXEL, segmentation=line))
     dataset, _ = build('scenes_instance', root, **settings('instance'))
     assert len(dataset[0]['data_samples'].gt_instances) == 0
 
@@ -294,6 +294,36 @@ def test_segments_without_a_pixel_by_both_accounts_are_left_out(coco, build):
             'instance',
             dict(square=dict(segmentation=None)),
             'annotation 1 of a.png has no segmentation',
+        ),
+        (
+            'instance',
+            dict(square=dict(segmentation=[[]])),
+            'annotation 1 of a.png has no segmentation',
+        ),
+        (
+            'instance',
+            dict(square=dict(segmentation=[[1.0, 2, 3, 4]])),
+            'annotation 1 of a.png has no segmentation',
+        ),
+        (
+            'instance',
+            dict(square=dict(segmentation=dict(size=[20, 30]))),
+            'the mask of annotation 1 of a.png has size: RLE needs size and counts',
+        ),
+        (
+            'instance',
+            dict(square=dict(segmentation=dict(size=[20, 30], counts=[7, 5]))),
+            'add up to 12, not to the 600 pixels',
+        ),
+        (
+            'instance',
+            dict(categories=lambda c: [dict(c[0], name='Disc'), *c[1:]]),
+            'has no category disc; it has Disc',
+        ),
+        (
+            'panoptic',
+            dict(square=dict(area=500)),
+            'has 50 pixels of segment 1, but its area in the annotation file is 500',
         ),
         (
             'instance',

@@ -55,6 +55,28 @@ def test_labels_that_nothing_loads_may_be_missing(root):
     check_data(config(coco(root, pipeline=[dict(type='LoadImageFromFile')])), 'train')
 
 
+@pytest.mark.parametrize(
+    ('things', 'stuff', 'panoptic_on', 'fault'),
+    [
+        (80, 53, True, None),
+        (80, 0, False, None),
+        (2, 131, True, 'num_things_classes=2, .* has 80'),
+        (80, 50, True, 'num_stuff_classes=50, .* has 53'),
+    ],
+)
+def test_classes_of_head_and_dataset(root, things, stuff, panoptic_on, fault):
+    model = dict(
+        panoptic_head=dict(num_things_classes=things, num_stuff_classes=stuff),
+        test_cfg=dict(panoptic_on=panoptic_on),
+    )
+    cfg = config(coco(root), default_scope='mmdet', model=model)
+    if fault is None:
+        check_data(cfg, 'train')
+        return
+    with pytest.raises(UserError, match=fault):
+        check_data(cfg, 'train')
+
+
 def test_evaluator_file(root):
     evaluator = dict(type='CocoPanopticMetric', ann_file=str(root / 'b.json'))
     with pytest.raises(UserError, match='train_evaluator ann_file'):
