@@ -34,8 +34,28 @@ def linear(
     Returns:
         Tensor: Shape (..., O).
     """
+    if torch.compiler.is_compiling():
+        return _closed_linear(x, weight, bias, gelu)
+    return _linear(x, weight, bias, gelu)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
     after = ('gelu', [], 'none') if gelu else ('none', [], '')
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
+
+
+# The compiler takes the operator apart, and then wants weights that are constants.
+_closed_linear = torch.library.custom_op(
+    'eomt_mm::linear',
+    _linear,
+    mutates_args=(),
+    schema='(Tensor x, Tensor weight, Tensor? bias, bool gelu) -> Tensor',
+)
+
+
+@_closed_linear.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(weight))
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -92,8 +112,9 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             keys, values = k[image, head].contiguous(), v[image, head].mT.contiguous()
             for start in range(0, tokens, rows):
                 part = slice(start, start + rows)
-                weights = linear(q[image, head, part], keys).softmax(-1)
-                out[image, head, part] = linear(weights, values)
+                weights = _linear(q[image, head, part], keys, None, False)
+                weights = weights.softmax(-1)
+                out[image, head, part] = _linear(weights, values, None, False)
     return out
 
 
