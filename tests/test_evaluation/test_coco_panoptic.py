@@ -96,6 +96,22 @@ def test_panoptic_scores_of_the_official_tool(coco, coarse, how, tmp_path):
     assert {key: round(scores[key], 4) for key in expected} == expected
 
 
+def test_results_are_left_as_they_are(coco):
+    """They are painted and saved afterwards; MMDet's metric marks void in them."""
+    sample = next(predictions(coco, coarse=False))
+    before = sample['pred_panoptic_seg']['sem_seg'].clone()
+    assert (before == 133).any(), 'no void'
+    evaluate(panoptic_metric(coco), CocoPanopticDataset.METAINFO, [sample])
+    assert torch.equal(sample['pred_panoptic_seg']['sem_seg'], before)
+
+
+def test_results_that_are_not_there_are_asked_for(coco):
+    sample = next(predictions(coco, coarse=False))
+    del sample['pred_panoptic_seg']
+    with pytest.raises(UserError, match='panoptic_on=True'):
+        evaluate(panoptic_metric(coco), CocoPanopticDataset.METAINFO, [sample])
+
+
 @pytest.mark.filterwarnings('ignore:__array__ implementation:DeprecationWarning')
 def test_instance_scores_of_the_official_tool(coco):
     truth = COCO(coco / 'annotations/instances_val2017.json')
