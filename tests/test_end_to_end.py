@@ -138,10 +138,10 @@ def test_train_then_test(train, test, tmp_path):
     assert test(checkpoint, '--tta')['mIoU'] >= 0
 
 
-def test_checkpoint_of_another_class_count(train, test, tmp_path):
+def test_checkpoint_of_another_number_of_queries(train, test, tmp_path):
     train(tmp_path)
-    with pytest.raises(UserError, match='class_head.weight is .8, 32.'):
-        test(tmp_path / 'iter_6.pth', options=['model.decode_head.num_classes=19'])
+    with pytest.raises(UserError, match='queries is .*, 32., the config makes .7, 32'):
+        test(tmp_path / 'iter_6.pth', options=['model.backbone.num_queries=7'])
 
 
 def test_fine_tuning_of_panoptic_weights_at_another_size(
@@ -184,9 +184,11 @@ def test_fine_tuning_of_panoptic_weights_at_another_size(
     ]
 
 
-def test_labels_beyond_the_classes_name_the_file(train, tmp_path):
-    with pytest.raises(UserError, match=r'label \d in the ground truth of .*\.png'):
-        train(tmp_path, options=['model.decode_head.num_classes=2'])
+@pytest.mark.parametrize('count', [2, 19])
+def test_another_number_of_classes_than_the_data(train, tmp_path, count):
+    fault = f'num_classes={count}, but the train dataset .*ScenesDataset has 7'
+    with pytest.raises(UserError, match=fault):
+        train(tmp_path, options=[f'model.decode_head.num_classes={count}'])
 
 
 def test_annealing_that_does_not_increase(train, tmp_path):
