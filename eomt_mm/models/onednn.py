@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Attention weights that are computed at once by each thread: 2 MiB in fp32.
+# Attention weights that are computed at once by each thread: 2 MiB in fp32, and more
+# where that were fewer rows than a product needs to be fast.
 WEIGHTS_AT_ONCE = 2**19
+LEAST_ROWS = 192
 
 
 def is_available() -> bool:
@@ -103,7 +105,7 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         Tensor: Shape (B, heads, T, d).
     """
     batch, heads, tokens, dims = q.shape
-    rows = max(1, torch.get_num_threads() * WEIGHTS_AT_ONCE // tokens)
+    rows = torch.get_num_threads() * max(LEAST_ROWS, WEIGHTS_AT_ONCE // tokens)
     out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
     q = q * dims**-0.5
     for image in range(batch):

@@ -21,7 +21,9 @@ from torch import Tensor
 from .windows import class_map, resized_argmax
 
 INSTANCE_OFFSET = 1000  # MMDetection: a pixel holds class + instance * 1000
-BAND = 2**20  # pixels worked on at once; what stays in the cache is twice as fast
+# Pixels worked on at once by a CPU: what stays in the cache is twice as fast. Other
+# devices take a mask as a whole; there each operation costs a launch.
+BAND = 2**20
 
 Size = tuple[int, int]
 
@@ -87,7 +89,7 @@ def panoptic_result(
     highest = torch.full(ori_shape, -1.0, device=device)
     owner = torch.zeros(ori_shape, dtype=torch.int32, device=device)
     mask_areas = torch.zeros(len(kept), dtype=torch.int64, device=device)
-    rows = max(1, BAND // ori_shape[1])
+    rows = max(1, BAND // ori_shape[1]) if device.type == 'cpu' else ori_shape[0]
     for i, query in enumerate(kept):
         mask = _resize(mask_logits[query], input_size, img_shape, ori_shape)
         bands = (whole.split(rows) for whole in (mask, highest, owner))
