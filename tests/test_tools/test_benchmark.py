@@ -17,6 +17,11 @@ TOY = '--size T --image-size 64 --queries 10 --kept 3 --ori 48 64 --rounds 1'.sp
 QUICK = [*TOY, '--no-memory', '--warmup', '0']
 
 
+def within_rounding(results):
+    """Another library for the products rounds otherwise."""
+    return results == 'equal' or float(results.removeprefix('within ')) < 1e-5
+
+
 @pytest.fixture
 def benchmark(tool, tmp_path):
     """Runs the tool and returns its rows, by case and contender."""
@@ -59,7 +64,7 @@ def test_without_transformers_its_row_says_so(benchmark, monkeypatch):
     rows = benchmark('--core', *QUICK)
     (case,) = {case for case, _ in rows}
     assert 'transformers is not installed' in rows[case, 'hugging face fp32']['error']
-    assert rows[case, 'naive fp32']['results'] == 'equal'
+    assert within_rounding(rows[case, 'naive fp32']['results'])
 
 
 def test_outputs_that_differ_are_an_error_after_all_is_written(
@@ -118,7 +123,7 @@ def test_core_runs_on_torch_and_timm_alone(root, tmp_path):
         (row['case'].split(',')[0], row['contender']): row
         for row in json.loads(path.read_text())['rows']
     }
-    assert rows['network', 'naive fp32']['results'] == 'equal'
+    assert within_rounding(rows['network', 'naive fp32']['results'])
     assert 'transformers' in rows['network', 'hugging face fp32']['error']
     assert 'needs scipy' in rows['train masked', 'ours fp32']['error']
 
