@@ -99,6 +99,15 @@ time.sleep(60)
 """
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """Whatever a shell starts in the background ignores them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('heeds_interrupts')
 def test_an_interrupt_lets_commands_put_their_things_in_order(tmp_path, launch):
     (job,) = make(tmp_path, slow=(PATIENT,))
 
