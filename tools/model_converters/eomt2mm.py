@@ -85,6 +85,8 @@ def to_package(args: argparse.Namespace) -> None:
         raise UserError(f'{args.dst} is a folder: give the name of a file')
     if args.dst.exists() and any(args.dst.samefile(p) for p in (path, base) if p):
         raise UserError(f'{args.dst} is a file to read: give another name')
+    if args.dst.exists():
+        raise UserError(f'{args.dst} is there already: remove it or give another name')
     source = convert.read_source(path, base)
     print(path)
     show(source.rows())
