@@ -113,7 +113,7 @@ def test_a_real_file_of_dinov2(run_tool, root, tmp_path, capsys):
         ('last.ckpt', dict(state_dict=tensors, epoch=23, callbacks={}, loops={})),
     ):
         torch.save(content, tmp_path / name)
-        ours = tmp_path / 'ours.pth'
+        ours = tmp_path / f'{name}.pth'
         run_tool(CONVERT, tmp_path / name, ours)
         assert (
             '\n'.join(
@@ -131,10 +131,10 @@ def test_a_real_file_of_dinov2(run_tool, root, tmp_path, capsys):
             in capsys.readouterr().out
         )
         state = load(root / f'configs/eomt/{repo.configs[0]}.py', ours)
-        vit, ours = 'network.encoder.backbone.', 'backbone.'
+        vit = 'network.encoder.backbone.'
         for theirs, mine in (
-            (f'{vit}blocks.11.attn.qkv.weight', f'{ours}blocks.11.attn.qkv.weight'),
-            (f'{vit}pos_embed', f'{ours}pos_embed'),
+            (f'{vit}blocks.11.attn.qkv.weight', 'backbone.blocks.11.attn.qkv.weight'),
+            (f'{vit}pos_embed', 'backbone.pos_embed'),
             ('network.q.weight', 'backbone.queries'),
             ('network.class_head.bias', 'panoptic_head.class_head.bias'),
             ('network.mask_head.4.weight', 'panoptic_head.mask_mlp.4.weight'),
