@@ -1,18 +1,35 @@
-"""MMDet's painter of results, which fails on an image without any segment."""
+"""MMDet's painter of results, for all results that there are."""
 
 import numpy as np
+import torch
 from mmdet.visualization import DetLocalVisualizer
-from mmengine.structures import PixelData
+from mmengine.structures import InstanceData, PixelData
 
 from eomt_mm.registry import VISUALIZERS
+from eomt_mm.run_lengths import plain_masks
 
 
 @VISUALIZERS.register_module()
 class DetVisualizer(DetLocalVisualizer):
-    """`DetLocalVisualizer`, but an image that is all void stays as it is.
+    """`DetLocalVisualizer`, which fails on two kinds of results.
 
-    So early in a training, or on a photo of nothing known.
+    An image that is all void stays as it is: early in a training, or on a photo of
+    nothing known. Encoded masks (`test_cfg.encode_masks`) are decoded, only those
+    that are painted.
     """
+
+    def _draw_instances(
+        self,
+        image: np.ndarray,
+        instances: InstanceData,
+        classes: list[str] | None,
+        palette: list | None,
+    ) -> np.ndarray:
+        if isinstance(instances.get('masks'), list):
+            instances = instances.clone()
+            masks = torch.from_numpy(plain_masks(instances.masks, image.shape[:2]))
+            instances.masks = masks
+        return super()._draw_instances(image, instances, classes, palette)
 
     def _draw_panoptic_seg(
         self,

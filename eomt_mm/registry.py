@@ -34,7 +34,10 @@ if has_mmdet():
     _MODEL_LOCATIONS += ['eomt_mm.models.detector', 'eomt_mm.models.baselines']
     if find_spec('mmseg'):
         _MODEL_LOCATIONS.append('eomt_mm.models.baselines.segmentor')
-    _METRIC_LOCATIONS.append('eomt_mm.evaluation.coco_panoptic')
+    _METRIC_LOCATIONS += [
+        'eomt_mm.evaluation.coco_panoptic',
+        'eomt_mm.evaluation.dump_results',
+    ]
     _VISUALIZER_LOCATIONS.append('eomt_mm.det_visualizer')
 
 MODELS = Registry('model', parent=root.MODELS, locations=_MODEL_LOCATIONS)

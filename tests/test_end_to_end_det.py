@@ -1,6 +1,7 @@
 """The whole path of MMDet's tasks: scenes, training, testing, pictures, inferencer."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -141,6 +142,40 @@ def test_both_results_in_one_test(run_tool, tiny, tmp_path, scenes):
     options = ('--work-dir', tmp_path / 'test')
     scores = run_tool('test', both, tmp_path / 'run/iter_6.pth', *options)
     assert set(SCORES.values()) <= set(scores)
+
+
+def test_encoded_masks_are_scored_written_and_painted(run_tool, tiny, tmp_path):
+    """As plain ones are."""
+    config = tiny('instance')
+    run_tool('train', config, '--work-dir', tmp_path / 'run')
+    found = {}
+    for encoded in (False, True):
+        out = tmp_path / str(encoded)
+        option = ('--cfg-options', f'model.test_cfg.encode_masks={encoded}')
+        files = ('--work-dir', out, '--out', out / 'out.pkl')
+        scores = run_tool('test', config, tmp_path / 'run/iter_6.pth', *files, *option)
+        files = ('--work-dir', out / 'b', '--show-dir', 'vis')
+        shown = run_tool('test', config, tmp_path / 'run/iter_6.pth', *files, *option)
+        assert scores == shown
+        pictures = [Image.open(path) for path in sorted(out.glob('b/*/vis/*.png'))]
+        dumped = [
+            sample['pred_instances']['masks']
+            for sample in pickle.loads((out / 'out.pkl').read_bytes())
+        ]
+        panels = run_tool(
+            *('analysis_tools/show_results', config, tmp_path / 'run/iter_6.pth'),
+            *('--out', out / 'panels', *option),
+        )
+        pictures += [Image.open(path) for path in panels]
+        found[encoded] = scores, dumped, [picture.tobytes() for picture in pictures]
+    assert found[True] == found[False]
+    assert len(found[True][2]) == 3 + 4
+
+
+def test_a_score_of_results_that_are_not_asked_for(run_tool, tiny, tmp_path):
+    config = tiny('instance', **{'model.test_cfg.instance_on': False})
+    with pytest.raises(UserError, match=r'set model\.test_cfg\.instance_on=True'):
+        run_tool('train', config, '--work-dir', tmp_path)
 
 
 def test_fine_tuning_on_other_classes(run_tool, tiny, tmp_path):

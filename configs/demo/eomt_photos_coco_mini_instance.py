@@ -18,7 +18,7 @@ val_dataloader = dict(
             dict(type='LoadImageFromFile', imdecode_backend='pillow'),
             dict(type='eomt_mm.DecodeSixteenBit'),
             dict(type='eomt_mm.FitInside', size={{_base_.crop_size}}),
-            dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+            dict(type='eomt_mm.LoadInstanceAnnotations'),
             dict(
                 type='PackDetInputs',
                 meta_keys=(

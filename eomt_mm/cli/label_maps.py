@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.structures import BaseDataElement
 
 from eomt_mm.errors import UserError
+from eomt_mm.run_lengths import plain_masks
 
 from .panels import LabelMap
 
@@ -62,7 +63,8 @@ def detection(sample: BaseDataElement, meta: dict) -> dict[str, LabelMap]:
         found = found[found.scores > SURE]
         found = found[found.scores.argsort()]  # the surest on top
         background = np.full(sample.ori_shape, -1)
-        ids = overlaid(background, found.labels.numpy(), found.masks.numpy())
+        masks = plain_masks(found.masks, sample.ori_shape)
+        ids = overlaid(background, found.labels.numpy(), masks)
         maps['prediction'] = segment_map(ids, meta)
     return maps
 

@@ -41,6 +41,7 @@ def check_data(cfg: Config, *splits: str) -> None:
         for metric in [evaluators] if isinstance(evaluators, dict) else evaluators:
             for key in ('ann_file', 'seg_prefix'):
                 _check_path(metric.get(key), f'{split}_evaluator {key}')
+            _check_results(metric, split, cfg)
 
 
 def _leaves(dataset: dict) -> Iterator[dict]:
@@ -109,6 +110,18 @@ def _check_classes(dataset: dict, split: str, cfg: Config) -> None:
                 f'{dataset["type"]} has {count} such classes: set {name} of the head, '
                 'or classes (and thing_classes) in the metainfo of the dataset'
             )
+
+
+def _check_results(metric: dict, split: str, cfg: Config) -> None:
+    """The model returns what the evaluator scores: MMDet's raises a `KeyError`."""
+    model = cfg.get('model') or {}
+    is_on = (model.get('test_cfg') or {}).get('instance_on', False)
+    scores_instances = str(metric.get('type')).rpartition('.')[2] == 'CocoMetric'
+    if scores_instances and 'panoptic_head' in model and not is_on:
+        raise UserError(
+            f'the {split}_evaluator is CocoMetric, but the model returns no instances: '
+            'set model.test_cfg.instance_on=True, or another evaluator'
+        )
 
 
 def _check_path(path: str | None, what: str) -> None:

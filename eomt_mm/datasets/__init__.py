@@ -45,12 +45,14 @@ if has_mmdet():
         ScenesInstanceDataset,
         ScenesPanopticDataset,
     )
+    from .instance_loading import LoadInstanceAnnotations
     from .panoptic_png import LoadPanopticAnnotations
 
     __all__ += [
         'ADE20KPanopticDataset',
         'CocoInstanceDataset',
         'CocoPanopticDataset',
+        'LoadInstanceAnnotations',
         'LoadPanopticAnnotations',
         'ScenesInstanceDataset',
         'ScenesPanopticDataset',

@@ -1,11 +1,15 @@
 """MMDet's panoptic and instance datasets, read with care, and the synthetic scenes."""
 
+import os.path as osp
+
 from mmdet import datasets as mmdet_datasets
 from pycocotools import mask as coco_masks
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
+from .coco_file import InstanceFile, PanopticFile
+from .panoptic_png import VOID
 from .reading import ReadableDataset
 from .scenes import CLASSES, NUM_STUFF, PALETTE
 
@@ -22,8 +26,14 @@ class CocoFormat(ReadableDataset):
         """Parse one image.
 
         Raises:
-            UserError: If a category is unknown, or is another one than the class.
+            UserError: If a category is unknown, or is another one than the class. If
+                there is nothing to learn from.
         """
+        if not (self.test_mode or self.coco.anns):
+            raise UserError(
+                f'{self.ann_file} has no annotations, so there is nothing to train '
+                'with: give ann_file another file'
+            )
         image, annotations = raw_data_info['raw_img_info'], []
         for annotation in raw_data_info['raw_ann_info']:
             self._check(annotation, image)
@@ -39,7 +49,8 @@ class CocoFormat(ReadableDataset):
         if category is None:
             raise UserError(
                 f'{self.ann_file}: {where} has category_id {number}, but the '
-                f'categories of the file are {_few(self.coco.cats)}'
+                f'categories of the file are {_few(self.coco.cats)}: add the category '
+                'or mend the annotation'
             )
         if label is None:
             return  # not among the classes that were asked for
@@ -53,10 +64,21 @@ class CocoFormat(ReadableDataset):
 
 
 class PanopticFormat(CocoFormat):
-    """The same for panoptic segments, every one of which needs a class."""
+    """The same for panoptic segments, every one of which needs a class.
+
+    The panoptic map is the file that the annotation names; MMDet guesses its name
+    from that of the image. Images without an annotation have no map.
+    """
+
+    COCOAPI = PanopticFile
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
+        if len(self.metainfo['classes']) > VOID:
+            raise UserError(
+                f'{type(self).__name__} has {len(self.metainfo["classes"])} classes; '
+                f'label maps hold {VOID} at most, as {VOID} is void'
+            )
         # Other images may have segments of the same number.
         image_id = raw_data_info['raw_img_info']['img_id']
         known = {
@@ -70,7 +92,15 @@ class PanopticFormat(CocoFormat):
         for segment in info['segments_info']:
             annotation = known[segment['id']]
             segment['area'] = annotation['area']
-            segment['is_crowd'] = bool(annotation.get('iscrowd'))
+            segment['is_crowd'] = bool(annotation['iscrowd'])
+        name = self.coco.map_names.get(image_id)
+        folder = self.data_prefix.get('seg')
+        if info['segments_info'] and not folder:
+            raise UserError(
+                f'{self.ann_file} lists segments, but no folder holds their maps: set '
+                'data_prefix.seg'
+            )
+        info['seg_map_path'] = osp.join(folder, name) if folder and name else None
         return info
 
     def _with_box(self, annotation: dict, image: dict) -> dict:
@@ -86,12 +116,15 @@ class PanopticFormat(CocoFormat):
             raise UserError(
                 f'{self.ann_file}: segment {annotation["id"]} of {image["file_name"]} '
                 f'is a {name!r}, which is not among the {len(self.cat2label)} classes '
-                f'of {type(self).__name__}: {_few(self.metainfo["classes"])}'
+                f'of {type(self).__name__}, {_few(self.metainfo["classes"])}: add it '
+                'to metainfo.classes, or remove the segment and make its pixels void'
             )
 
 
 class InstanceFormat(CocoFormat):
     """The same for instances, every one of which needs a mask."""
+
+    COCOAPI = InstanceFile
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image.
@@ -126,6 +159,8 @@ class InstanceFormat(CocoFormat):
 
     def _check(self, annotation: dict, image: dict) -> None:
         super()._check(annotation, image)
+        if annotation['category_id'] not in self.cat2label:
+            return  # left out
         mask, size = annotation.get('segmentation'), [image['height'], image['width']]
         where = f'annotation {annotation["id"]} of {image["file_name"]}'
         if not mask or (isinstance(mask, list) and not any(map(_is_polygon, mask))):

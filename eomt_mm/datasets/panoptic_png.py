@@ -1,12 +1,15 @@
 """Reading the panoptic maps of COCO's format."""
 
-import mmcv
+import io
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.structures.mask import BitmapMasks
 from mmengine import fileio
+from PIL import Image
 
 from eomt_mm.errors import UserError
+from eomt_mm.evaluation.panoptic_quality import rgb2id
 from eomt_mm.registry import TRANSFORMS
 
 VOID = 255
@@ -20,10 +23,15 @@ class LoadPanopticAnnotations(BaseTransform):
     inferencers, without ground truth, nothing is done.
 
     Args:
+        with_mask (bool): Whether instances are loaded, with a mask for each. The
+            evaluators do without. Defaults to True.
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
     """
 
-    def __init__(self, backend_args: dict | None = None) -> None:
+    def __init__(
+        self, with_mask: bool = True, backend_args: dict | None = None
+    ) -> None:
+        self.with_mask = with_mask
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
@@ -31,71 +39,85 @@ class LoadPanopticAnnotations(BaseTransform):
 
         Instances are the things that are no crowds, with the boxes around their
         masks. The label map (H, W) uint8 holds the class of every segment and 255 for
-        void and for crowds, from which nothing is learnt.
+        void and for crowds, from which nothing is learnt. An image that the JSON has
+        no annotation of is all void.
 
         Raises:
             UserError: If PNG and JSON disagree.
         """
-        path = results.get('seg_map_path')
-        if path is None:
+        if 'segments_info' not in results:
             return results
+        path, segments = results['seg_map_path'], results['segments_info']
         shape = tuple(results['ori_shape'])
-        ids = self._read_ids(path)
+        ids = self._read_ids(path) if path else np.zeros(shape, np.int32)
         if ids.shape != shape:
             raise UserError(
                 f'panoptic map {path} has shape {ids.shape}, its image {shape}: '
-                'expected one segment per pixel'
+                'expected one segment per pixel. If the image is turned by its EXIF '
+                'orientation and the map is not, set color_type='
+                "'color_ignore_orientation' in LoadImageFromFile"
             )
         labels = np.full(shape, VOID, np.uint8)
-        listed = ids == 0
-        masks, classes = [], []
-        for segment in results['segments_info']:
+        is_listed = ids == 0
+        found = []
+        for segment in segments:
             mask = ids == segment['id']
-            if not mask.any():
-                if segment.get('area') == 0:
+            pixels = np.count_nonzero(mask)
+            if not pixels:
+                if segment['area'] == 0:
                     continue
                 raise UserError(
                     f'panoptic map {path} has no pixel of segment {segment["id"]}, '
-                    'which the annotation file lists: JSON and PNG disagree'
+                    'which the annotation file lists: JSON and PNG disagree. Give '
+                    'ann_file and data_prefix.seg of one and the same release'
                 )
-            _check_area(segment, int(mask.sum()), path)
-            listed |= mask
-            if not segment.get('is_crowd'):
+            _check_area(segment, pixels, path)
+            is_listed |= mask
+            if not segment['is_crowd']:
                 labels[mask] = segment['category']
             if segment['is_thing']:
-                masks.append(mask.astype(np.uint8))
-                classes.append(segment['category'])
-        unknown = ids[~listed]
+                found.append(segment)
+        unknown = ids[~is_listed]
         if len(unknown):
             raise UserError(
                 f'panoptic map {path} has {len(unknown)} pixels of segments such as '
                 f'{unknown[0]}, which the annotation file does not list: JSON and PNG '
-                'disagree'
+                'disagree. Give ann_file and data_prefix.seg of one and the same '
+                'release'
             )
-        results['gt_masks'] = BitmapMasks(masks, *shape)
-        results['gt_bboxes'] = results['gt_masks'].get_bboxes(dst_type='hbox')
-        results['gt_bboxes_labels'] = np.array(classes, np.int64)
-        results['gt_ignore_flags'] = np.zeros(len(masks), bool)
         results['gt_seg_map'] = labels
+        if self.with_mask:
+            _add_instances(results, found, ids)
         return results
 
     def _read_ids(self, path: str) -> np.ndarray:
         """Segment of each pixel, red + 256 green + 65536 blue; 0 is void."""
-        rgb = mmcv.imfrombytes(
-            fileio.get(path, self.backend_args),
-            flag='color_ignore_orientation',
-            channel_order='rgb',
-            backend='pillow',
-        )
-        red, green, blue = rgb.astype(np.int32).transpose(2, 0, 1)
-        return red + 256 * green + 65536 * blue
+        with Image.open(io.BytesIO(fileio.get(path, self.backend_args))) as file:
+            if file.mode not in ('RGB', 'RGBA', 'P'):
+                raise UserError(
+                    f'panoptic map {path} is a grey image (mode {file.mode}); expected '
+                    'colours, of which red + 256 green + 65536 blue is the id of the '
+                    'segment'
+                )
+            return rgb2id(np.asarray(file.convert('RGB')))
+
+
+def _add_instances(results: dict, segments: list[dict], ids: np.ndarray) -> None:
+    masks = np.empty((len(segments), *ids.shape), np.uint8)
+    for mask, segment in zip(masks, segments, strict=True):
+        np.equal(ids, segment['id'], out=mask.view(bool))
+    results['gt_masks'] = BitmapMasks(masks, *ids.shape)
+    results['gt_bboxes'] = results['gt_masks'].get_bboxes(dst_type='hbox')
+    classes = [segment['category'] for segment in segments]
+    results['gt_bboxes_labels'] = np.array(classes, np.int64)
+    results['gt_ignore_flags'] = np.zeros(len(segments), bool)
 
 
 def _check_area(segment: dict, pixels: int, path: str) -> None:
     """The panoptic quality trusts the areas of the annotation file."""
-    area = segment.get('area')
+    area = segment['area']
     # Some tools count a few pixels at borders otherwise.
-    if area is not None and abs(area - pixels) > max(16, 0.01 * pixels):
+    if abs(area - pixels) > max(16, 0.01 * pixels):
         raise UserError(
             f'panoptic map {path} has {pixels} pixels of segment {segment["id"]}, but '
             f'its area in the annotation file is {area}: JSON and PNG disagree. Were '

@@ -1,7 +1,7 @@
 """Evaluation: panoptic quality on a fresh machine.
 
-`coco_panoptic` needs MMDetection and is not imported here; the registry finds it by
-itself.
+`coco_panoptic` and `dump_results` need MMDetection and are not imported here; the
+registry finds them by itself.
 """
 
 from .panoptic_quality import PQStat, id2rgb, rgb2id

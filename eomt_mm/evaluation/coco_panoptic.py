@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmdet.evaluation import CocoPanopticMetric as MMDetCocoPanopticMetric
+from mmdet.evaluation.functional import INSTANCE_OFFSET, pq_compute_single_core
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import METRICS
@@ -12,10 +14,16 @@ from .stand_in import provide_panopticapi
 
 provide_panopticapi()
 
+from panopticapi.evaluation import PQStat  # noqa: E402
+
 
 @METRICS.register_module()
 class CocoPanopticMetric(MMDetCocoPanopticMetric):
     """PQ, SQ and RQ over all classes, things and stuff.
+
+    With an `ann_file`, the true map of an image is the PNG that its annotation names,
+    and images without an annotation are not scored, as panopticapi does it. MMDet
+    guesses the name from that of the photograph.
 
     Args:
         nproc (int, optional): Processes where results are written to
@@ -28,6 +36,12 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
 
     def __init__(self, nproc: int | None = None, **kwargs) -> None:
         super().__init__(nproc=nproc or _available_cores(), **kwargs)
+        self._map_names = {}
+        if self._coco_api is not None:
+            for annotation in self._coco_api.dataset.get('annotations', []):
+                image, name = annotation['image_id'], annotation['file_name']
+                self._map_names[image] = name
+                self._coco_api.imgs[image]['segm_file'] = name
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Score one batch.
@@ -54,9 +68,70 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
             # MMDet writes its own number of void into the results, which on a CPU are
             # those that are then painted and saved.
             segments = sample['pred_panoptic_seg']
-            segments = {**segments, 'sem_seg': segments['sem_seg'].clone()}
+            ids = segments['sem_seg'].clone()
+            # It writes 0 for void; without things, the first class of stuff has it.
+            ids[ids == 0] = INSTANCE_OFFSET
+            segments = {**segments, 'sem_seg': ids}
             copies.append({**sample, 'pred_panoptic_seg': segments})
         super().process(data_batch, copies)
+
+    def _compute_batch_pq_stats(self, data_samples: Sequence[dict]) -> None:
+        """Score each image at once."""
+        if self._coco_api is None:
+            return super()._compute_batch_pq_stats(data_samples)
+        classes = self.dataset_meta['classes']
+        categories = dict(enumerate(self._coco_api.get_cat_ids(cat_names=classes)))
+        for sample in data_samples:
+            image = sample['img_id']
+            if image not in self._map_names:
+                # An entry for each image: MMEngine counts them across processes.
+                self.results.append(PQStat())
+                continue
+            name = self._map_names[image]
+            prediction = self._parse_predictions(sample, image, name, categories)
+            height, width = sample['ori_shape'][:2]
+            truth = dict(
+                image_id=image,
+                width=width,
+                height=height,
+                file_name=name,
+                segments_info=self._coco_api.imgToAnns[image],
+            )
+            stat = pq_compute_single_core(
+                proc_id=0,
+                annotation_set=[(truth, prediction)],
+                gt_folder=self.seg_prefix,
+                pred_folder=self.seg_out_dir,
+                categories=self.categories,
+                backend_args=self.backend_args,
+            )
+            self.results.append(stat)
+
+    def _process_gt_and_predictions(self, data_samples: Sequence[dict]) -> None:
+        """Write each result under the name of its true map; all are scored later."""
+        if self._coco_api is None:
+            return super()._process_gt_and_predictions(data_samples)
+        for sample in data_samples:
+            image = sample['img_id']
+            name = self._map_names.get(image) or f'{Path(sample["img_path"]).stem}.png'
+            height, width = sample['ori_shape'][:2]
+            truth = dict(image_id=image, width=width, height=height)
+            prediction = self._parse_predictions(sample, image, name)
+            self.results.append((truth, prediction))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Average over the classes.
+
+        Raises:
+            UserError: If the file has no annotations.
+        """
+        if not (self._coco_api is None or self._map_names or self.format_only):
+            raise UserError(
+                'the ann_file of CocoPanopticMetric has no annotations, so there is no '
+                'score: give it another file, or set format_only=True and '
+                'outfile_prefix to have the results written only'
+            )
+        return super().compute_metrics(results)
 
     def _check_categories(self) -> None:
         ours = list(self.dataset_meta['classes'])

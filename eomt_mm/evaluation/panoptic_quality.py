@@ -128,5 +128,8 @@ def rgb2id(color: np.ndarray | list[int]) -> np.ndarray | int:
     if not (isinstance(color, np.ndarray) and color.ndim == 3):
         red, green, blue = (int(value) for value in color)
         return red + 256 * green + 256**2 * blue
-    red, green, blue = np.moveaxis(color.astype(np.int32), -1, 0)
-    return red + 256 * green + 256**2 * blue
+    ids = color[..., 2].astype(np.int32)
+    for channel in (1, 0):  # in place: photographs are large
+        ids *= 256
+        ids += color[..., channel]
+    return ids

@@ -96,6 +96,7 @@ def perfect(sample):
     }
     if 'gt_sem_seg' in sample:
         segments = sample['gt_sem_seg']['sem_seg'].long().clone()
+        segments[segments == 255] = 7  # void
         for number, mask in enumerate(masks, start=1):
             segments[0, mask] += 1000 * number
         result['pred_panoptic_seg'] = dict(sem_seg=segments)
@@ -150,11 +151,13 @@ def coco(tmp_path):
             crowd |= dict(image_id=7, segmentation=runs)
             annotations = [square, crowd]
         image = dict(id=7, file_name='a.png', height=20, width=30)
+        image |= changes.get('image', {})
         content = dict(
             images=[image],
             annotations=annotations,
             categories=changes.get('categories', lambda c: c)(categories),
         )
+        content = changes.get('content', lambda c: c)(content)
         (tmp_path / 'a.json').write_text(json.dumps(content))
         return tmp_path
 
@@ -336,6 +339,238 @@ def test_bad_annotations(coco, build, kind, changes, message):
     root = coco(kind, **changes)
     with pytest.raises(UserError, match=message):
         build(f'scenes_{kind}', root, **settings(kind))[0][0]
+
+
+def without(name, where='annotations'):
+    """The content of a file whose entries lack a field."""
+
+    def drop(content):
+        for entry in content[where]:
+            for part in entry.get('segments_info', [entry]):
+                part.pop(name, None)
+        return content
+
+    return dict(content=drop)
+
+
+def twice(where, **others):
+    return dict(content=lambda c: c | {where: [*c[where], c[where][0] | others]})
+
+
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (without('area'), 'has no area; COCO'),
+        (without('bbox'), 'has no bbox'),
+        (without('iscrowd'), 'has no iscrowd'),
+        (without('category_id'), 'has no category_id'),
+        (without('height', 'images'), 'image 7 has no height'),
+        (without('name', 'categories'), 'category 1 has no name'),
+        (dict(square=dict(bbox=[])), r'1 has bbox \[\]; expected x, y, width'),
+        (twice('images'), '2 image entries have id 7'),
+        (twice('categories'), '2 category entries have id 1'),
+        (twice('annotations'), '2 annotation entries have (image_id 7|id 1)'),
+        (dict(content=lambda c: c['images']), 'is not a COCO annotation file: .*list'),
+        (
+            dict(content=lambda c: dict(images=c['images'])),
+            'has no list of categories, only images',
+        ),
+    ],
+)
+def test_bad_files(coco, build, kind, changes, message):
+    with pytest.raises(UserError, match=message):
+        build(f'scenes_{kind}', coco(kind, **changes), **settings(kind))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (without('isthing', 'categories'), 'category 1 has no isthing'),
+        (dict(square=dict(id=0)), 'a segment of a.png has id 0'),
+        (dict(square=dict(id=300)), 'in a.png, segment entries have id 300'),
+    ],
+)
+def test_bad_panoptic_files(coco, build, changes, message):
+    with pytest.raises(UserError, match=message):
+        build('scenes_panoptic', coco('panoptic', **changes), **settings('panoptic'))
+
+
+@pytest.mark.parametrize(
+    ('written', 'read', 'message'),
+    [
+        ('instance', 'panoptic', 'has no segments_info, so it is not panoptic'),
+        ('panoptic', 'instance', 'holds panoptic segments, but instances are wanted'),
+    ],
+)
+def test_a_file_of_the_other_task(coco, build, written, read, message):
+    with pytest.raises(UserError, match=message):
+        build(f'scenes_{read}', coco(written), **settings(read))
+
+
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+def test_a_file_cut_short(coco, build, kind):
+    root = coco(kind)
+    text = (root / 'a.json').read_text()
+    (root / 'a.json').write_text(text[: len(text) // 2])
+    with pytest.raises(UserError, match=r'a\.json is not a COCO annotation file'):
+        build(f'scenes_{kind}', root, **settings(kind))
+
+
+def bare(content):
+    return {key: content[key] for key in ('images', 'categories')}
+
+
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+def test_without_annotations_one_can_test_but_not_train(coco, build, kind):
+    root = coco(kind, content=bare)
+    dataset, _ = build(f'scenes_{kind}', root, **settings(kind))
+    assert len(dataset[0]['data_samples'].gt_instances) == 0
+    with pytest.raises(UserError, match=r'a\.json has no annotations'):
+        build(f'scenes_{kind}', root, test_mode=False, **settings(kind))
+
+
+def test_an_image_without_an_annotation_and_a_map(coco, build):
+    def add(content):
+        other = dict(content['images'][0], id=8, file_name='b.png')
+        return content | dict(images=[*content['images'], other])
+
+    root = coco('panoptic', content=add)
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / 'b.png')
+    dataset, metric = build('scenes_panoptic', root, **settings('panoptic'))
+    sample = dataset[1]['data_samples']
+    assert (sample.gt_sem_seg.sem_seg == 255).all()
+    assert len(sample.gt_instances) == 0
+
+    # It is not scored, whatever is predicted.
+    paths = dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
+    metric = METRICS.build(metric | paths)
+    metric.dataset_meta = dataset.metainfo
+    for item in dataset:
+        result = perfect(item['data_samples'].to_dict())
+        if result['img_id'] == 8:
+            result['pred_panoptic_seg']['sem_seg'] = torch.full((1, 20, 30), 1001)
+        metric.process({}, [result])
+    assert metric.evaluate(2)['coco_panoptic/PQ'] == pytest.approx(100)
+
+
+@pytest.mark.parametrize('outfile', [False, True])
+def test_the_annotation_names_the_map(coco, build, tmp_path, outfile):
+    """Photographs in folders and other formats, maps under names of their own."""
+
+    def rename(content):
+        content['annotations'][0]['file_name'] = 'east/a_panoptic.png'
+        return content
+
+    root = coco('panoptic', image=dict(file_name='north/a.jpeg'), content=rename)
+    for new, old in (
+        ('north/a.jpeg', 'a.png'),
+        ('panoptic/east/a_panoptic.png', 'panoptic/a.png'),
+    ):
+        (root / new).parent.mkdir(exist_ok=True)
+        (root / old).rename(root / new)
+    dataset, metric = build('scenes_panoptic', root, **settings('panoptic'))
+    metric |= dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
+    if outfile:
+        metric |= dict(outfile_prefix=str(tmp_path / 'out'), nproc=1)
+    metric = METRICS.build(metric)
+    metric.dataset_meta = dataset.metainfo
+    metric.process({}, [perfect(dataset[0]['data_samples'].to_dict())])
+    assert metric.evaluate(1)['coco_panoptic/PQ'] == pytest.approx(100)
+    if outfile:
+        assert (tmp_path / 'out.panoptic/east/a_panoptic.png').is_file()
+
+
+@pytest.mark.parametrize('mode', ['L', 'I;16'])
+def test_a_grey_panoptic_map(coco, build, mode):
+    root = coco('panoptic')
+    grey = np.ones((20, 30), np.uint8 if mode == 'L' else np.uint16)
+    Image.fromarray(grey).save(root / 'panoptic/a.png')
+    dataset, _ = build('scenes_panoptic', root, **settings('panoptic'))
+    with pytest.raises(UserError, match=rf'grey image \(mode {mode}\)'):
+        dataset[0]
+
+
+def test_maps_without_a_folder(coco):
+    init_default_scope('mmdet')
+    with pytest.raises(UserError, match=r'set data_prefix\.seg'):
+        DATASETS.build(
+            dict(
+                type='eomt_mm.ScenesPanopticDataset',
+                data_root=str(coco('panoptic')),
+                ann_file='a.json',
+                data_prefix=dict(img=''),
+            )
+        )
+
+
+def test_more_classes_than_a_label_map_holds(coco, build):
+    names = [f'class {i}' for i in range(256)]
+    options = settings('panoptic') | dict(metainfo=dict(classes=names))
+    with pytest.raises(UserError, match='has 256 classes; label maps hold 255'):
+        build('scenes_panoptic', coco('panoptic'), **options)
+
+
+@pytest.mark.parametrize('mask', [None, dict(size=[40, 60], counts=[2400])])
+def test_instances_annotated_at_another_size(coco, build, mask):
+    """Polygons would be scored 0 without a word, RLE would end in a traceback."""
+    square = dict(segmentation=mask) if mask else {}
+    size = dict(image=dict(height=40, width=60))
+    crowd = dict(size=[40, 60], counts=[2400])
+
+    def fit(content):
+        content['annotations'][1]['segmentation'] = crowd
+        return content
+
+    root = coco('instance', square=square, content=fit, **size)
+    dataset, _ = build('scenes_instance', root, **settings('instance'))
+    with pytest.raises(UserError, match='a.png has 20 x 30 pixels, but 40 x 60 in'):
+        dataset[0]
+
+
+def test_classes_that_are_left_out_need_no_mask(coco, build):
+    root = coco('instance', square=dict(segmentation=None))
+    names = [name for name in THINGS if name != 'square']
+    options = settings('instance') | dict(metainfo=dict(classes=names))
+    dataset, _ = build('scenes_instance', root, **options)
+    assert len(dataset[0]['data_samples'].gt_instances) == 0
+
+
+def test_a_dataset_of_stuff_alone(coco, build):
+    """MMDet's metric takes the first class for void, its number being 0."""
+
+    def stuff(content):
+        for category in content['categories']:
+            category['isthing'] = 0
+        segments = content['annotations'][0]['segments_info']
+        segments[1]['iscrowd'] = 0
+        segments[0]['category_id'] = 1
+        return content
+
+    root = coco('panoptic', content=stuff)
+    dataset, metric = build('scenes_panoptic', root, **settings('panoptic'))
+    metric |= dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
+    metric = METRICS.build(metric)
+    metric.dataset_meta = dataset.metainfo
+    sample = dataset[0]['data_samples'].to_dict()
+    labels = sample['gt_sem_seg']['sem_seg']
+    assert labels.unique().tolist() == [0, 2, 5, 255]
+    metric.process({}, [perfect(sample)])
+    scores = metric.evaluate(1)
+    assert scores['coco_panoptic/PQ_st'] == pytest.approx(100)
+
+
+def test_maps_without_instances(coco, build):
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='eomt_mm.LoadPanopticAnnotations', with_mask=False),
+        dict(type='PackDetInputs'),
+    ]
+    options = settings('panoptic') | dict(pipeline=pipeline)
+    dataset, _ = build('scenes_panoptic', coco('panoptic'), **options)
+    sample = dataset[0]['data_samples']
+    assert 'masks' not in sample.gt_instances
+    assert sample.gt_sem_seg.sem_seg.unique().tolist() == [1, 5, 255]
 
 
 def test_missing_annotation_file(coco, build):

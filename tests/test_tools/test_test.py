@@ -89,7 +89,24 @@ def test_out_of_a_detector_is_a_pickle(tool):
     tool('test').save_predictions(cfg, 'a.pkl')
     first, dump = cfg.test_evaluator
     assert first.type == 'CocoMetric'
-    assert dump == dict(type='mmdet.DumpDetResults', out_file_path='a.pkl')
+    assert dump == dict(type='eomt_mm.DumpDetResults', out_file_path='a.pkl')
+
+
+@pytest.mark.parametrize('scored', [True, False])
+def test_true_masks_are_loaded_where_something_needs_them(tool, scored):
+    """MMDet's metrics take them from the samples without a file of their own."""
+    evaluator = dict(type='CocoMetric') | (dict(ann_file='a.json') if scored else {})
+    step = dict(type='LoadAnnotations', with_mask=True)
+    dataset = dict(pipeline=[dict(type='PackDetInputs'), step])
+    cfg = Config(
+        dict(
+            test_evaluator=evaluator,
+            test_dataloader=dict(dataset=dict(type='RepeatDataset', dataset=dataset)),
+        )
+    )
+    tool('test').forgo_true_masks(cfg)
+    found = cfg.test_dataloader.dataset.dataset.pipeline[1].with_mask
+    assert found != scored
 
 
 class TestBadInput:

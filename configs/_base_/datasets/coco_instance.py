@@ -12,7 +12,7 @@ train_pipeline = [
     # Pillow raises on a truncated file.
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='eomt_mm.LoadInstanceAnnotations'),
     dict(
         type='eomt_mm.RetryUntilLabelled',
         transforms=[
@@ -28,7 +28,7 @@ test_pipeline = [
     dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.FitInside', size=crop_size),
     # After the resizing: results are compared at the original size.
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='eomt_mm.LoadInstanceAnnotations'),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

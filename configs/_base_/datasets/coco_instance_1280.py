@@ -4,7 +4,7 @@ crop_size = (1280, 1280)
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='eomt_mm.LoadInstanceAnnotations'),
     dict(
         type='eomt_mm.RetryUntilLabelled',
         transforms=[
@@ -19,7 +19,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='eomt_mm.DecodeSixteenBit'),
     dict(type='eomt_mm.FitInside', size=crop_size),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='eomt_mm.LoadInstanceAnnotations'),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

@@ -10,7 +10,7 @@ crop_size = (64, 64)
 # The scenes have the size of the crop, and colours at random: flipping is enough.
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='eomt_mm.LoadInstanceAnnotations'),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
@@ -18,7 +18,7 @@ test_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
     dict(type='eomt_mm.FitInside', size=crop_size),
     # After the resizing: results are compared at the original size.
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='eomt_mm.LoadInstanceAnnotations'),
     dict(
         type='PackDetInputs',
         meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

@@ -1,0 +1,45 @@
+"""Reading the instances of COCO's format."""
+
+from mmdet.datasets import transforms
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadInstanceAnnotations(transforms.LoadAnnotations):
+    """MMDet's `LoadAnnotations` with masks, for images of the size that is annotated.
+
+    Polygons of another size lie in the wrong place, without a word in training and
+    with a score of 0 in testing.
+
+    Args:
+        with_mask (bool): Whether masks are loaded. Defaults to True.
+        **kwargs: Those of `mmdet.LoadAnnotations`.
+    """
+
+    def __init__(self, with_mask: bool = True, **kwargs) -> None:
+        super().__init__(with_mask=with_mask, **kwargs)
+
+    def transform(self, results: dict) -> dict:
+        """Load boxes, labels and masks; without ground truth nothing is done.
+
+        Raises:
+            UserError: If the annotation file gives the image another size.
+        """
+        if 'instances' not in results:
+            return results
+        size = results['height'], results['width']
+        if size != tuple(results['ori_shape']):
+            raise UserError(
+                f'{results["img_path"]} has {_pixels(results["ori_shape"])} pixels, '
+                f'but {_pixels(size)} in the annotation file, so that its masks do not '
+                'fit: was it resized? Write annotations for the image as it is. If it '
+                'is turned by its EXIF orientation, set color_type='
+                "'color_ignore_orientation' in LoadImageFromFile"
+            )
+        return super().transform(results)
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return ' x '.join(str(side) for side in size)

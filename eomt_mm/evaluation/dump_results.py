@@ -1,0 +1,31 @@
+"""MMDet's dump of results, for encoded masks too."""
+
+from collections.abc import Sequence
+
+from mmdet.evaluation import DumpDetResults as MMDetDumpDetResults
+
+from eomt_mm.registry import METRICS
+
+
+@METRICS.register_module()
+class DumpDetResults(MMDetDumpDetResults):
+    """Writes all predictions to a pickle file, masks run-length encoded.
+
+    MMDet's own encodes them itself and fails where the model has done so already
+    (`test_cfg.encode_masks`).
+
+    Args:
+        **kwargs: Those of `mmdet.DumpDetResults`.
+    """
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep the predictions of one batch, on the CPU and without ground truth."""
+        for sample in data_samples:
+            found = dict(sample.get('pred_instances', {}))
+            encoded = found.get('masks')
+            if isinstance(encoded, list):
+                del found['masks']
+                sample = dict(sample, pred_instances=found)
+            super().process(data_batch, [sample])
+            if isinstance(encoded, list):
+                self.results[-1]['pred_instances']['masks'] = encoded
