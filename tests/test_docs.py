@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ['README.md', 'docs/parity.md', 'configs/eomt/README.md']
+PAGES = ['README.md', 'docs/parity.md', 'docs/speed.md', 'configs/eomt/README.md']
 
 
 @pytest.mark.parametrize('page', PAGES)
