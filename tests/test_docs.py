@@ -18,6 +18,7 @@ PAGES = [
     'docs/converting.md',
     'docs/fine_tuning.md',
     'docs/model_zoo.md',
+    'docs/speed.md',
     'docs/token_merging.md',
     'configs/eomt/README.md',
     'configs/ladder/README.md',

@@ -150,6 +150,8 @@ def bound_memory(share: float = 0.9) -> None:
     )
     limit = _of_process('VmSize') + int(share * free)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    # Others may want memory in the meantime: then it is this process that has to go.
+    Path('/proc/self/oom_score_adj').write_text('1000')
 
 
 def _of_process(field_name: str) -> int:
