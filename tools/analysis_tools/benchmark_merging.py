@@ -186,7 +186,7 @@ def report(size: int, figures: dict[str, dict]) -> None:
             for job in ('network', 'pipeline')
         )
         mean = statistics.mean(row['tokens'])
-        print(f'{name:7}  {cells}{row["gflops"]:8.2f}  {mean:6.0f}')
+        print(f'{name:7}  {cells}{row["gflops"]:8.4g}  {mean:6.0f}')
     for name, row in figures.items():
         print(f'{name:7} tokens per block:', *(f'{n:.0f}' for n in row['tokens']))
     spread = [row['network']['ratio_range'] for row in figures.values()]

@@ -151,16 +151,18 @@ def try_thresholds(
     images = Images(cfg, args.score_images)
     chosen = {threshold_for(found, share) for share in args.sweep} | {threshold}
     methods = [None, *(ALGM(threshold=t, **options) for t in sorted(chosen)[::-1])]
-    trials = []
-    print('threshold   merged  GFLOPs   score')
-    for method in methods:
+    trials, lines = [], ['threshold   merged   GFLOPs   score']
+    for number, method in enumerate(methods, start=1):
         merged = merged_fraction(found, method.threshold) if method else 0.0
         trial, name = attempt(
             cfg, model, images, method, merged, args.batch_size, with_score=True
         )
         trials.append(trial)
         label = f'{trial.threshold:9.6f}' if method else '     none'
-        print(f'{label}  {merged:7.1%} {trial.gflops:7.2f} {trial.score:7.2f}')
+        lines.append(f'{label}  {merged:7.1%} {trial.gflops:8.4g} {trial.score:7.2f}')
+        print(f'tested {number} of {len(methods)} thresholds', flush=True)
+    # In the end: the evaluators of MMDetection print much in between.
+    print('\n'.join(lines))
     return trials, name
 
 
