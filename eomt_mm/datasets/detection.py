@@ -72,13 +72,22 @@ class PanopticFormat(CocoFormat):
 
     COCOAPI = PanopticFile
 
+    def load_data_list(self) -> list[dict]:
+        """List the images.
+
+        Raises:
+            UserError: If there are none, or too many classes for a label map.
+        """
+        count = len(self.metainfo['classes'])
+        if count > VOID:
+            raise UserError(
+                f'{type(self).__name__} has {count} classes; label maps of a byte hold '
+                f'{VOID} at most, as {VOID} is void: merge or drop classes'
+            )
+        return super().load_data_list()
+
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
-        if len(self.metainfo['classes']) > VOID:
-            raise UserError(
-                f'{type(self).__name__} has {len(self.metainfo["classes"])} classes; '
-                f'label maps hold {VOID} at most, as {VOID} is void'
-            )
         # Other images may have segments of the same number.
         image_id = raw_data_info['raw_img_info']['img_id']
         known = {
