@@ -55,6 +55,34 @@ def test_resume_goes_on(tool, config, trained, tmp_path):
     assert not (tmp_path / 'iter_1.pth').exists()
 
 
+def test_resume_of_nothing_starts_from_load_from(
+    tool, config, trained, tmp_path, capsys
+):
+    """The same command starts a fine-tuning and goes on with it."""
+    argv = [str(config), '--work-dir', str(tmp_path / 'run'), '--resume']
+    options = [f'load_from={trained}', 'optim_wrapper.optimizer.lr=0.0']
+    tool('train').main([*argv, '--cfg-options', *options])
+    said = f'nothing to resume in {tmp_path / "run"}: training starts from load_from='
+    assert f'{said}{trained}' in capsys.readouterr().out
+    first = torch.load(tmp_path / 'run/iter_2.pth')
+    assert first['meta']['iter'] == 2  # from the weights, not from the iteration
+    start = torch.load(trained)['state_dict']
+    learnt = [key for key in start if key.endswith(('weight', 'bias'))]
+    assert all(torch.equal(first['state_dict'][k], start[k]) for k in learnt)
+
+    (tmp_path / 'run/iter_1.pth').unlink()
+    tool('train').main([*argv, '--cfg-options', *options, 'train_cfg.max_iters=3'])
+    assert iterations(tmp_path / 'run/iter_3.pth') == 3
+    assert not (tmp_path / 'run/iter_1.pth').exists()  # went on
+    assert 'nothing to resume' not in capsys.readouterr().out
+
+
+def test_resume_of_nothing_starts_anew(tool, config, tmp_path, capsys):
+    tool('train').main([str(config), '--work-dir', str(tmp_path / 'run'), '--resume'])
+    assert iterations(tmp_path / 'run/iter_2.pth') == 2
+    assert 'training starts anew' in capsys.readouterr().out
+
+
 def test_work_dir_defaults_to_the_name_of_the_config(
     tool, config, tmp_path, monkeypatch
 ):
