@@ -179,7 +179,9 @@ def set_start(cfg: Config, resume: str | None) -> None:
         if cfg.resume:
             cfg.load_from = None
         elif cli.rank() == 0:
-            start = f'from load_from={cfg.load_from}' if cfg.get('load_from') else 'anew'
+            start = (
+                f'from load_from={cfg.load_from}' if cfg.get('load_from') else 'anew'
+            )
             print_log(f'nothing to resume in {cfg.work_dir}: training starts {start}')
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
