@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from safetensors.torch import save_file
 
 from eomt_mm import cli
 
@@ -195,6 +196,26 @@ class TestBadInput:
         torch.save(dict(state_dict=torch.load(trained)['state_dict']), path)
         line = fails(config, '--resume', path)
         assert 'weights only' in line and 'load_from=' in line
+
+    @pytest.mark.parametrize('kind', ['file', 'folder', 'sharded folder', 'index'])
+    @pytest.mark.parametrize('by', ['load_from', 'resume'])
+    def test_start_from_unconverted(self, fails, config, tmp_path, kind, by):
+        path = folder = tmp_path / 'hub'
+        folder.mkdir()
+        if kind in ('file', 'folder'):
+            save_file({'query.weight': torch.ones(2, 2)}, folder / 'model.safetensors')
+        else:
+            (folder / 'model.safetensors.index.json').write_text('{}')
+        if kind == 'file':
+            path = folder / 'model.safetensors'
+        elif kind == 'index':
+            path = folder / 'model.safetensors.index.json'
+        words = ['--cfg-options', f'load_from={path}']
+        line = fails(config, *(words if by == 'load_from' else ['--resume', path]))
+        assert (
+            f'convert it with python tools/model_converters/eomt2mm.py {path}' in line
+        )
+        assert 'model.backbone.pretrained' in line
 
     def test_disk_full(self, fails, config, tmp_path, monkeypatch):
         from mmengine.fileio.backends import LocalBackend
