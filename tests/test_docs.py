@@ -1,13 +1,18 @@
 """The documentation names only what exists."""
 
+import argparse
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -91,6 +96,28 @@ def test_configs_for_own_classes(number, tmp_path):
         dataset = DATASETS.build(dict(dataset, lazy_init=True))
         assert len(dataset.metainfo['classes']) == head.num_classes == number + 2
     assert cfg.load_from.endswith('.pth') and cfg.train_cfg.max_iters == 5000
+
+
+def test_a_short_training_of_dinov3():
+    """What the page says of the first block, with the options it gives."""
+    text = (ROOT / 'docs/fine_tuning.md').read_text()
+    words = re.search(r'```bash\n(--cfg-options.*?)```', text, re.DOTALL)[1]
+    path = ROOT / 'configs/eomt/eomt_dinov3_vitl_ade20k.py'
+    parser = argparse.ArgumentParser()
+    cli.add_common_options(parser)
+    args = parser.parse_args([str(path), *shlex.split(words.replace('\\\n', ''))])
+    short, published = cli.load_config(args), Config.fromfile(path)
+    assert short.param_scheduler.warmup == (200, 300)
+    assert short.train_cfg.max_iters == 5000
+
+    def windows(cfg, max_iters):
+        hook = HOOKS.build(cfg.custom_hooks[0])
+        return hook.windows(cfg.model.backbone.num_blocks, max_iters)
+
+    assert windows(published, 6100)[0] == (0, 3000)
+    with pytest.raises(UserError, match='first_block'):
+        windows(published, 6000)
+    assert windows(short, 5000)[0] == (833, 1667)
 
 
 def test_every_test_that_the_parity_page_names_exists():

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
@@ -34,7 +35,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from a checkpoint; without a value from the latest one in the '
-        'work directory',
+        'work directory, and from the start if it has none',
     )
     parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision (accelerators)'
@@ -164,13 +165,26 @@ def scale_learning_rate(runner: Runner) -> None:
 def set_start(cfg: Config, resume: str | None) -> None:
     """Decides where training starts.
 
+    A bare `--resume` goes on from the latest checkpoint in the work directory; as
+    long as there is none, the run starts as it would without the flag, from
+    `load_from` where the config has one. MMEngine itself would resume from `load_from`,
+    the checkpoint of another training.
+
     Args:
         cfg: Changed in place.
         resume (str, optional): None, 'auto' or a checkpoint.
     """
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+    if resume == 'auto':
+        cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
+        if cfg.resume:
+            cfg.load_from = None
+        elif cli.rank() == 0:
+            start = (
+                f'from load_from={cfg.load_from}' if cfg.get('load_from') else 'anew'
+            )
+            print_log(f'nothing to resume in {cfg.work_dir}: training starts {start}')
+    elif resume is not None:
+        cfg.resume, cfg.load_from = True, resume
     checkpoint = cfg.get('load_from')
     if cfg.get('resume') and checkpoint is None:
         checkpoint = find_latest_checkpoint(cfg.work_dir)

@@ -10,6 +10,7 @@ from .options import (
     read_config,
 )
 from .preflight import check_checkpoint, check_data
+from .progress import track
 from .steps import environment, iterations_done, last_checkpoint, read_scores
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     'read_config',
     'read_scores',
     'run',
+    'track',
 ]

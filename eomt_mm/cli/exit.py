@@ -16,6 +16,8 @@ from eomt_mm.errors import UserError
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, what shells report
+_HANGUP = getattr(signal, 'SIGHUP', None)  # not on Windows
+_ENDINGS = [s for s in (signal.SIGINT, signal.SIGTERM, _HANGUP) if s]
 
 # MMEngine before 0.10.5 put the class that was being built in front of each message,
 # once per level of nesting.
@@ -27,8 +29,12 @@ _MISSING_DATA = re.compile(
     r"No such file or directory: '([^']+\.(?:jpe?g|png|tiff?|bmp|webp|json|txt))'",
     re.IGNORECASE,
 )
-# A full or closed disk, or a file where a folder is wanted.
+# A full or closed disk, a file where a folder is wanted, or a name that cannot be.
 _DISK_ERRNOS = {
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENAMETOOLONG,
+    errno.EPERM,
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EROFS,
@@ -46,26 +52,35 @@ _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 def run(main: Callable[[list[str] | None], object], argv: list[str] | None = None):
     """Runs a tool and turns what a user can mend into one line on stderr.
 
+    SIGTERM and SIGHUP end it as Ctrl-C does, so that what it was writing is removed.
+
     Args:
         main: The tool. It gets `argv`.
         argv (list[str], optional): Arguments; None means those of the process.
 
     Returns:
-        int: The exit status: 0, 2 (something the user can mend) or 130 (interrupted).
+        int: The exit status: 0, 2 (something the user can mend) or 128 + the signal.
     """
-    try:
-        main(argv)
-    except KeyboardInterrupt as error:
-        if rank() == 0:
-            print(f'\n{str(error) or "interrupted"}', file=sys.stderr, flush=True)
-        return INTERRUPTED
-    except Exception as error:
-        message = one_line(error)
-        if message is None:
-            raise
-        _report(message)
-        return USER_ERROR
+    with noted_interrupts() as signals:
+        try:
+            main(argv)
+        except KeyboardInterrupt as error:
+            return _interrupted(signals, str(error))
+        except Exception as error:
+            if signals:  # it came out as another exception
+                return _interrupted(signals, '')
+            message = one_line(error)
+            if message is None:
+                raise
+            _report(message)
+            return USER_ERROR
     return 0
+
+
+def _interrupted(signals: list[int], message: str) -> int:
+    if rank() == 0:
+        print(f'\n{message or "interrupted"}', file=sys.stderr, flush=True)
+    return 128 + signals[-1] if signals else INTERRUPTED
 
 
 def rank() -> int:
@@ -75,7 +90,7 @@ def rank() -> int:
 
 @contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
-    """Notes SIGINT besides raising KeyboardInterrupt.
+    """Notes SIGINT, SIGTERM and SIGHUP, and raises KeyboardInterrupt for each.
 
     Where C++ calls back into Python, as in `torch.save`, a KeyboardInterrupt comes
     out as another exception; the note tells what it was.
@@ -84,16 +99,33 @@ def noted_interrupts() -> Iterator[list[int]]:
         list[int]: The signals so far.
     """
     noted: list[int] = []
+    owner = os.getpid()
+    # torchrun sends SIGTERM to the others when one rank fails: they end at once.
+    launched = 'TORCHELASTIC_RUN_ID' in os.environ
+    before = {
+        number: signal.getsignal(number)
+        for number in ([signal.SIGINT] if launched else _ENDINGS)
+    }
+    if before.get(_HANGUP) is signal.SIG_IGN:  # under nohup
+        del before[_HANGUP]
 
     def note(signum: int, frame: object) -> None:
         noted.append(signum)
+        outer = before[signum]
+        if callable(outer):
+            outer(signum, frame)
+        elif os.getpid() != owner:  # a forked worker, which its pool ends by SIGTERM
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield noted
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, outer in before.items():
+            signal.signal(number, outer)
 
 
 def one_line(error: BaseException) -> str | None:

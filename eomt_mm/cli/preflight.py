@@ -17,6 +17,7 @@ from mmengine.registry import DATASETS
 from eomt_mm.errors import UserError
 
 from .exit import rank
+from .unconverted import refuse_unconverted
 
 LARGE = 10**9  # bytes; reading that much takes a while
 _WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
@@ -142,6 +143,7 @@ def check_checkpoint(path: str, resume: bool = False) -> None:
     """
     if '://' in path:
         return
+    refuse_unconverted(path)
     if not os.path.isfile(path):
         raise UserError(f'checkpoint not found: {path}{_other_checkpoints(path)}')
     with open(path, 'rb') as file:

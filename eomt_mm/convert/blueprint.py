@@ -66,7 +66,8 @@ class Blueprint:
         ]
         if found:
             raise UserError(
-                f'the file does not fit {self.name}: {"; ".join(found).strip()}'
+                f'the file does not fit {self.name}: {"; ".join(found).strip()}. '
+                'Give the config of this network with --config, or a whole file'
             )
         return {key: given[key] for key in wanted}
 
@@ -114,7 +115,7 @@ def blueprint(cfg: Config, name: str) -> Blueprint:
         UserError: If the config makes another kind of model.
     """
     if not cfg.get('model'):
-        raise UserError(f'{name} has no model')
+        raise UserError(f'{name} has no model: give a config such as configs/eomt/*')
     if cfg.get('default_scope') == 'mmdet' and not has_mmdet():
         raise UserError(
             f'{name} needs MMDetection and the compiled operators of mmcv: '

@@ -10,19 +10,21 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor
 
-from eomt_mm.engine.safe_files import atomic_path
 from eomt_mm.errors import UserError
 from eomt_mm.version import __version__
 
 from . import hugging_face as hf
 from .blueprint import Blueprint, blueprint, is_ade20k_panoptic
+from .class_names import label_config, refuse_other_classes
 from .delta import add_base, is_delta, read_base
 from .inventory import Inventory, take_inventory
 from .layouts import OFFICIAL_DINOV3, recognise
-from .reading import read_checkpoint, read_config_beside, tensors_of
+from .reading import read_checkpoint, read_config_beside, refuse_integers, tensors_of
 from .stored_config import stored_config
+from .writing import refuse_occupied, whole_file
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def read_source(path: Path, base: Path | None = None) -> Source:
     try:
         layout = recognise(list(tensors))
         network, unused = layout.to_ours(tensors)
+        refuse_integers(network)
         inventory = take_inventory(network, unused, beside)
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
@@ -116,22 +119,32 @@ def to_package(source: Source, cfg: Config, name: str, path: Path) -> Blueprint:
         Blueprint: The model it fits.
 
     Raises:
-        UserError: If the network does not fit the config. Nothing is written.
+        UserError: If the network does not fit the config, or the file cannot be
+            written. Nothing is left.
     """
     plan = blueprint(cfg, name)
     blocks, wanted = source.inventory.num_blocks, plan.model.backbone.num_blocks
     if blocks not in (None, wanted):
         raise UserError(
             f'{source.path} was trained with queries in the last {blocks} blocks, '
-            f'{name} has num_blocks={wanted}'
+            f'{name} has num_blocks={wanted}: give a config with num_blocks={blocks} '
+            'with --config'
         )
     network = source.network
     if is_ade20k_panoptic(plan.dataset_meta):
         network = _reorder_classes(network, _things_first)
     state_dict = plan.to_state_dict(network)
+    _refuse_other_images(source, plan)
     if _is_of_transformers(source):
         _, config = hf.model_config(plan.model, plan.head)
         hf.refuse_other_function(source.beside, config, source.path)
+        _compare_classes(source, plan)
+    side, height = source.inventory.img_size, plan.model.backbone.img_size[0]
+    if side not in (None, height):
+        print_log(
+            f'note: {name} takes {height} x {height} pixels, the file was made for '
+            f'{side} x {side}: rotary codes fit any size, the score may not'
+        )
     meta = dict(
         dataset_meta=plan.dataset_meta,
         cfg=cfg.pretty_text,
@@ -141,8 +154,9 @@ def to_package(source: Source, cfg: Config, name: str, path: Path) -> Blueprint:
     checkpoint = dict(meta=meta, state_dict=state_dict)
     if source.unused is not None:
         checkpoint['unused'] = source.unused
-    with atomic_path(path) as partial:
-        torch.save(checkpoint, partial)
+    # PyTorch names the archive after a path, and cannot do so for every name.
+    with whole_file(path) as partial, open(partial, 'wb') as file:
+        torch.save(checkpoint, file)
     return plan
 
 
@@ -161,7 +175,7 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
         UserError: If the checkpoint is no EoMT that `transformers` has. Nothing is
             written.
     """
-    hf.refuse_occupied(folder)
+    refuse_occupied(folder)
     checkpoint = read_checkpoint(path)
     state_dict, meta = tensors_of(checkpoint, path), checkpoint.get('meta') or {}
     if 'backbone.queries' not in state_dict:
@@ -186,9 +200,41 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
         classes = [classes[i] for i in _release_order(torch.arange(count + 1))[:-1]]
     unused = checkpoint.get('unused', hf.fresh_unused(plan.model, plan.head))
     tensors = layout.from_ours(network, unused)
-    config |= hf.label_config(classes)
+    config |= label_config(classes)
     hf.write_folder(folder, tensors, config, hf.processor_config(cfg, config))
     return config
+
+
+def _refuse_other_images(source: Source, plan: Blueprint) -> None:
+    """The authors' files say how an image is normalised, in numbers from 0 to 1."""
+    preprocessor = plan.cfg.model.get('data_preprocessor') or {}
+    for theirs, ours in (('pixel_mean', 'mean'), ('pixel_std', 'std')):
+        if source.unused is None or theirs not in source.unused:
+            continue
+        stored = source.unused[theirs].flatten().float()
+        wanted = torch.tensor(preprocessor.get(ours) or [0.0]) / 255
+        if stored.shape != wanted.shape or not stored.allclose(wanted, rtol=5e-3):
+            raise UserError(
+                f'{source.path} normalises images with {theirs} '
+                f'{_numbers(stored)}, {plan.name} with {_numbers(wanted)}: give a '
+                f'config that sets data_preprocessor.{ours} to that of the file, '
+                'times 255, with --config'
+            )
+
+
+def _numbers(values: Tensor) -> str:
+    return f'({", ".join(f"{value:.3f}" for value in values.tolist())})'
+
+
+def _compare_classes(source: Source, plan: Blueprint) -> None:
+    """The names of the classes, in the order of the file."""
+    classes = list(plan.dataset_meta.get('classes', ()))
+    if is_ade20k_panoptic(plan.dataset_meta):
+        order = _release_order(torch.arange(len(classes) + 1))
+        classes = [classes[i] for i in order[:-1]]
+    note = refuse_other_classes(source.beside, classes, source.path, plan.name)
+    if note:
+        print_log(f'note: {note}')
 
 
 def _is_of_transformers(source: Source) -> bool:

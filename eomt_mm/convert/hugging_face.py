@@ -5,10 +5,7 @@ with an image.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors.torch
@@ -22,6 +19,7 @@ from .inventory import family_of
 from .layout import Layout
 from .layouts import EOMT, EOMT_DINOV3, EOMT_SWIGLU
 from .reading import few
+from .writing import whole_folder
 
 # What a config.json says of the function, not of the training.
 FUNCTION = (
@@ -164,16 +162,9 @@ def refuse_other_function(beside: dict, config: dict, path: Path) -> None:
     if differing:
         raise UserError(
             f'{path.parent / "config.json"} describes another model: '
-            f'{few(differing, "; ")}'
+            f'{few(differing, "; ")}. Give the config of that model with --config, or '
+            'take the file away from a config.json that is not its own'
         )
-
-
-def label_config(classes: list[str]) -> dict:
-    """The names of the classes as `config.json` has them."""
-    return dict(
-        id2label={str(i): name for i, name in enumerate(classes)},
-        label2id={name: i for i, name in enumerate(classes)},
-    )
 
 
 def processor_config(cfg: Config, config: dict) -> dict:
@@ -231,6 +222,9 @@ def write_folder(
         tensors (dict[str, Tensor]): Under the names of transformers.
         config (dict): `config.json`.
         processor (dict): `preprocessor_config.json`.
+
+    Raises:
+        UserError: If it cannot be written.
     """
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     dtype = str(tensors['query.weight'].dtype).removeprefix('torch.')
@@ -246,41 +240,3 @@ def write_folder(
             (partial / f'{name}.json').write_text(text)
         # safetensors lets nobody else read what it writes.
         shutil.copymode(partial / 'config.json', partial / 'model.safetensors')
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Write a folder all or nothing.
-
-    Args:
-        folder (Path): Must not exist, or be empty.
-
-    Yields:
-        Path: A folder beside it. It takes the real name when the block ends, and is
-        removed when the block raises.
-
-    Raises:
-        UserError: If there is something at `folder`.
-    """
-    refuse_occupied(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f'.partial-{folder.name}')
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    partial.mkdir()
-    try:
-        yield partial
-        for path in partial.iterdir():
-            with open(path, 'rb') as file:
-                os.fsync(file.fileno())  # as in `atomic_path`
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def refuse_occupied(folder: Path) -> None:
-    """Raise a UserError if a folder could not be written without a loss."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists():
-        raise UserError(f'{folder} exists: give the name of a new folder')

@@ -158,14 +158,17 @@ def family_of(arch: str) -> str | None:
 
 
 def _family(network: dict[str, Tensor]) -> str | None:
-    if any(key.endswith('attn.q_bias') for key in network):
-        return 'DINOv3'
-    return 'DINOv2' if 'backbone.reg_token' in network else None
+    if 'backbone.reg_token' not in network:
+        return None
+    # DINOv3 has rotary codes, and no biases of the attention in some of its sizes.
+    return 'DINOv2' if 'backbone.pos_embed' in network else 'DINOv3'
 
 
 def _shape(network: dict[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
     if key not in network:
-        raise UserError(f'the file is incomplete: nothing in it is {key}')
+        raise UserError(
+            f'the file is incomplete: nothing in it is {key}. Take a whole one'
+        )
     if network[key].ndim != ndim:
         raise UserError(
             f'{key} is of shape {tuple(network[key].shape)}; expected {ndim} axes'

@@ -79,7 +79,7 @@ class Layout:
         for ours, (names, rows) in parts.items():
             missing = [name for name in names if name not in rows]
             if missing:
-                raise UserError(f'the file lacks {few(missing)}')
+                raise UserError(f'the file lacks {few(missing)}: download it again')
             if len({value.shape for value in rows.values()}) > 1:
                 raise UserError(f'the shapes of {few(list(rows))} differ')
             network[ours] = torch.cat([rows[name] for name in names])

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eomt_mm.errors import UserError
 
+_WANTED = 'give a file of weights, as pytorch_model.bin and model.safetensors are'
 # How PyTorch names the code that a pickle asks for.
 _CODE = re.compile(r'GLOBAL (\S+)')
 # What a folder of the Hugging Face hub may hold, the best first.
@@ -40,9 +41,11 @@ def locate(path: str | Path) -> Path:
         for name in HUB_FILES:
             if (path / name).is_file():
                 return path / name
-        raise UserError(f'{path} is a folder without {" or ".join(HUB_FILES)}')
+        raise UserError(
+            f'{path} is a folder without {" or ".join(HUB_FILES)}: give the file'
+        )
     if not path.is_file():
-        raise UserError(f'no file {path}')
+        raise UserError(f'no file {path}: look at the name and the folder')
     return path
 
 
@@ -86,11 +89,12 @@ def tensors_of(content: dict, path: Path) -> dict[str, Tensor]:
     """
     state = content.get('state_dict', content)
     if not isinstance(state, dict) or not state:
-        raise UserError(f'{path} holds no state dict')
+        raise UserError(f'{path} holds no state dict: {_WANTED}')
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UserError(
-                f'{path} is no dict of tensors: {key!r} is a {type(value).__name__}'
+                f'{path} is no dict of tensors: {key!r} is a '
+                f'{type(value).__name__}: {_WANTED}'
             )
     refuse_non_finite(state, path)
     return {key: value.detach() for key, value in state.items()}
@@ -109,8 +113,18 @@ def refuse_non_finite(tensors: dict[str, Tensor], path: Path) -> None:
         raise UserError(
             f'{path} has {sum(counts.values())} NaN or infinite values in '
             f'{len(counts)} tensors: {listed}. The training that wrote it diverged, '
-            'or the file is damaged'
+            'or the file is damaged: take an earlier checkpoint, or download it again'
         )
+
+
+def refuse_integers(network: dict[str, Tensor]) -> None:
+    """Raise a UserError that names a tensor which holds no weights."""
+    for key, value in network.items():
+        if not value.is_floating_point():
+            raise UserError(
+                f'{key} is of {value.dtype}, and weights are floating-point numbers: '
+                'the file is quantised or not what it is named for. Take the original'
+            )
 
 
 def read_config_beside(path: Path) -> dict:
@@ -125,7 +139,9 @@ def read_config_beside(path: Path) -> dict:
     try:
         config = json.loads(beside.read_text())
     except ValueError as error:
-        raise UserError(f'{beside} is no JSON: {error}') from error
+        raise UserError(
+            f'{beside} is no JSON ({error}): mend it, or remove it'
+        ) from error
     return config if isinstance(config, dict) else {}
 
 
@@ -140,19 +156,25 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework='pt') as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise UserError(f'{path} is cut short or damaged: {error}') from error
+        raise UserError(
+            f'{path} is cut short or damaged ({error}): download it again'
+        ) from error
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
     try:
         names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{index} is no index of safetensors') from error
+        raise UserError(
+            f'{index} is no index of safetensors: download it again'
+        ) from error
     tensors = {}
     for name in names:
         shard = index.parent / Path(name).name
         if not shard.is_file():
-            raise UserError(f'{index} names {name}, which is not beside it')
+            raise UserError(
+                f'{index} names {name}, which is not beside it: download that, too'
+            )
         tensors |= _read_safetensors(shard)
     return tensors
 
@@ -170,7 +192,9 @@ def _read_torch(path: Path, is_zip: bool) -> dict:
     except Exception as error:
         raise UserError(_reason(path, str(error))) from error
     if not isinstance(content, dict):
-        raise UserError(f'{path} holds a {type(content).__name__}, no state dict')
+        raise UserError(
+            f'{path} holds a {type(content).__name__}, no state dict: {_WANTED}'
+        )
     return content
 
 
@@ -185,7 +209,9 @@ def _check_sums(path: Path) -> None:
             'download it again'
         ) from error
     if damaged:
-        raise UserError(f'{path} is damaged: wrong checksum of {damaged}')
+        raise UserError(
+            f'{path} is damaged: wrong checksum of {damaged}. Download it again'
+        )
 
 
 def _reason(path: Path, message: str) -> str:

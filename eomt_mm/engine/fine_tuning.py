@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import zip_longest
 
+import timm
+import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
@@ -20,7 +22,8 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.checkpoint_check import refuse_misfit
+from eomt_mm.models.checkpoint_check import few, refuse_misfit
+from eomt_mm.models.plain_vit import build_vit
 from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.registry import HOOKS
 
@@ -28,6 +31,8 @@ POS_EMBED = 'backbone.pos_embed'
 # EoMT's, and those of MMDet's and MMSeg's Mask2Former.
 QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
 CLASS_HEADS = ('.class_head.', '.cls_embed.')
+# What a checkpoint's config is asked for.
+_SETTINGS = ('num_blocks', 'img_size', 'patch_size', 'arch', 'num_heads')
 # One head under the names of MMSeg and MMDet.
 HEADS = ('decode_head.', 'panoptic_head.')
 
@@ -55,7 +60,8 @@ def fit_weights(
         dict, and a table: what happened, to which tensors and why.
 
     Raises:
-        UserError: If the checkpoint has another architecture, or no backbone.
+        UserError: If the checkpoint has another architecture, no backbone, or NaN or
+            infinite values in what is loaded.
     """
     own = model.state_dict()
     loaded, table = _in_names_of(own, loaded)
@@ -67,10 +73,11 @@ def fit_weights(
         why = _why_anew(key, loaded[key], initial, other_classes)
         if why:
             fitted[key] = initial
-            anew[key.removesuffix('.weight').removesuffix('.bias')] = why
+            anew[_layer(key)] = why
         elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
             fitted[key] = initial  # in its place, until all else is known to fit
     refuse_misfit(model, {**loaded, **fitted}, '')
+    _refuse_non_finite({key: loaded[key] for key in fitted if _layer(key) not in anew})
 
     if POS_EMBED in fitted:
         codes = loaded[POS_EMBED]
@@ -163,6 +170,21 @@ def _resized(
     )
 
 
+def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
+    """NaN would spread to every weight with the first step, and training go on."""
+    broken = [key for key, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(
+            f'the checkpoint has NaN or infinite values in {few(broken)}: the training '
+            'that wrote it diverged, or the file is damaged. Take an earlier '
+            'checkpoint of it'
+        )
+
+
+def _layer(key: str) -> str:
+    return key.removesuffix('.weight').removesuffix('.bias')
+
+
 def _tensors(count: int) -> str:
     return f'{count} tensor{"" if count == 1 else "s"}'
 
@@ -222,6 +244,7 @@ class FineTuningHook(Hook):
         # A bare state dict is a checkpoint as well.
         weights = checkpoint.get('state_dict', checkpoint)
         fitted, table = fit_weights(model, weights, other_classes, trained.get('grid'))
+        refuse_other_heads(trained, model.backbone)
         weights.clear()
         weights.update(fitted)
 
@@ -259,19 +282,58 @@ def _difference(old: tuple[str, ...], new: tuple[str, ...]) -> str | None:
     return None
 
 
+def refuse_other_heads(trained: Mapping, backbone: QueryViT) -> None:
+    """Compare what no shape tells: into how many heads attention is divided.
+
+    Args:
+        trained (Mapping): `arch` and `num_heads` of the checkpoint's config, as far as
+            they are known.
+        backbone (QueryViT): The backbone that is to take the weights.
+
+    Raises:
+        UserError: If the numbers differ.
+    """
+    now = backbone.blocks[0].attn.num_heads
+    was = trained.get('num_heads') or _heads_of(trained.get('arch'))
+    if was not in (None, now):
+        raise UserError(
+            f'the ViT of the checkpoint has {was} heads of attention, that of the '
+            f'config {now}: the shapes are the same, but it is another network. Set '
+            f'backbone.arch and backbone.timm_args.num_heads={was}'
+        )
+
+
+def _heads_of(arch: str | None) -> int | None:
+    """Heads of a timm model by its name, if it is known and a plain ViT."""
+    if not isinstance(arch, str) or not timm.is_model(arch):
+        return None
+    with torch.device('meta'):
+        try:
+            return build_vit(arch.partition('.')[0], {}).blocks[0].attn.num_heads
+        except UserError:
+            return None
+
+
 def _backbone_settings(cfg: str) -> dict:
-    """`num_blocks` and `grid` of the backbone in a config's text, if they are there.
+    """What a config's text says of the backbone, as far as it is there.
 
     The text is parsed and never run, as it comes with the checkpoint.
+
+    Returns:
+        dict: `num_blocks`, `grid`, `arch` and `num_heads`.
     """
     values = {}
     try:
         for node in ast.walk(ast.parse(cfg)):
             if isinstance(node, ast.keyword) and node.arg == 'backbone':
+                options = {option.arg: option.value for option in node.value.keywords}
+                timm_args = options.get('timm_args')
+                if isinstance(timm_args, ast.Call):
+                    options |= {o.arg: o.value for o in timm_args.keywords}
                 values = {
-                    option.arg: ast.literal_eval(option.value)
-                    for option in node.value.keywords
-                    if option.arg in ('num_blocks', 'img_size', 'patch_size')
+                    name: ast.literal_eval(options[name])
+                    for name in _SETTINGS
+                    if name in options
                 }
                 break
         size, patch = values.pop('img_size', None), values.pop('patch_size', 16)

@@ -15,6 +15,10 @@ SIZES = {
     'giant': (1536, 40, 5, 8192, 4096),
 }
 COCO, COCO_THINGS, ADE, CITYSCAPES = 133, 80, 150, 19
+COLOURS = {
+    'network.encoder.pixel_mean': (0.485, 0.456, 0.406),
+    'network.encoder.pixel_std': (0.229, 0.224, 0.225),
+}
 
 
 class Repo(NamedTuple):
@@ -246,7 +250,10 @@ def on_meta(shapes):
 
 
 def random_tensors(shapes, std=0.1):
-    """Weights of norms around 1, all others around 0, no mask left."""
+    """Weights of norms around 1, all others around 0, no mask left; ImageNet's colours.
+
+    The last are (1, 3, 1, 1), from 0 to 1.
+    """
     generator = torch.Generator().manual_seed(0)
     tensors = {}
     for name, shape in shapes.items():
@@ -255,4 +262,6 @@ def random_tensors(shapes, std=0.1):
             tensors[name] += 1
         if name == 'network.attn_mask_probs':
             tensors[name] = torch.zeros(shape)
+        if name in COLOURS:
+            tensors[name] = torch.tensor(COLOURS[name]).reshape(shape)
     return tensors

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoImageProcessor,
     AutoModelForUniversalSegmentation,
+    EomtDinov3Config,
     EomtDinov3ForUniversalSegmentation,
     EomtForUniversalSegmentation,
 )
@@ -168,6 +169,36 @@ def test_other_function_behind_equal_shapes_is_refused(run_tool, tmp_path):
     # Of another model, which happens to lie in the same folder: no matter.
     path.write_text(json.dumps(dict(num_attention_heads=12, model_type='bert')))
     run_tool(CONVERT, tmp_path / 'theirs', tmp_path / 'a.pth', '--config', config)
+
+
+def test_dinov3_of_another_size_is_told(run_tool, tmp_path, capsys):
+    """No tensor tells the size of a ViT with rotary codes."""
+    reference = oracle.make_reference('dinov3', image_size=128)
+    reference.save_pretrained(tmp_path / 'theirs')
+    config = oracle.write_config(tmp_path / 'config.py', 'dinov3')
+    run_tool(CONVERT, tmp_path / 'theirs', tmp_path / 'a.pth', '--config', config)
+    said = f'note: {config} takes 64 x 64 pixels, the file was made for 128 x 128'
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('has_bias', [True, False])
+def test_dinov3_without_biases(run_tool, tmp_path, images, capsys, has_bias):
+    torch.manual_seed(0)
+    options = dict(hidden_size=64, num_hidden_layers=4, num_attention_heads=4)
+    options |= dict(image_size=64, num_blocks=2, num_queries=6, num_labels=7)
+    options |= dict(intermediate_size=256, layer_norm_eps=1e-5)
+    biases = dict(query_bias=has_bias, value_bias=has_bias)
+    reference = EomtDinov3ForUniversalSegmentation(
+        EomtDinov3Config(**options, **biases)
+    ).eval()
+    reference.save_pretrained(tmp_path / 'theirs')
+    arch = 'vit_small_patch16_dinov3' + '_qkvb' * has_bias
+    config = oracle.write_config(tmp_path / 'config.py', arch)
+    run_tool(CONVERT, tmp_path / 'theirs', tmp_path / 'a.pth', '--config', config)
+    assert 'backbone  DINOv3 ViT: 4 blocks' in capsys.readouterr().out
+    found = oracle.outputs(oracle.build(config, tmp_path / 'a.pth'), images)
+    for logits, expected in zip(found, oracle.unmasked(reference, images), strict=True):
+        assert oracle.relative(logits, expected) < 1e-5
 
 
 def test_ade20k_panoptic_is_permuted(run_tool, tmp_path):

@@ -16,7 +16,11 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 
 from eomt_mm.engine import fine_tuning
-from eomt_mm.engine.fine_tuning import _backbone_settings, fit_weights
+from eomt_mm.engine.fine_tuning import (
+    _backbone_settings,
+    fit_weights,
+    refuse_other_heads,
+)
 from eomt_mm.errors import UserError
 
 NAMES = ('sky', 'grass', 'disc', 'box')
@@ -390,7 +394,16 @@ def without(prefix):
         (without('backbone.blocks.1.'), r'lacks backbone\.blocks\.1\.'),
         (without('backbone.queries'), r'lacks backbone\.queries'),
         (without('decode_head.class_head.bias'), r'lacks decode_head\.class_head'),
-        (lambda state: {'layer1.weight': torch.zeros(1)}, 'no parameter of this'),
+        (
+            lambda state: {'network.q.weight': torch.zeros(1)},
+            r'no parameter of this .* with tools/model_converters/eomt2mm\.py',
+        ),
+        # Registers, which DINOv2 has without them too.
+        (
+            lambda state: state | {'backbone.reg_token': torch.zeros(1, 4, 32)},
+            r'unlike the config, backbone\.reg_token',
+        ),
+        (lambda state: build(arch=DINOV2), r'unlike the config, backbone\.reg_token'),
         (
             lambda state: build(timm_args=dict(embed_dim=32, depth=4, num_heads=2)),
             r'unlike the config, backbone\.blocks\.3\.',
@@ -417,6 +430,70 @@ def test_other_architectures_are_refused(change, message):
         fit_weights(build(), loaded)
 
 
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('backbone.blocks.1.mlp.fc1.weight', torch.nan),
+        ('backbone.pos_embed', torch.inf),
+        ('decode_head.mask_mlp.0.bias', -torch.inf),
+    ],
+)
+def test_nan_is_refused(make_runner, checkpoint, key, value):
+    saved = torch.load(checkpoint)
+    saved['state_dict'][key].view(-1)[3] = value
+    torch.save(saved, checkpoint)
+    runner = make_runner(load_from=str(checkpoint), model=dict(img_size=64))
+    with pytest.raises(UserError, match=f'NaN or infinite values in {key}: .* earlier'):
+        runner.train()
+
+
+def test_nan_in_what_is_not_loaded_is_no_matter(make_runner, checkpoint):
+    saved = torch.load(checkpoint)
+    for key in CLASS_HEAD:
+        saved['state_dict'][key].fill_(torch.nan)
+    saved['state_dict']['backbone.head.bias'] = torch.tensor([torch.nan])
+    torch.save(saved, checkpoint)
+    runner = make_runner(load_from=str(checkpoint), classes=NAMES[:3])
+    state = runner.train().state_dict()
+    assert all(value.isfinite().all() for value in state.values())
+
+
+def test_another_number_of_heads_is_refused(make_runner, checkpoint):
+    """No shape tells it, but the config in the checkpoint."""
+    timm_args = dict(embed_dim=32, depth=3, num_heads=4)
+    options = dict(load_from=str(checkpoint), model=dict(timm_args=timm_args))
+    with pytest.raises(UserError, match='has 2 heads .* the config 4: .*heads=2'):
+        make_runner(**options).train()
+    saved = torch.load(checkpoint)
+    del saved['meta']['cfg']  # then there is nothing to compare with
+    torch.save(saved, checkpoint)
+    assert not differing(make_runner(**options).train().state_dict(), checkpoint)
+
+
+@pytest.mark.parametrize(
+    ('trained', 'heads'),
+    [
+        (dict(arch='vit_small_patch14_reg4_dinov2.lvd142m'), 6),
+        (dict(arch='vit_small_patch16_224'), 6),
+        (dict(arch='vit_base_patch16_224', num_heads=6), 6),
+        (dict(arch='vit_base_patch16_224'), 12),
+        (dict(arch=EVA02), 12),
+        # Of these nothing is known.
+        (dict(arch='resnet18'), None),
+        (dict(arch='hf-hub:some/model'), None),
+        (dict(arch=['vit_base_patch16_224']), None),
+        ({}, None),
+    ],
+)
+def test_heads_are_known_by_name(trained, heads):
+    model = build(timm_args=dict(embed_dim=48, depth=3, num_heads=6))
+    if heads in (6, None):
+        refuse_other_heads(trained, model.backbone)
+    else:
+        with pytest.raises(UserError, match=f'has {heads} heads'):
+            refuse_other_heads(trained, model.backbone)
+
+
 @pytest.mark.parametrize('wrapped', [True, False])
 def test_bare_and_wrapped_state_dicts(make_runner, checkpoint, tmp_path, wrapped):
     state = weights(checkpoint)
@@ -440,6 +517,11 @@ def test_bare_and_wrapped_state_dicts(make_runner, checkpoint, tmp_path, wrapped
             'img_size=(\n 64, 32), patch_size=8, num_blocks=3)))',
             (3, (8, 4)),
         ),
+        (
+            'model = dict(backbone=dict(arch="a.b", timm_args=dict(num_heads=3, x=1)))',
+            ('a.b', 3),
+        ),
+        ('model = dict(backbone=dict(num_blocks=3, timm_args=None))', (3,)),
         ('', ()),
         ('model = dict(', ()),
         ('model = dict(backbone=None)', ()),
@@ -450,6 +532,10 @@ def test_bare_and_wrapped_state_dicts(make_runner, checkpoint, tmp_path, wrapped
 def test_settings_are_read_from_the_text_of_a_config(text, expected, capsys):
     settings = _backbone_settings(text)
     assert (
-        *(settings[k] for k in ('num_blocks', 'grid') if k in settings),
+        *(
+            settings[k]
+            for k in ('num_blocks', 'grid', 'arch', 'num_heads')
+            if k in settings
+        ),
     ) == expected
     assert not capsys.readouterr().out

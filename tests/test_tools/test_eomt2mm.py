@@ -1,8 +1,11 @@
 """The converter on bad input: one line, status 2, nothing left behind."""
 
+import errno
 import os
 import pickle
 import re
+import resource
+import signal
 import zipfile
 
 import oracle
@@ -151,6 +154,25 @@ def test_missing_block(refused, tmp_path, tensors, config, block):
     assert 'and 11 more' in line
 
 
+@pytest.mark.parametrize('dtype', [torch.int64, torch.int8, torch.bool])
+def test_integers(refused, tmp_path, tensors, config, dtype):
+    name = 'network.class_head.weight'
+    torch.save({**tensors, name: tensors[name].to(dtype)}, tmp_path / 'int.bin')
+    line = refused(tmp_path / 'int.bin', '--config', config)
+    assert f'head.class_head.weight is of {dtype}' in line and 'Take the orig' in line
+
+
+@pytest.mark.parametrize('name', ['mean', 'std'])
+def test_other_colours(refused, tmp_path, tensors, config, name):
+    """The network is the same, and what it is fed is not."""
+    key = f'network.encoder.pixel_{name}'
+    for value in (torch.zeros(1, 3, 1, 1), tensors[key].flip(1), tensors[key] * 255):
+        torch.save({**tensors, key: value}, tmp_path / 'colours.bin')
+        line = refused(tmp_path / 'colours.bin', '--config', config)
+        assert f'normalises images with pixel_{name} (' in line
+        assert f'config that sets data_preprocessor.{name} to' in line
+
+
 def test_missing_tensors(refused, tmp_path, config):
     """In the other layouts, and parts of what is one tensor here."""
     whole = oracle.make_reference('dinov3').state_dict()
@@ -260,9 +282,110 @@ def test_destinations(refused, tmp_path, tensors, config, converted):
     (tmp_path / 'folder').mkdir()
     line = refused(tmp_path / 'tiny.bin', '--config', config, dst='folder')
     assert 'is a folder' in line
-    (tmp_path / 'folder/mine.txt').touch()
-    assert 'exists' in refused(converted, '--to-hf', dst='folder')
     assert 'already; add --to-hf' in refused(converted, '--config', config)
+
+
+@pytest.mark.parametrize('dst', ['mine.pth', 'mine', 'link'])
+@pytest.mark.parametrize('to_hf', [False, True])
+def test_what_is_there_already_stays(
+    refused, tmp_path, tensors, config, converted, to_hf, dst
+):
+    """A file, a folder with something in it, and a link to the file."""
+    (tmp_path / 'mine.pth').write_text('mine')
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/mine.txt').touch()
+    (tmp_path / 'link').symlink_to(tmp_path / 'mine.pth')
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    argv = (converted, '--to-hf')
+    if not to_hf:
+        argv = (tmp_path / 'tiny.bin', '--config', config)
+    line = refused(*argv, dst=dst)
+    if not to_hf and dst == 'mine':
+        assert 'is a folder: give the name of a file' in line
+    else:
+        assert f'{tmp_path / dst} is there already: remove it or give' in line
+    assert (tmp_path / 'mine.pth').read_text() == 'mine'
+
+
+@pytest.fixture
+def full_disk():
+    """The system itself refuses files above 200 kB, for as long as this lasts."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+
+    yield fill
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize('to_hf', [False, True])
+def test_a_full_disk(refused, tmp_path, tensors, config, converted, full_disk, to_hf):
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    assert (tmp_path / 'tiny.bin').stat().st_size > 500_000
+    full_disk()
+    argv = (converted, '--to-hf')
+    if not to_hf:
+        argv = (tmp_path / 'tiny.bin', '--config', config)
+    line = refused(*argv, dst='new/folder/out')
+    assert re.search('cannot write \\S+/new/folder/out: .*File too large', line), line
+    assert 'GB are free there). Make room, or name a place' in line
+
+
+@pytest.mark.parametrize('to_hf', [False, True])
+@pytest.mark.parametrize(
+    ('dst', 'said'),
+    [
+        ('file/below/out', 'Not a directory'),
+        ('new/' + 300 * 'x' + '/out', 'File name too long'),
+        ('/proc/nowhere/out', 'No such file or directory'),
+    ],
+)
+def test_places_that_cannot_be(
+    refused, tmp_path, tensors, config, converted, to_hf, dst, said
+):
+    (tmp_path / 'file').touch()
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    argv = (converted, '--to-hf')
+    if not to_hf:
+        argv = (tmp_path / 'tiny.bin', '--config', config)
+    assert said in refused(*argv, dst=dst)
+
+
+@pytest.mark.parametrize('to_hf', [False, True])
+def test_a_folder_that_may_not_be_written(
+    refused, tmp_path, tensors, config, converted, monkeypatch, to_hf
+):
+    def closed(self, *args, **kwargs):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(self))
+
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    argv = (converted, '--to-hf')
+    if not to_hf:
+        argv = (tmp_path / 'tiny.bin', '--config', config)
+    monkeypatch.setattr('pathlib.Path.mkdir', closed)  # root may write everywhere
+    assert 'out: Permission denied' in refused(*argv, dst='new/out')
+
+
+@pytest.mark.parametrize('to_hf', [False, True])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing(
+    tool, tmp_path, tensors, config, converted, monkeypatch, to_hf, number
+):
+    def end(*args, **kwargs):
+        (left,) = tmp_path.rglob('.partial-*')  # it was writing
+        assert signal.getsignal(number) is not signal.SIG_DFL
+        os.kill(os.getpid(), number)
+        raise AssertionError('not ended')
+
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    argv = [converted, tmp_path / 'new/out', '--to-hf']
+    if not to_hf:
+        argv = [tmp_path / 'tiny.bin', tmp_path / 'new/out', '--config', config]
+    before = set(tmp_path.rglob('*'))
+    monkeypatch.setattr('eomt_mm.engine.safe_files.os.fsync', end)
+    assert cli.run(tool(NAME).main, [str(x) for x in argv]) == 128 + number
+    assert set(tmp_path.rglob('*')) == before
 
 
 def test_a_folder_that_fails_leaves_nothing(
@@ -311,3 +434,11 @@ def test_what_transformers_has_not(refused, tmp_path, config, arch, change, said
     meta = dict(cfg=cfg.pretty_text)
     torch.save(dict(meta=meta, state_dict=state), tmp_path / 'trained.pth')
     assert said in refused(tmp_path / 'trained.pth', '--to-hf', dst='hub')
+
+
+def test_a_name_without_suffix(tool, tmp_path, tensors, config):
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    argv = [tmp_path / 'tiny.bin', tmp_path / 'new/ours', '--config', config]
+    assert cli.run(tool(NAME).main, [str(x) for x in argv]) == 0
+    saved = torch.load(tmp_path / 'new/ours', weights_only=True)
+    assert saved['meta']['converted_from']['file'] == 'tiny.bin'

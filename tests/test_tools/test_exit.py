@@ -1,12 +1,39 @@
 """How a tool ends: messages as MMEngine and PyTorch wrap them, written out here."""
 
 import errno
+import multiprocessing
+import os
+import signal
+import time
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from eomt_mm.cli.exit import one_line, run
+from eomt_mm.cli.exit import noted_interrupts, one_line, run
+from eomt_mm.engine import atomic_path
 from eomt_mm.errors import UserError
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture(autouse=True)
+def defaults(monkeypatch):
+    """A shell may have this process ignore signals; whatever is changed is undone."""
+    monkeypatch.delenv('TORCHELASTIC_RUN_ID', raising=False)
+    defaults = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL)
+    before = [signal.signal(*pair) for pair in zip(ENDINGS, defaults, strict=True)]
+    yield
+    left = tuple(signal.getsignal(number) for number in ENDINGS)
+    for number, handler in zip(ENDINGS, before, strict=True):
+        signal.signal(number, handler)
+    assert left == defaults
+
+
+def send(number):
+    """Sends a signal to this process, unless it would die of it."""
+    assert signal.getsignal(number) is not signal.SIG_DFL
+    os.kill(os.getpid(), number)
+    time.sleep(10)  # until the handler has run
 
 
 def test_registry_prefixes_are_stripped():
@@ -78,6 +105,82 @@ def test_interrupt(monkeypatch, capsys):
 
     assert run(main) == 130
     assert capsys.readouterr().err.strip() == 'interrupted'
+
+
+@pytest.mark.parametrize('number', ENDINGS)
+def test_a_signal_leaves_no_half_of_a_file(tmp_path, capsys, number):
+    path = tmp_path / 'file.pth'
+    path.write_text('whole')
+
+    def main(argv):
+        with atomic_path(path) as partial:
+            partial.write_text('half')
+            send(number)
+
+    assert run(main) == 128 + number
+    assert capsys.readouterr().err.strip() == 'interrupted'
+    assert [p.name for p in tmp_path.iterdir()] == ['file.pth']
+    assert path.read_text() == 'whole'
+
+
+def test_a_signal_that_comes_out_as_another_exception(capsys):
+    def main(argv):
+        try:
+            send(signal.SIGTERM)
+        except KeyboardInterrupt:  # as C++ does
+            raise RuntimeError('unexpected pos 64 vs 0') from None
+
+    assert run(main) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.strip() == 'interrupted'
+
+
+def test_notes_inside_notes(capsys):
+    """As in training, which says how to go on."""
+
+    def main(argv):
+        with noted_interrupts() as signals:
+            try:
+                send(signal.SIGTERM)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f'{len(signals)} signal') from None
+
+    assert run(main) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.strip() == '1 signal'
+
+
+def test_a_forked_worker_is_ended_without_a_word(capfd):
+    def work(runs):
+        runs.set()
+        time.sleep(60)
+
+    def main(argv):
+        with noted_interrupts():
+            context = multiprocessing.get_context('fork')
+            runs = context.Event()
+            worker = context.Process(target=work, args=(runs,))
+            worker.start()
+            assert runs.wait(30)
+            worker.terminate()
+            worker.join()
+            assert worker.exitcode == -signal.SIGTERM
+
+    assert run(main) == 0
+    assert not capfd.readouterr().err
+
+
+def test_signals_that_are_left_alone(monkeypatch):
+    def handlers(argv):
+        seen.append([signal.getsignal(number) for number in ENDINGS[1:]])
+
+    seen = []
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')  # torchrun ends the other ranks
+    assert run(handlers) == 0
+    monkeypatch.delenv('TORCHELASTIC_RUN_ID')
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
+    assert run(handlers) == 0
+    assert seen[0] == [signal.SIG_DFL, signal.SIG_DFL]
+    assert callable(seen[1][0]) and seen[1][1] is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def test_defect_is_raised():

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from safetensors.torch import save_file
 
 from eomt_mm import cli
 
@@ -53,6 +54,34 @@ def test_resume_goes_on(tool, config, trained, tmp_path):
     train(*four, '--resume')  # from the latest
     assert iterations(tmp_path / 'iter_4.pth') == 4
     assert not (tmp_path / 'iter_1.pth').exists()
+
+
+def test_resume_of_nothing_starts_from_load_from(
+    tool, config, trained, tmp_path, capsys
+):
+    """The same command starts a fine-tuning and goes on with it."""
+    argv = [str(config), '--work-dir', str(tmp_path / 'run'), '--resume']
+    options = [f'load_from={trained}', 'optim_wrapper.optimizer.lr=0.0']
+    tool('train').main([*argv, '--cfg-options', *options])
+    said = f'nothing to resume in {tmp_path / "run"}: training starts from load_from='
+    assert f'{said}{trained}' in capsys.readouterr().out
+    first = torch.load(tmp_path / 'run/iter_2.pth')
+    assert first['meta']['iter'] == 2  # from the weights, not from the iteration
+    start = torch.load(trained)['state_dict']
+    learnt = [key for key in start if key.endswith(('weight', 'bias'))]
+    assert all(torch.equal(first['state_dict'][k], start[k]) for k in learnt)
+
+    (tmp_path / 'run/iter_1.pth').unlink()
+    tool('train').main([*argv, '--cfg-options', *options, 'train_cfg.max_iters=3'])
+    assert iterations(tmp_path / 'run/iter_3.pth') == 3
+    assert not (tmp_path / 'run/iter_1.pth').exists()  # went on
+    assert 'nothing to resume' not in capsys.readouterr().out
+
+
+def test_resume_of_nothing_starts_anew(tool, config, tmp_path, capsys):
+    tool('train').main([str(config), '--work-dir', str(tmp_path / 'run'), '--resume'])
+    assert iterations(tmp_path / 'run/iter_2.pth') == 2
+    assert 'training starts anew' in capsys.readouterr().out
 
 
 def test_work_dir_defaults_to_the_name_of_the_config(
@@ -168,6 +197,26 @@ class TestBadInput:
         line = fails(config, '--resume', path)
         assert 'weights only' in line and 'load_from=' in line
 
+    @pytest.mark.parametrize('kind', ['file', 'folder', 'sharded folder', 'index'])
+    @pytest.mark.parametrize('by', ['load_from', 'resume'])
+    def test_start_from_unconverted(self, fails, config, tmp_path, kind, by):
+        path = folder = tmp_path / 'hub'
+        folder.mkdir()
+        if kind in ('file', 'folder'):
+            save_file({'query.weight': torch.ones(2, 2)}, folder / 'model.safetensors')
+        else:
+            (folder / 'model.safetensors.index.json').write_text('{}')
+        if kind == 'file':
+            path = folder / 'model.safetensors'
+        elif kind == 'index':
+            path = folder / 'model.safetensors.index.json'
+        words = ['--cfg-options', f'load_from={path}']
+        line = fails(config, *(words if by == 'load_from' else ['--resume', path]))
+        assert (
+            f'convert it with python tools/model_converters/eomt2mm.py {path}' in line
+        )
+        assert 'model.backbone.pretrained' in line
+
     def test_disk_full(self, fails, config, tmp_path, monkeypatch):
         from mmengine.fileio.backends import LocalBackend
 
@@ -256,7 +305,8 @@ def test_resume_command(tool, monkeypatch):
 
 
 @pytest.mark.slow
-def test_interrupt_says_how_to_resume(config, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_says_how_to_resume(config, tmp_path, number):
     work_dir = tmp_path / 'run'
     argv = [str(config), '--work-dir', str(work_dir)]
     options = ['--cfg-options', 'train_cfg.max_iters=100000']
@@ -268,13 +318,13 @@ def test_interrupt_says_how_to_resume(config, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (work_dir / 'last_checkpoint').exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert 'Traceback' not in err
     words = ' '.join([*argv, *options])
     assert err.splitlines()[-1] == (

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.utils import track_iter_progress
 from PIL import Image
 from pycocotools import mask as run_lengths
 from scipy.ndimage import find_objects
@@ -224,8 +223,7 @@ def write_all(src: Path, workers: int) -> None:
                 folder.mkdir(parents=True)
                 tasks = [(path, index, folder) for index, path in enumerate(paths)]
                 steps = (pool.imap if pool else map)(convert, tasks)
-                records = list(track_iter_progress((steps, len(tasks))))
-                print()  # ends the line of the progress bar
+                records = list(cli.track(steps, len(tasks)))
                 write_annotations(out, split, records)
         for name in OUTPUTS:
             remove(src / name)

@@ -123,9 +123,8 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
         arguments (dict): `train`, `val`, `size` and `seed`; kept as the manifest.
         workers (int): Number of processes.
     """
-    from mmengine.utils import track_iter_progress
-
     import eomt_mm.datasets.scenes_coco  # noqa: F401  once, before workers are forked
+    from eomt_mm import cli
 
     partial = out.with_name(f'.{out.name}.partial')
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -152,11 +151,10 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
         with Pool(workers, *start) if workers > 1 else nullcontext() as pool:
             steps = (pool.imap if pool else map)(write_scenes, tasks)
             records = {split: [] for split in SPLITS}
-            for split, written in track_iter_progress((steps, len(tasks))):
+            for split, written in cli.track(steps, len(tasks)):
                 records[split] += written
         for split in SPLITS:
             write_annotations(root, split, records[split])
-        print()  # ends the line of the progress bar
         (partial / MANIFEST).write_text(json.dumps(arguments) + '\n')
         if out.exists():
             shutil.rmtree(out)

@@ -1,0 +1,113 @@
+"""Writing the outcome whole or not at all, and saying why it cannot be written."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from eomt_mm.engine.safe_files import atomic_path
+from eomt_mm.errors import UserError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write a file all or nothing.
+
+    Args:
+        path (Path): The file.
+
+    Yields:
+        Path: A path to write to, as `atomic_path` has it.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    with _told(path), _new_folder(path.parent), atomic_path(path) as partial:
+        yield partial
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Write a folder all or nothing.
+
+    Args:
+        folder (Path): Must not exist, or be empty.
+
+    Yields:
+        Path: A folder beside it. It takes the real name when the block ends, and is
+        removed when the block raises.
+
+    Raises:
+        UserError: If there is something at `folder`, or it cannot be written.
+    """
+    refuse_occupied(folder)
+    partial = folder.with_name(f'.partial-{folder.name}')
+    with _told(folder), _new_folder(folder.parent):
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+        partial.mkdir()
+        try:
+            yield partial
+            for path in partial.iterdir():
+                with open(path, 'rb') as file:
+                    os.fsync(file.fileno())  # as in `atomic_path`
+            os.replace(partial, folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Raise a UserError if a folder could not be written without a loss."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        raise UserError(
+            f'{folder} is there already: remove it or give the name of a new folder'
+        )
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and those above it; none is left where the block raises."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in created:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn an error of the disk into one that says what to do."""
+    try:
+        yield
+    # PyTorch and safetensors write by themselves, and raise their own errors.
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f'cannot write {path}: {_reason(error)}{_free_space(path)}. Make room, or '
+            'name a place where there is some and where you may write'
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, where PyTorch's own error came after it."""
+    link = error
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__context__
+    return str(error).split('\n')[0]
+
+
+def _free_space(path: Path) -> str:
+    folder = next((f for f in path.absolute().parents if f.is_dir()), None)
+    if folder is None:
+        return ''
+    return f' ({shutil.disk_usage(folder).free / 1e9:,.1f} GB are free there)'
