@@ -14,7 +14,6 @@ repository, whatever the current directory.
 import argparse
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -219,5 +218,4 @@ def finish(
 
 
 if __name__ == '__main__':
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(cli.run(main))

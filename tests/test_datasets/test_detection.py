@@ -507,7 +507,7 @@ def test_maps_without_a_folder(coco):
 def test_more_classes_than_a_label_map_holds(coco, build):
     names = [f'class {i}' for i in range(256)]
     options = settings('panoptic') | dict(metainfo=dict(classes=names))
-    with pytest.raises(UserError, match='has 256 classes; label maps of a byte hold 255'):
+    with pytest.raises(UserError, match='256 classes; label maps of a byte hold 255'):
         build('scenes_panoptic', coco('panoptic'), **options)
 
 
