@@ -42,13 +42,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation: also mirrored'
     )
-    parser.add_argument(
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument(
         '--dtype',
         choices=['fp32', 'bf16', 'fp16'],
-        default='fp32',
-        help='precision of the network; what is behind it stays fp32',
+        help='precision of the network, which is made faster, on a CPU in fp32 too; '
+        'what is behind it stays fp32',
     )
-    parser.add_argument(
+    precision.add_argument(
         '--amp',
         dest='dtype',
         action='store_const',
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> dict:
         augment(cfg)
     if args.out:
         save_predictions(cfg, args.out)
-    if args.dtype != 'fp32' or args.compile:
+    if args.dtype or args.compile:
         speed_up(cfg, args)
     cli.check_data(cfg, 'test')
 
@@ -193,7 +194,9 @@ def speed_up(cfg: Config, args: argparse.Namespace) -> None:
             '--dtype fp16: a CPU computes in bf16 or fp32; take --dtype bf16'
         )
     hook = dict(
-        type='eomt_mm.FastInferenceHook', dtype=args.dtype, compiled=args.compile
+        type='eomt_mm.FastInferenceHook',
+        dtype=args.dtype or 'fp32',
+        compiled=args.compile,
     )
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
 

@@ -1,5 +1,6 @@
 """Whether contenders return the same."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +13,22 @@ from eomt_mm.models.postprocess import Instances
 
 # Largest difference of fp32 logits, as a part of the largest value.
 ROUNDING = 1e-5
+# The same of gradients, which are sums over many more numbers.
+GRADIENT_ROUNDING = 1e-3
 # Pixels that may change where class scores are all but equal.
 FLIPPED = 1e-4
+
+
+class TrainingStep(NamedTuple):
+    """What a training step leaves.
+
+    Attributes:
+        prediction (tuple[Tensor, Tensor]): Class logits and mask logits, the last ones.
+        gradients (list[Tensor]): Of the loss; none where the loss is another one.
+    """
+
+    prediction: tuple[Tensor, Tensor]
+    gradients: list[Tensor]
 
 
 class Agreement(NamedTuple):
@@ -34,7 +49,7 @@ def compare(result: object, reference: object) -> Agreement:
 
     Args:
         result (object): Class logits and mask logits, a map of ids or several,
-            `Instances`, or the path of a PNG file with ids.
+            `Instances`, a `TrainingStep`, or the path of a PNG file with ids.
         reference (object): The same.
 
     Returns:
@@ -44,6 +59,8 @@ def compare(result: object, reference: object) -> Agreement:
         result, reference = _pixels(result), _pixels(reference)
     if isinstance(reference, Instances):
         return _compare_instances(result, reference)
+    if isinstance(reference, TrainingStep):
+        return _compare_steps(result, reference)
     if isinstance(reference, Tensor):
         return _compare_maps([result], [reference])
     if isinstance(reference, list):
@@ -60,13 +77,11 @@ def _pixels(path: Path) -> Tensor:
 
 
 def _compare_logits(result: tuple, reference: tuple) -> Agreement:
-    gaps = [
-        float((ours.float() - theirs.float()).abs().max() / theirs.float().abs().max())
-        for ours, theirs in zip(result, reference, strict=True)
-    ]
-    gap = max(gaps)
+    gap = _largest_gap(result, reference)
     if gap == 0:
         return Agreement('equal', True)
+    if gap != gap:
+        return Agreement('not numbers', False)
     signs = [(masks[-1] > 0) for masks in (result, reference)]
     flipped = float((signs[0] != signs[1]).float().mean())
     text = f'within {gap:.0e}'
@@ -75,18 +90,46 @@ def _compare_logits(result: tuple, reference: tuple) -> Agreement:
     return Agreement(text, gap <= ROUNDING)
 
 
-def _compare_maps(result: list[Tensor], reference: list[Tensor]) -> Agreement:
-    share = max(
-        float((ours.cpu() != theirs.cpu()).float().mean())
-        for ours, theirs in zip(result, reference, strict=True)
+def _largest_gap(results: Sequence[Tensor], references: Sequence[Tensor]) -> float:
+    """Largest difference as a part of the largest value; NaN if anything is NaN."""
+    gaps = [
+        (ours.float() - theirs.float()).abs().max() / theirs.float().abs().max()
+        for ours, theirs in zip(results, references, strict=True)
+        if not torch.equal(ours, theirs)
+    ]
+    return float(torch.stack(gaps).max()) if gaps else 0.0
+
+
+def _compare_steps(result: TrainingStep, reference: TrainingStep) -> Agreement:
+    text, same = _compare_logits(result.prediction, reference.prediction)
+    if not (result.gradients and reference.gradients):
+        return Agreement(text, same)
+    gap = _largest_gap(result.gradients, reference.gradients)
+    return Agreement(
+        f'{text}, gradients within {gap:.0e}', same and gap <= GRADIENT_ROUNDING
     )
-    segments = len(torch.stack([ids.cpu() for ids in reference]).unique())
+
+
+def _compare_maps(result: list[Tensor], reference: list[Tensor]) -> Agreement:
+    pairs = [(r.cpu(), o.cpu()) for r, o in zip(result, reference, strict=True)]
+    if any(ours.shape != theirs.shape for ours, theirs in pairs):
+        return Agreement('maps of other sizes', False)
+    share = max(float((ours != theirs).float().mean()) for ours, theirs in pairs)
+    found, ids = (torch.stack(maps).unique() for maps in zip(*pairs, strict=True))
     if share == 0:
-        return Agreement(f'equal ({segments} ids)', True)
-    return Agreement(f'{share:.3%} of pixels differ', share <= FLIPPED)
+        return Agreement(f'equal ({len(ids)} ids)', True)
+    text = f'{share:.3%} of pixels differ'
+    if not torch.equal(found, ids):
+        return Agreement(f'{text}, and the ids that occur', False)
+    return Agreement(text, share <= FLIPPED)
 
 
 def _compare_instances(result: Instances, reference: Instances) -> Agreement:
+    if len(result.scores) != len(reference.scores):
+        counts = f'{len(result.scores)} against {len(reference.scores)} instances'
+        return Agreement(counts, False)
+    if not len(reference.scores):
+        return Agreement('equal (none)', True)
     # Of equal scores, and on another device, the order may differ.
     order, other = (
         r.scores.cpu().sort(stable=True).indices for r in (result, reference)

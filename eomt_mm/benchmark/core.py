@@ -20,6 +20,7 @@ from eomt_mm.models.postprocess import instance_result, panoptic_result
 from eomt_mm.models.windows import class_map, resized_argmax
 
 from . import inputs
+from .check import TrainingStep
 from .limit import multiplications
 from .measure import Work
 from .naive import NaiveEoMT, naive_instances, naive_panoptic, naive_semantic
@@ -166,7 +167,7 @@ def _network(
 
 
 def _training_step(case: Case, contender: Contender, device: torch.device) -> Work:
-    """Forward, loss and backward; the result is the last prediction."""
+    """Forward, loss and backward."""
     if contender.compiled:
         raise UserError('a training step is measured without compilation')
     backbone, head = network = _shared(case, device)
@@ -195,14 +196,22 @@ def _training_step(case: Case, contender: Contender, device: torch.device) -> Wo
                 predictions = backbone.forward_masked(images, head)
             return sum(criterion(predictions, targets).values()), predictions[-1]
 
-    def work() -> tuple[Tensor, Tensor]:
+    # The last to be reached on the way back. The loss of transformers draws its points
+    # otherwise.
+    deepest = [backbone.queries, backbone.patch_embed.proj.weight]
+    compared = [] if contender.who == 'hugging face' else deepest
+
+    def work() -> TrainingStep:
         torch.manual_seed(0)  # the same queries are freed
         backbone.mask_probs = [prob] * backbone.num_blocks
         model.zero_grad(set_to_none=True)
         with autocast(device, contender.dtype):
             loss, prediction = loss_of()
         loss.backward()
-        return tuple(tensor.detach() for tensor in prediction)
+        return TrainingStep(
+            tuple(tensor.detach() for tensor in prediction),
+            [parameter.grad.clone() for parameter in compared],
+        )
 
     return work
 

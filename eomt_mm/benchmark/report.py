@@ -4,15 +4,19 @@ import json
 import os
 import platform
 import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from eomt_mm.engine.safe_files import atomic_path
+from eomt_mm.version import __version__
 
+LINUX = sys.platform == 'linux'
 PACKAGES = ('torch', 'timm', 'transformers', 'mmcv', 'mmdet', 'mmsegmentation')
 
 
@@ -30,7 +34,11 @@ class Row:
         relative_time (float, optional): Of the first contender of the case: above 1 is
             slower.
         mebibytes (float, optional): What a call needs at its peak.
-        share_of_limit (float, optional): Of the rate of a large matrix product.
+        giga_operations (float, optional): Multiply-accumulates of a call.
+        giga_rate (float, optional): Multiply-accumulates in a second of a large matrix
+            product.
+        share_of_limit (float, optional): Of that rate.
+        calls (list[float]): Milliseconds of each call that counts.
         results (str): Whether they are those of the first contender.
         error (str, optional): Why there are no figures.
     """
@@ -43,7 +51,10 @@ class Row:
     images_per_second: float | None = None
     relative_time: float | None = None
     mebibytes: float | None = None
+    giga_operations: float | None = None
+    giga_rate: float | None = None
     share_of_limit: float | None = None
+    calls: list[float] = field(default_factory=list)
     results: str = ''
     error: str | None = None
 
@@ -78,12 +89,14 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """What figures depend on: processor, threads, versions."""
+    """What figures depend on: processor, threads, versions, and when it was."""
     found = {
+        'date': f'{datetime.now():%Y-%m-%d %H:%M}',
         'device': str(device),
         'processor': _processor(),
-        'cores': os.cpu_count(),
+        'cores': len(os.sched_getaffinity(0)) if LINUX else os.cpu_count(),
         'threads': torch.get_num_threads(),
+        'eomt_mm': __version__,
         'python': platform.python_version(),
     }
     if device.type == 'cuda':

@@ -98,8 +98,10 @@ def _set_time(row: Row, job: Job, outcome: Outcome) -> None:
     row.milliseconds = 1000 * outcome.median
     row.low, row.high = 1000 * low, 1000 * high
     row.images_per_second = job.images / outcome.median
+    row.calls = [1000 * seconds for seconds in outcome.seconds]
     rate = job.rates.get(row.contender)
     if job.operations and rate:
+        row.giga_operations, row.giga_rate = job.operations / 1e9, rate / 1e9
         row.share_of_limit = job.operations / outcome.median / rate
 
 

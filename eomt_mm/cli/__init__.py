@@ -7,6 +7,7 @@ from .options import (
     load_config,
     override,
     parse_args,
+    positive,
     read_config,
 )
 from .preflight import check_checkpoint, check_data
@@ -25,6 +26,7 @@ __all__ = [
     'noted_interrupts',
     'override',
     'parse_args',
+    'positive',
     'rank',
     'read_config',
     'read_scores',

@@ -55,6 +55,14 @@ def parse_args(
     return args
 
 
+def positive(text: str) -> int:
+    """A whole number above 0, as the `type` of an option."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text} is not positive')
+    return number
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Reads the config and applies what the command line says about it.
 

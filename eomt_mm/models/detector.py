@@ -24,7 +24,12 @@ from .criterion import Prediction, Target
 from .inference import FastInference
 from .mask_head import MaskHead
 from .options import complete_test_cfg
-from .postprocess import instance_result, panoptic_result, semantic_result
+from .postprocess import (
+    INSTANCE_OFFSET,
+    instance_result,
+    panoptic_result,
+    semantic_result,
+)
 from .targets import panoptic_targets
 
 # MMDet paints and saves panoptic results with its help.
@@ -204,6 +209,13 @@ class FusionHead(BasePanopticFusionHead):
                 'num_stuff_classes is 0, but test_cfg.panoptic_on is True, and the '
                 'panoptic quality of stuff has no meaning without any: for instance '
                 'segmentation set panoptic_on=False and instance_on=True'
+            )
+        classes = num_things_classes + num_stuff_classes
+        if test_cfg['panoptic_on'] and classes >= INSTANCE_OFFSET:
+            raise UserError(
+                f'{classes} classes, but a panoptic result holds class + '
+                f'{INSTANCE_OFFSET} x instance, and void besides: it can tell '
+                f'{INSTANCE_OFFSET - 1} classes apart. Set panoptic_on=False'
             )
         super().__init__(
             num_things_classes, num_stuff_classes, test_cfg, None, init_cfg

@@ -44,10 +44,12 @@ def fast_network(
         Callable: Maps normalised images (B, 3, H, W) to class logits and mask logits.
 
     Raises:
-        UserError: If there is no such dtype.
+        UserError: If there is no such dtype on this device.
     """
     if dtype not in DTYPES:
         raise UserError(f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}')
+    if dtype == 'fp16' and backbone.queries.device.type == 'cpu':
+        raise UserError('fp16 on a CPU: it computes in bf16 or fp32, take one of these')
     for module in (backbone, head):
         if dtype != 'fp32':
             cast_weights(module, DTYPES[dtype])
@@ -91,7 +93,9 @@ def use_onednn(module: nn.Module) -> None:
         elif isinstance(child, (SplitAttention, RotarySplitAttention)):
             child.fast_attention = onednn.attention_in_pieces
     for child in module.modules():
-        if isinstance(child, Mlp) and is_exact_gelu(child.act):
+        # Adapters and quantisation put classes of their own in the place of `fc1`.
+        is_fast = isinstance(child, Mlp) and isinstance(child.fc1, onednn.OneDnnLinear)
+        if is_fast and is_exact_gelu(child.act):
             child.fc1.gelu, child.act = True, nn.Identity()
     if isinstance(module, MaskHead):
         module.mask_product = onednn.mask_product
@@ -126,6 +130,7 @@ class FastInference:
     """A segmentor or detector whose `network` can be replaced by a faster one."""
 
     compiled = False
+    fast: str | None = None  # the dtype, after `speed_up`
 
     def network(self, images: Tensor) -> Prediction:
         """Class logits and mask logits of images of the backbone's size."""
@@ -153,9 +158,15 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
         compiled (bool): Whether to compile. Defaults to False.
 
     Raises:
-        UserError: If there is no such dtype.
+        UserError: If there is no such dtype, or the model has another one.
     """
     if is_eomt(model):
+        if model.fast not in (None, dtype):
+            raise UserError(
+                f'the model was made faster before, in {model.fast}: its weights are '
+                'cast. Build and load it anew for another dtype'
+            )
+        model.fast = dtype
         model.network = fast_network(model.backbone, model.mask_head, dtype, compiled)
         model.compiled = compiled
         return

@@ -94,7 +94,9 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention as two matrix products, one head and some rows at a time.
 
     The weights of so few rows stay in the cache between the products. PyTorch's own
-    kernel for CPUs relies on MKL, and computes bf16 in fp32.
+    kernel for CPUs relies on MKL, and computes bf16 in fp32. Of bf16 the products of q
+    and k and the softmax are fp32 here too: attention that is sharp, or whose keys have
+    much in common, would magnify their rounding.
 
     Args:
         q (Tensor): Shape (B, heads, T, d), fp32 or bf16.
@@ -107,15 +109,16 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     batch, heads, tokens, dims = q.shape
     rows = torch.get_num_threads() * max(LEAST_ROWS, WEIGHTS_AT_ONCE // tokens)
     out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
-    q = q * dims**-0.5
+    q = q.float() * dims**-0.5
     for image in range(batch):
         for head in range(heads):
             # As weights of linear layers, (T, d) and (d, T).
-            keys, values = k[image, head].contiguous(), v[image, head].mT.contiguous()
+            keys = k[image, head].float().contiguous()
+            values = v[image, head].mT.contiguous()
             for start in range(0, tokens, rows):
                 part = slice(start, start + rows)
                 weights = _linear(q[image, head, part], keys, None, False)
-                weights = weights.softmax(-1)
+                weights = weights.softmax(-1).to(values.dtype)
                 out[image, head, part] = _linear(weights, values, None, False)
     return out
 

@@ -428,6 +428,7 @@ def test_checkpoint_of_another_model_is_refused(model, change, message):
     ('change', 'message'),
     [
         (dict(panoptic_head=dict(num_stuff_classes=0)), 'num_stuff_classes is 0'),
+        (dict(panoptic_head=dict(num_things_classes=998)), '1000 classes, but'),
         (dict(test_cfg=dict(mask_thr=0.5)), "'mask_thr'. Known are: panoptic_on, "),
     ],
 )

@@ -56,6 +56,60 @@ def test_attention_in_bf16_is_as_close_as_bf16_is():
     assert (out.double() - exact).norm() / exact.norm() < 2 * 2**-8
 
 
+@pytest.mark.parametrize('kind', ['sharp', 'common'])
+def test_attention_in_bf16_is_as_exact_as_pytorchs(kind):
+    """Also where rounded products of q and k would be magnified by the softmax."""
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 500, 32) for _ in range(3))
+    if kind == 'sharp':
+        q, k = 3 * q, 3 * k
+    else:  # a channel that all keys share, as a bias or a sink does
+        q[..., 0] += 8
+        k[..., 0] += 40
+    q, k, v = (x.bfloat16() for x in (q, k, v))
+    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+
+    def error(out):
+        return (out.double() - exact).norm() / exact.norm()
+
+    theirs = error(F.scaled_dot_product_attention(q, k, v))
+    assert error(onednn.attention_in_pieces(q, k, v)) < 2 * theirs
+
+
+@pytest.mark.parametrize('change', ['subclass', 'weight_norm'])
+def test_layers_of_adapters_keep_their_gelu(change):
+    """They are no plain linear layers, and stay as they are."""
+
+    class Adapted(torch.nn.Linear):
+        pass
+
+    backbone, head = network()
+    for block in backbone.blocks:
+        if change == 'subclass':
+            block.mlp.fc1.__class__ = Adapted
+        else:
+            torch.nn.utils.parametrizations.weight_norm(block.mlp.fc1)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        ours = fast_network(backbone, head)(images)
+    for one, other in zip(ours, expected, strict=True):
+        assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
+
+
+def test_a_model_keeps_its_dtype():
+    model = segmentor()
+    speed_up(model, 'bf16')
+    speed_up(model, 'bf16')
+    with pytest.raises(UserError, match='made faster before, in bf16'):
+        speed_up(model, 'fp32')
+
+
+def test_fp16_is_refused_on_a_cpu():
+    with pytest.raises(UserError, match='fp16 on a CPU'):
+        fast_network(*network(), 'fp16')
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('gelu', [False, True])
 def test_linear_layers_equal_pytorchs(dtype, gelu):

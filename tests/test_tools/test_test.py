@@ -47,6 +47,15 @@ def test_half_precision(tool, config, trained, tmp_path, option):
     assert 'testing in bf16' in log.read_text()
 
 
+def test_fp32_when_asked_for_is_made_faster(tool, config, trained, tmp_path):
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path)]
+    expected = tool('test').main(argv)['mIoU']
+    found = tool('test').main([*argv, '--dtype', 'fp32'])['mIoU']
+    assert found == pytest.approx(expected, abs=0.1)
+    first, second = (path.read_text() for path in sorted(tmp_path.glob('*/*.log')))
+    assert 'testing in fp32' in second and 'testing in' not in first
+
+
 def test_fp16_is_refused_on_a_cpu(tool, config, trained, monkeypatch):
     monkeypatch.setattr(tool('test'), 'get_device', lambda: 'cpu')
     with pytest.raises(UserError, match='--dtype bf16'):

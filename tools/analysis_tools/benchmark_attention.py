@@ -31,16 +31,20 @@ PREFIX = 5  # CLS and four registers
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--size', type=int, default=640, help='image side in pixels')
-    parser.add_argument('--patch', type=int, default=16)
-    parser.add_argument('--queries', type=int, default=200)
-    parser.add_argument('--batch', type=int, default=2)
-    parser.add_argument('--heads', type=int, default=6, help='6: ViT-S, 16: ViT-L')
-    parser.add_argument('--head-dim', type=int, default=64)
-    parser.add_argument('--rounds', type=int, default=10)
+    number = cli.positive
+    parser.add_argument('--size', type=number, default=640, help='image side in pixels')
+    parser.add_argument('--patch', type=number, default=16)
+    parser.add_argument('--queries', type=number, default=200)
+    parser.add_argument('--batch', type=number, default=2)
+    parser.add_argument('--heads', type=number, default=6, help='6: ViT-S, 16: ViT-L')
+    parser.add_argument('--head-dim', type=number, default=64)
+    parser.add_argument('--rounds', type=number, default=10)
     parser.add_argument('--json', help='also write the figures to this file')
     parser.add_argument('--memory-of', choices=VARIANTS, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.size < args.patch:
+        parser.error(f'--size {args.size} is smaller than a --patch of {args.patch}')
+    return args
 
 
 def attend(variant, q, k, v, mask):
@@ -71,7 +75,7 @@ def make_job(args, device):
             tensor.grad.zero_()
         out = attend(variant, *qkv, mask)
         out.sum().backward()
-        return out.detach(), qkv[0].grad.clone()
+        return out.detach(), *(tensor.grad.clone() for tensor in qkv)
 
     contenders = {name: lambda name=name: lambda: step(name) for name in VARIANTS}
     title = f'attention, batch {args.batch}, {args.heads} heads, {tokens} tokens'

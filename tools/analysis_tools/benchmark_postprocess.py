@@ -33,14 +33,20 @@ CPU = torch.device('cpu')
 
 def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--queries', type=int, default=200)
+    number = cli.positive
+    parser.add_argument('--queries', type=number, default=200)
     parser.add_argument('--kept', type=int, default=20, help='queries with a class')
-    parser.add_argument('--input', type=int, default=640, help='input side in pixels')
-    parser.add_argument('--ori', type=int, nargs=2, default=(960, 1280), help='H W')
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument(
+        '--input', type=number, default=640, help='input side in pixels'
+    )
+    parser.add_argument('--ori', type=number, nargs=2, default=(960, 1280), help='H W')
+    parser.add_argument('--rounds', type=number, default=5)
     parser.add_argument('--json', help='also write the figures to this file')
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.kept <= args.queries:
+        parser.error(f'--kept {args.kept}: give 0 to {args.queries}, the --queries')
+    return args
 
 
 def make_jobs(args):
@@ -109,8 +115,8 @@ def main(argv=None):
         print(markdown(found), flush=True)
         rows += found
         differing += different
-    if args.json:
-        write_json(args.json, rows, ['python', sys.argv[0], *argv], machine(CPU))
+        if args.json:  # after each, so that an interrupted run leaves the other
+            write_json(args.json, rows, ['python', sys.argv[0], *argv], machine(CPU))
     refuse_differing(differing)
 
 
