@@ -1,0 +1,18 @@
+# The small EoMT of eomt_scenes_semantic_384.py, tested with ALGM token merging. Nothing
+# is trained: it takes the checkpoint of that config.
+#
+#   python tools/test.py configs/demo/eomt_scenes_semantic_384_algm.py \
+#       work_dirs/eomt_scenes_semantic_384/iter_500.pth
+_base_ = './eomt_scenes_semantic_384.py'
+model = dict(
+    backbone=dict(
+        token_merging=dict(
+            type='eomt_mm.ALGM',
+            threshold=0.93,
+            local_block=1,
+            global_block=3,
+            policy='group',
+            proportional_attention=True,
+        )
+    )
+)
