@@ -8,8 +8,11 @@ is timed; `eomt_mm.analysis.count_operations` counts operation by operation.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, nn
+
+from .attention import EXTRA_CHANNELS
 
 
 @dataclass
@@ -20,10 +23,12 @@ class TokenCount:
         attended (list[list[tuple[int, int]]]): For each block and each pass through
             it, images and tokens of an image at its attention.
         processed (list[list[tuple[int, int]]]): The same at its MLP.
+        proportional (bool): Whether merged tokens weigh as much as their parts.
     """
 
     attended: list[list[tuple[int, int]]] = field(default_factory=list)
     processed: list[list[tuple[int, int]]] = field(default_factory=list)
+    proportional: bool = False
 
     def means(self) -> list[float]:
         """Mean tokens of an image at the MLP of every block."""
@@ -40,7 +45,9 @@ def count_tokens(vit: nn.Module) -> Iterator[TokenCount]:
     Yields:
         TokenCount: Complete when the context ends.
     """
-    counts, hooks = TokenCount(), []
+    method = vit.token_merging
+    proportional = method is not None and method.proportional_attention
+    counts, hooks = TokenCount(proportional=proportional), []
     for block in vit.blocks:
         # Both halves of a block begin with a norm.
         for norm, passes in (
@@ -67,9 +74,10 @@ def forward_macs(vit: nn.Module, head: nn.Module, counts: TokenCount) -> float:
     """Multiply-accumulates of an image, from the numbers of its tokens.
 
     With n tokens at the attention and m at the MLP a block of width D takes
-    4 D^2 n + 2 n^2 D + 8 D^2 m; to this come patch embedding and mask head, which see
-    the full grid. Norms, biases, activations and the merging itself are not counted,
-    nor are the extra channels of proportional attention.
+    4 D^2 n + 2 n^2 D + 8 D^2 m; proportional attention adds 8 channels to every head
+    once tokens are merged, 2 n^2 * 8 * heads. To this come patch embedding and mask
+    head, which see the full grid. Norms, biases, activations and the merging itself
+    are not counted.
 
     Args:
         vit (QueryViT): The backbone.
@@ -79,15 +87,25 @@ def forward_macs(vit: nn.Module, head: nn.Module, counts: TokenCount) -> float:
     Returns:
         float: Multiply-accumulates per image.
     """
-    total = vit.patch_embed.proj.weight.numel() * vit.grid[0] * vit.grid[1]
-    for block, attended, processed in zip(
-        vit.blocks, counts.attended, counts.processed, strict=True
+    cells = vit.grid[0] * vit.grid[1]
+    total = vit.patch_embed.proj.weight.numel() * cells
+    for number, (block, attended, processed) in enumerate(
+        zip(vit.blocks, counts.attended, counts.processed, strict=True), start=1
     ):
-        dims = block.attn.num_heads * block.attn.head_dim
-        linear, mlp = _weights(block.attn), _weights(block.mlp)
-        total += _mean(attended, lambda n, d=dims, w=linear: w * n + 2 * d * n * n)
+        unmerged = vit.num_prefix_tokens + cells
+        if number > vit.depth - vit.num_blocks:
+            unmerged += vit.num_queries
+        extra = EXTRA_CHANNELS if counts.proportional else 0
+        total += _mean(attended, partial(_attention_macs, block.attn, unmerged, extra))
+        mlp = _weights(block.mlp)
         total += _mean(processed, lambda n, w=mlp: w * n)
     return total + _head_macs(head, vit.num_queries, vit.grid)
+
+
+def _attention_macs(attn: nn.Module, unmerged: int, extra: int, tokens: int) -> int:
+    # Before anything is merged all tokens weigh the same: no extra channels.
+    channels = attn.head_dim + (extra if tokens < unmerged else 0)
+    return _weights(attn) * tokens + 2 * attn.num_heads * channels * tokens**2
 
 
 def _mean(passes: Sequence[tuple[int, int]], cost) -> float:

@@ -71,6 +71,33 @@ def test_gflops_of_known_numbers_of_tokens_are_the_formulas():
     assert 2 * counted == pytest.approx(1183, rel=0.005)
 
 
+def test_proportional_attention_is_counted_with_its_extra_channels():
+    """2 % of EoMT-L, more where heads are narrower; in block 1 all weigh the same."""
+    method = dict(type='eomt_mm.ALGM', keep=(0.4, 0.5), global_block=12)
+    plain = costs(*on_meta(1024, 100, 19, token_merging=method))
+    method['proportional_attention'] = True
+    counted, formula, _ = costs(*on_meta(1024, 100, 19, token_merging=method))
+    assert formula - plain[1] > 9
+    assert formula - plain[1] == pytest.approx(counted - plain[0], rel=0.001)
+
+
+@pytest.mark.parametrize('policy', ['min', 'group', 'image'])
+def test_extra_channels_of_narrow_heads(tiny, head, images, policy):
+    """Heads of 8 channels, whose attention takes twice as much."""
+    method = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3, policy=policy)
+    found = []
+    for proportional in (False, True):
+        vit = tiny(method | dict(proportional_attention=proportional))
+        with count_tokens(vit) as tokens:
+            counted = count_operations(lambda: head(*vit(images)), vit) / len(images)
+        found.append((counted, forward_macs(vit, head, tokens), tokens.means()))
+    # Block 2 attends by other weights, so that block 3 may merge a token more or less.
+    (counted, formula, means), (counted_too, formula_too, means_too) = found
+    assert means[:2] == means_too[:2]
+    assert formula_too > 1.02 * formula
+    assert counted_too / formula_too == pytest.approx(counted / formula, rel=0.005)
+
+
 @pytest.mark.parametrize('arch', ['dinov2', 'eva02', 'dinov3'])
 @pytest.mark.parametrize('policy', ['min', 'group', 'image'])
 def test_formula_equals_the_count_for_mixed_batches(tiny, head, images, arch, policy):
