@@ -8,6 +8,7 @@ from .options import (
     override,
     parse_args,
     read_config,
+    settings_of,
 )
 from .preflight import check_checkpoint, check_data
 from .progress import track
@@ -29,5 +30,6 @@ __all__ = [
     'read_config',
     'read_scores',
     'run',
+    'settings_of',
     'track',
 ]
