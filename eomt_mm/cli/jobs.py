@@ -163,15 +163,22 @@ def run_alone(command: list[str], launch: Launch) -> None:
 
     Raises:
         UserError: It failed, and has said why.
+        KeyboardInterrupt: When it has put its things in order.
     """
     print(f'\n$ python {shlex.join(command)}', flush=True)
-    status = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *command],
         cwd=launch.root,
         env=launch.env,
         pass_fds=launch.keep_open,
-        check=False,
-    ).returncode
+        start_new_session=True,  # as above
+    )
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
     if status:
         raise UserError(f'{command[0]} ended with status {status}')
 

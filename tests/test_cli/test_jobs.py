@@ -126,6 +126,21 @@ def test_an_interrupt_lets_commands_put_their_things_in_order(tmp_path, launch, 
     assert log.count('\nput away\n') == log.count('\nended\n') == 1
 
 
+@pytest.mark.usefixtures('heeds_interrupts')
+def test_an_interrupt_of_a_command_alone(tmp_path, launch, capfd):
+    code = PATIENT.replace("print('ready', flush=True)", "open('ready', 'w').close()")
+
+    def interrupt():
+        while not (tmp_path / 'ready').is_file():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_alone(['-c', code], launch)
+    assert '\nput away\nended\n' in capfd.readouterr().out
+
+
 def test_a_command_alone(tmp_path, launch, capfd):
     run_alone(['-c', 'print("seen")'], launch)
     assert 'seen' in capfd.readouterr().out
