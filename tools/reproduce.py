@@ -14,6 +14,7 @@ repository, whatever the current directory.
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +36,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.reproduction.cost import cost_of
 from eomt_mm.reproduction.plan import TABLES, configs
 from eomt_mm.reproduction.report import Report
-from eomt_mm.reproduction.runs import Pace, Recipe, Run
+from eomt_mm.reproduction.runs import Pace, Recipe, Run, refuse_owned
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,7 +74,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='further options of all trainings and tests',
+        help='further options of all trainings and tests, which the tables name',
     )
     args = cli.parse_args(parser, argv)
     for name in ('iterations', 'seconds', 'jobs'):
@@ -82,6 +83,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f'--{name} is {value}; give more than 0')
     if min(args.seeds) < 0 or len({*args.seeds}) < len(args.seeds):
         parser.error(f'--seeds {args.seeds}: give different numbers from 0')
+    refuse_owned(cli.settings_of(args.cfg_options))
     return args
 
 
@@ -125,6 +127,7 @@ def reproduce(args: argparse.Namespace, lock: int) -> Report:
         paces = [Pace(recipe, config) for config in trained]
         fail(finish(paces, at_once, beside))
         iterations = {p.config: max(1, round(args.seconds / p.seconds)) for p in paces}
+    warn_of_warmup(recipe, iterations)
     runs = [
         Run(recipe, config, tests, seed, iterations[config])
         for seed in args.seeds  # all variants of one seed before the next
@@ -158,6 +161,21 @@ def fail(failures: Sequence[Failure]) -> None:
         )
 
 
+def warn_of_warmup(recipe: Recipe, iterations: Mapping[str, int]) -> None:
+    """Say so if the shortest training ends before its learning rates have risen."""
+    config, shortest = min(iterations.items(), key=lambda item: item[1])
+    cfg = cli.read_config(str(ROOT / config))
+    cli.override(cfg, cli.settings_of(recipe.options))
+    warmup = sum(cfg.param_scheduler.warmup)
+    if shortest <= warmup:
+        print(
+            f'warning: {shortest:,} iterations end within the warm-up of {warmup:,}: '
+            'fine for a trial, but such scores say nothing of the networks',
+            file=sys.stderr,
+            flush=True,
+        )
+
+
 def default_jobs() -> int:
     """Small networks do not fill a core, and a GPU is not shared."""
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
@@ -184,7 +202,10 @@ def setting(
         each = ', '.join(f'{Path(c).stem} {n:,}' for c, n in iterations.items())
         budget = f'about {args.seconds:g} s, or iterations of {each},'
     seeds = ', '.join(map(str, args.seeds))
-    return f'{data.format(**scenes)}; {budget} for each network and seed ({seeds})'
+    text = f'{data.format(**scenes)}; {budget} for each network and seed ({seeds})'
+    if args.cfg_options:
+        text += f'; with the options {shlex.join(args.cfg_options)}'
+    return text
 
 
 def finish(

@@ -9,6 +9,7 @@ from .options import (
     parse_args,
     positive,
     read_config,
+    settings_of,
 )
 from .preflight import check_checkpoint, check_data
 from .progress import track
@@ -31,5 +32,6 @@ __all__ = [
     'read_config',
     'read_scores',
     'run',
+    'settings_of',
     'track',
 ]

@@ -1,8 +1,8 @@
 """Several commands at a time, each with a log of its own."""
 
 import fcntl
+import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -105,7 +105,9 @@ class _Running:
     def interrupt(self) -> None:
         """Ask the command under way to end."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            # Not SIGINT: what a shell started in the background, and all below it,
+            # ignores that until the tool has set its own handlers.
+            self._process.terminate()
 
     def wait(self) -> None:
         """Wait for the command under way."""
@@ -161,17 +163,47 @@ def run_alone(command: list[str], launch: Launch) -> None:
 
     Raises:
         UserError: It failed, and has said why.
+        KeyboardInterrupt: When it has put its things in order.
     """
     print(f'\n$ python {shlex.join(command)}', flush=True)
-    status = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, *command],
         cwd=launch.root,
         env=launch.env,
         pass_fds=launch.keep_open,
-        check=False,
-    ).returncode
+        start_new_session=True,  # as above
+    )
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
     if status:
         raise UserError(f'{command[0]} ended with status {status}')
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Create a folder for results before anything is spent on them.
+
+    Args:
+        folder (Path): Created if need be, with those above it.
+        option (str): That names it.
+
+    Raises:
+        UserError: It cannot be created, or not be written to.
+    """
+    reason = 'no permission to write there'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+    except OSError as error:
+        reason = error.strerror
+    raise UserError(
+        f'{option}: {folder} cannot be a folder for results ({reason}); give another '
+        f'{option}'
+    )
 
 
 @contextmanager
@@ -185,9 +217,9 @@ def sole_user(folder: Path) -> Iterator[int]:
         int: A file descriptor; a command that inherits it goes on holding the lock.
 
     Raises:
-        UserError: The folder is in use.
+        UserError: The folder is in use, or cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, '--work-dir')
     with (folder / '.lock').open('w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -94,6 +94,26 @@ def override(cfg: Config, options: dict | None) -> None:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:
         raise UserError(f'--cfg-options does not fit the config: {error}') from error
+
+
+def settings_of(words: Sequence[str]) -> dict:
+    """What words for `--cfg-options` stand for, where a tool passes them on to others.
+
+    Args:
+        words (Sequence[str]): KEY=VALUE.
+
+    Returns:
+        dict: For `override`.
+
+    Raises:
+        UserError: A word is malformed.
+    """
+    found = argparse.Namespace()
+    try:
+        DictAction(['--cfg-options'], 'settings')(None, found, words)
+    except (ValueError, AssertionError) as error:
+        raise UserError(f'--cfg-options takes KEY=VALUE words ({error})') from error
+    return found.settings
 
 
 def read_config(path: str) -> Config:

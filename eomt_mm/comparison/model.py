@@ -1,7 +1,8 @@
 """One model of a comparison: its config, what is known of it, and why not more."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -10,11 +11,12 @@ from mmengine.model import revert_sync_batchnorm
 from eomt_mm.analysis import complexity_of, find_config
 from eomt_mm.analysis.networks import build_network, model_at, network_alone, scope_of
 from eomt_mm.benchmark.measure import Work
-from eomt_mm.cli import read_config
+from eomt_mm.cli import override, read_config
 from eomt_mm.errors import UserError
 from eomt_mm.models.inference import speed_up
 
 Size = tuple[int, int]
+WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Model:
         mebibytes (float, optional): That a forward pass needs at its peak.
         measured (Score, optional): By the evaluator of its config.
         quoted (Score, optional): As published with its config.
-        remarks (list[str]): Why something is missing.
+        remarks (list[str]): Why something is missing, or is not what one may think.
+        settings (Mapping[str, object]): Options of all configs, as of `--cfg-options`.
     """
 
     label: str
@@ -68,17 +71,32 @@ class Model:
     measured: Score | None = None
     quoted: Score | None = None
     remarks: list[str] = field(default_factory=list)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
     def read(self) -> Config:
-        """Read the config.
+        """Read the config, with those options that are of the model.
 
         Raises:
             UserError: It is not there or has errors.
         """
-        return read_config(find_config(self.config))
+        cfg = read_config(find_config(self.config))
+        # Others, such as data_root, need not fit a config that is not tested.
+        of_model = {k: v for k, v in self.settings.items() if k.startswith('model.')}
+        override(cfg, of_model)
+        return cfg
+
+    def read_for_test(self) -> Config:
+        """Read the config, with all options.
+
+        Raises:
+            UserError: It is not there, has errors or refuses an option.
+        """
+        cfg = read_config(find_config(self.config))
+        override(cfg, dict(self.settings))
+        return cfg
 
     def remark(self, what: str, reason: str) -> None:
-        """Note why something is missing; once for each reason."""
+        """Note what one must know of a figure, or of its absence; once each."""
         if not any(reason in known for known in self.remarks):
             self.remarks.append(f'{what}: {reason}')
 
@@ -88,13 +106,14 @@ def parse_words(words: Sequence[str]) -> list[Model]:
 
     Args:
         words (Sequence[str]): Configs, each perhaps as LABEL=CONFIG, and each perhaps
-            followed by a checkpoint (.pth).
+            followed by a checkpoint (.pth). An existing file is never cut at a '='.
 
     Returns:
         list[Model]: One for each config.
 
     Raises:
-        UserError: A checkpoint without config, or one label for two models.
+        UserError: A checkpoint without config or in another layout, an empty name, or
+            one label for two models.
     """
     models: list[Model] = []
     for word in words:
@@ -105,9 +124,20 @@ def parse_words(words: Sequence[str]) -> list[Model]:
                 )
             models[-1].checkpoint = word
             continue
-        label, is_labelled, config = word.rpartition('=')
+        if word.endswith(WEIGHTS) or Path(word).is_dir():
+            raise UserError(
+                f'{word} is no config, and checkpoints end in .pth: convert published '
+                'weights with tools/model_converters/eomt2mm.py, or rename what is a '
+                'checkpoint of MMEngine'
+            )
+        label, config = _label_and_config(word)
         stem = config.rpartition('/')[2].removesuffix('.py')
-        models.append(Model(label if is_labelled else stem, config))
+        if label == '' or not stem or config.endswith('::'):
+            raise UserError(
+                f'{word!r} lacks a name: give CONFIG, mmdet::CONFIG, mmseg::CONFIG or '
+                'LABEL=CONFIG'
+            )
+        models.append(Model(label or stem, config))
     labels = [model.label for model in models]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
@@ -116,6 +146,15 @@ def parse_words(words: Sequence[str]) -> list[Model]:
             'names, as in "name=CONFIG"'
         )
     return models
+
+
+def _label_and_config(word: str) -> tuple[str | None, str]:
+    """The parts of LABEL=CONFIG; None stands for no label."""
+    if '=' not in word or Path(word).is_file():
+        return None, word
+    splits = [(word[:i], word[i + 1 :]) for i, c in enumerate(word) if c == '=']
+    # Both parts may hold a '=' themselves: a file that is there decides.
+    return next((s for s in splits if Path(s[1]).is_file()), splits[-1])
 
 
 def count(model: Model, size: Size | None) -> None:

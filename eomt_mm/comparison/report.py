@@ -35,13 +35,16 @@ COLUMNS: dict[str, Callable[[Model], str]] = {
     'quoted from': lambda m: (
         f'{m.quoted.source}, {m.quoted.dataset}' if m.quoted else ''
     ),
-    'what is missing': lambda m: '; '.join(m.remarks),
+    'remarks': lambda m: '; '.join(m.remarks),
 }
 NOTES = (
     'Counted and measured is the network alone, without reading, preprocessing and '
     'post-processing; a multiplication with its addition is one operation. All were '
     'timed in turn; the median counts. Memory is what a forward pass needs beside the '
     'weights.',
+    'Measured scores are those of tools/test.py: at the input size of the config, in '
+    'single precision, not compiled. The size, batch, precision and compilation of '
+    'speed do not change them.',
     'Quoted scores were published with the configs, at the input sizes and with the '
     'hardware of their publication; none of them was measured here.',
 )

@@ -10,8 +10,8 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from eomt_mm.analysis import find_config
 from eomt_mm.analysis.flops import parameters_without_values
-from eomt_mm.analysis.networks import build_network, scope_of
-from eomt_mm.cli import check_checkpoint, read_scores
+from eomt_mm.analysis.networks import build_network, model_at, scope_of
+from eomt_mm.cli import check_checkpoint, check_data, read_scores
 from eomt_mm.errors import UserError
 from eomt_mm.models.checkpoint_check import refuse_misfit
 
@@ -78,6 +78,27 @@ def main_score(scores: Mapping[str, float], cfg: Config) -> Score:
             return Score(name, factor * scores[key], kind)
     known = ', '.join(key for key, _, _ in METRICS)
     raise UserError(f'the evaluator measured {[*scores]}, and none of {known}')
+
+
+def size_remark(cfg: Config, timed: tuple[int, int] | None) -> str | None:
+    """What to say where a score belongs to another size than the speed beside it.
+
+    Args:
+        cfg (Config): Of the test.
+        timed (tuple[int, int], optional): Height and width that were timed.
+    """
+    _, own = model_at(cfg)
+    if timed in (None, own):
+        return None
+    has_size = cfg.model.get('backbone', {}).get('img_size')
+    where = f'{own[0]} x {own[1]}' if has_size else 'the size of its test pipeline'
+    return f'measured at {where}, not at {timed[0]} x {timed[1]}'
+
+
+def refuse_untestable(cfg: Config, checkpoint: str) -> None:
+    """Raise a UserError if a test would fail for its data or its checkpoint."""
+    check_data(cfg, 'test')
+    refuse_unfit(cfg, checkpoint)
 
 
 def refuse_unfit(cfg: Config, checkpoint: str) -> None:
@@ -147,3 +168,6 @@ class Test:
             *('--work-dir', str(self.path), *options),
         ]
         self.model.measured = main_score(read_scores(self.path), self.cfg)
+        remark = size_remark(self.cfg, self.model.size)
+        if remark:
+            self.model.remark('score', remark)

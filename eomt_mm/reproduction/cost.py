@@ -1,14 +1,11 @@
 """What the networks of the miniature cost: parameters, operations, speed."""
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-from eomt_mm.cli import override, read_config
+from eomt_mm.cli import override, read_config, settings_of
 from eomt_mm.cli.jobs import Launch, run_alone
 from eomt_mm.engine import atomic_path
 
@@ -81,9 +78,7 @@ def cost_of(
 def _with_options(recipe: Recipe, config: str, folder: str) -> str:
     """A copy of a config in which the options are applied."""
     cfg = read_config(str(recipe.root / config))
-    parser = argparse.ArgumentParser()
-    parser.add_argument('--options', nargs='*', action=DictAction)
-    override(cfg, parser.parse_args(['--options', *recipe.options]).options)
+    override(cfg, settings_of(recipe.options))
     path = f'{folder}/{Path(config).name}'
     with atomic_path(recipe.root / path) as partial:
         partial.write_text(cfg.pretty_text)

@@ -157,18 +157,24 @@ class Report:
 
     def _order(self, table: Table) -> str:
         """Both orders in words, as long as there is one."""
+        measured = {row.name: self.scores(row, 'PQ') for row in table.rows}
         means = {
-            row.name: statistics.fmean(scores.values())
-            for row in table.rows
-            if (scores := self.scores(row, 'PQ'))
+            name: statistics.fmean(scores.values())
+            for name, scores in measured.items()
+            if scores
         }
         quoted = {row.name: row.quoted.pq for row in table.rows if row.name in means}
         if len(means) < 2:
             return 'Not enough is measured yet to tell an order.'
-        return '\\\n'.join(
+        if not any(means.values()):
+            return 'No network has found anything: there is no order to tell.'
+        lines = [
             f'PQ, {which}: {in_order(scores)}.'
             for which, scores in (('measured', means), ('quoted', quoted))
-        )
+        ]
+        if len({len(measured[name]) for name in means}) > 1:
+            lines.append('The measured means are not of equally many seeds.')
+        return '\\\n'.join(lines)
 
 
 def in_order(scores: Mapping[str, float]) -> str:

@@ -8,7 +8,7 @@ last checkpoint, and nothing is ever mixed with the results of other settings.
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,30 @@ from eomt_mm.errors import UserError
 SCORES = {'PQ': 'coco_panoptic/PQ', 'mIoU': 'mIoU'}
 # Iterations after which the time of one has settled.
 PACE_ITERATIONS = 30
+# What decides budget, seed and data of the runs: it is what their tables say.
+OWNED = {
+    'train_cfg.max_iters': 'give --iterations or --seconds',
+    'train_cfg.val_begin': 'leave it out, each is tested when it is finished',
+    'train_cfg.val_interval': 'leave it out, each is tested when it is finished',
+    'default_hooks.checkpoint.interval': 'leave it out, each writes four',
+    'randomness.seed': 'give --seeds',
+    'data_root': 'give --scenes',
+}
+
+
+def refuse_owned(settings: Mapping[str, object]) -> None:
+    """Raise a UserError if options of all runs are those that tell them apart.
+
+    Args:
+        settings (Mapping[str, object]): By key, as for `--cfg-options`.
+    """
+    for key in settings:
+        for owned, instead in OWNED.items():
+            if key == owned or owned.startswith(f'{key}.'):
+                raise UserError(
+                    f'--cfg-options {key}: this tool sets {owned} of each training, '
+                    f'or its tables would not say what was done: {instead}'
+                )
 
 
 @dataclass(frozen=True)

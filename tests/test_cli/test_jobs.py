@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from eomt_mm.cli import noted_interrupts
 from eomt_mm.cli.jobs import LOG, Launch, run_alone, run_jobs, sole_user
 from eomt_mm.errors import UserError
 
@@ -89,11 +90,11 @@ PATIENT = """
 import signal, time, sys
 def end(*_):
     print('put away', flush=True)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     time.sleep(0.5)
     print('ended', flush=True)
     sys.exit(130)
-signal.signal(signal.SIGINT, end)
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as below a shell's background
+signal.signal(signal.SIGTERM, end)
 print('ready', flush=True)
 time.sleep(60)
 """
@@ -101,20 +102,20 @@ time.sleep(60)
 
 @pytest.fixture
 def heeds_interrupts():
-    """Whatever a shell starts in the background ignores them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+    """As a tool does: whatever a shell starts in the background ignores SIGINT."""
+    with noted_interrupts():
+        yield
 
 
 @pytest.mark.usefixtures('heeds_interrupts')
-def test_an_interrupt_lets_commands_put_their_things_in_order(tmp_path, launch):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_commands_put_their_things_in_order(tmp_path, launch, number):
     (job,) = make(tmp_path, slow=(PATIENT,))
 
     def interrupt():
         while 'ready\n' not in (job.path / LOG).read_text():
             time.sleep(0.1)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
 
     (job.path).mkdir()
     (job.path / LOG).touch()
@@ -123,6 +124,21 @@ def test_an_interrupt_lets_commands_put_their_things_in_order(tmp_path, launch):
         run_jobs([job], 1, launch, lambda *_: None)
     log = (job.path / LOG).read_text()
     assert log.count('\nput away\n') == log.count('\nended\n') == 1
+
+
+@pytest.mark.usefixtures('heeds_interrupts')
+def test_an_interrupt_of_a_command_alone(tmp_path, launch, capfd):
+    code = PATIENT.replace("print('ready', flush=True)", "open('ready', 'w').close()")
+
+    def interrupt():
+        while not (tmp_path / 'ready').is_file():
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_alone(['-c', code], launch)
+    assert '\nput away\nended\n' in capfd.readouterr().out
 
 
 def test_a_command_alone(tmp_path, launch, capfd):
@@ -148,3 +164,11 @@ def test_what_a_killed_call_left_running_holds_the_lock(tmp_path):
     left.wait()
     with sole_user(tmp_path / 'new'):
         pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / 'file').touch()
+    for folder in (tmp_path / 'file', tmp_path / 'file/below', Path('/proc/nothing')):
+        with pytest.raises(UserError, match='give another --work-dir'):
+            with sole_user(folder):
+                pass

@@ -61,13 +61,14 @@ def test_markdown(comparison):
         'measured on': '',
         'score, quoted': 'PQ 44.7',
         'quoted from': f'{PAPER}, COCO',
-        'what is missing': '',
+        'remarks': '',
     }
     broken = dict(zip(headings, table[5], strict=True))
     # A bar would end the cell.
-    assert broken['what is missing'] == "network: No module / 'mmcv._ext'"
+    assert broken['remarks'] == "network: No module / 'mmcv._ext'"
     assert broken['parameters (M), counted'] == ''
     assert "python compare.py 'a b.py'" in comparison.markdown()
+    assert 'precision and compilation of speed do not change' in comparison.markdown()
 
 
 def test_columns_that_say_nothing_are_left_out(comparison):
@@ -121,7 +122,7 @@ def test_files(comparison, tmp_path):
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == [*COLUMNS]
     assert [row['model'] for row in rows] == [m.label for m in comparison.models]
-    assert rows[3]['what is missing'] == "network: No module | 'mmcv._ext'"
+    assert rows[3]['remarks'] == "network: No module | 'mmcv._ext'"
 
 
 def test_without_scores_there_is_no_picture(comparison, tmp_path):

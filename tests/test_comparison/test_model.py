@@ -27,11 +27,54 @@ def test_words():
         (['x.pth'], 'stands behind no config'),
         (['a.py', 'x.pth', 'y.pth'], 'y.pth stands behind no config'),
         (['a/x.py', 'b/x.py'], 'x would stand in several rows: give them names'),
+        (
+            ['a.py', 'w/model.pt'],
+            'w/model.pt is no config, and checkpoints end in .pth',
+        ),
+        (['a.py', 'model.safetensors'], 'convert .* with tools/model_converters'),
+        (['=a.py'], "'=a.py' lacks a name"),
+        (['mmdet::'], "'mmdet::' lacks a name"),
+        (['a='], "'a=' lacks a name"),
     ],
 )
 def test_words_that_make_no_rows(words, message):
     with pytest.raises(UserError, match=message):
         parse_words(words)
+
+
+def test_a_file_with_an_equals_sign_is_not_cut(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'lr=1/c=2.py'
+    path.parent.mkdir()
+    path.touch()
+    models = parse_words(['lr=1/c=2.py', 'a=b=lr=1/c=2.py', 'lr=3/other.py'])
+    assert [(m.label, m.config) for m in models] == [
+        ('c=2', 'lr=1/c=2.py'),
+        ('a=b', 'lr=1/c=2.py'),
+        ('lr', '3/other.py'),  # no file: as documented
+    ]
+
+
+def test_options_of_the_model_change_what_is_counted_and_timed(root):
+    settings = {'model.backbone.num_queries': 7, 'data_root': '/nowhere'}
+    model = Model('x', str(root / STEP5), settings=settings)
+    plain = Model('y', str(root / STEP5))
+    for row in (model, plain):
+        count(row, None)
+    # Three of 128 channels are gone.
+    assert plain.parameters - model.parameters == 3 * 128
+    work = prepare(model, Timing(None, 1, 'fp32', False, torch.device('cpu')))
+    seen = []
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(
+        lambda module, args: seen.append(module)
+    )
+    try:
+        work()
+    finally:
+        handle.remove()
+    assert sum(p.numel() for p in seen[0].parameters()) == model.parameters
+    assert model.read().data_root == plain.read().data_root != '/nowhere'
+    assert model.read_for_test().data_root == '/nowhere'
 
 
 def test_a_reason_is_told_once():

@@ -6,7 +6,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from eomt_mm.comparison.model import Model
-from eomt_mm.comparison.scores import Test, main_score, quoted_score, refuse_unfit
+from eomt_mm.comparison.scores import (
+    Test,
+    main_score,
+    quoted_score,
+    refuse_unfit,
+    refuse_untestable,
+    size_remark,
+)
 from eomt_mm.errors import UserError
 
 STEP5 = 'configs/demo/ladder/step5_scenes_panoptic.py'
@@ -117,9 +124,28 @@ def test_checkpoints_that_do_not_fit(tiny, tmp_path, change, message):
         refuse_unfit(cfg, str(tmp_path / 'a.pth'))
 
 
+def test_data_are_looked_for_before_a_test(tiny, tmp_path):
+    cfg = tiny[0]
+    cfg.test_dataloader.dataset.data_root = str(tmp_path / 'nowhere')
+    with pytest.raises(UserError, match='nowhere; .* data_root=DIR'):
+        refuse_untestable(cfg, 'unread.pth')
+
+
+def test_a_score_of_another_size_says_so():
+    def cfg(**backbone):
+        return Config(dict(model=dict(backbone=backbone)))
+
+    own = cfg(img_size=(64, 96))
+    assert size_remark(own, (64, 96)) is size_remark(own, None) is None
+    assert size_remark(own, (128, 128)) == 'measured at 64 x 96, not at 128 x 128'
+    stock = size_remark(cfg(), (128, 128))
+    assert stock == 'measured at the size of its test pipeline, not at 128 x 128'
+
+
 def test_a_test_is_the_one_of_tools(tmp_path):
-    model = Model('x', 'configs/x.py', 'x.pth')
+    model = Model('x', 'configs/x.py', 'x.pth', size=(512, 512))
     cfg = cfg_of(dict(type='CityscapesDataset'))
+    cfg.model = dict(backbone=dict(img_size=1024))
     test = Test(model, cfg, tmp_path / 'test.py', tmp_path, ['data_root=d'])
     steps = test.steps()
     assert next(steps) == [
@@ -134,6 +160,7 @@ def test_a_test_is_the_one_of_tools(tmp_path):
     assert next(steps, None) is None
     assert test.is_finished and test.outcome == 'mIoU 44.2'
     assert model.measured.dataset == 'Cityscapes'
+    assert model.remarks == ['score: measured at 1024 x 1024, not at 512 x 512']
 
 
 Test.__test__ = False

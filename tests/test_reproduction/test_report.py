@@ -92,6 +92,21 @@ def test_orders_are_told_as_they_are(report):
         'quoted: masked -> masked > annealed -> unmasked > masked -> unmasked.' in text
     )
     assert in_order({'a': 1.0, 'b': 3.0, 'c': 1.0}) == 'b > a = c'
+    # One of three has one seed only.
+    assert 'The measured means are not of equally many seeds.' in text
+
+
+def test_orders_of_equally_many_seeds_need_no_remark(report):
+    report.runs = [run for run in report.runs if run.seed == 0]
+    text = report.markdown()
+    assert 'PQ, measured:' in text and 'equally many' not in text
+
+
+def test_no_order_of_nothing(report):
+    for run in report.runs:
+        run.results = dict.fromkeys(run.results, (0.0, 1.0))
+    text = report.markdown()
+    assert 'there is no order to tell' in text and 'PQ, measured:' not in text
 
 
 def test_nothing_measured(tmp_path):

@@ -187,7 +187,9 @@ def test_whole_path_of_hugging_face(benchmark, tmp_path, root, task):
         (['--core', 'config.py'], 'takes no configs'),
         ([], 'give --core'),
         (['a.py', '--photo', 'nowhere.jpg'], 'no such file'),
-        (['--core', '--batch', '0'], 'not positive'),
+        (['--core', '--batch', '0'], 'too small; give 1 or more'),
+        (['--core', '--warmup', '-1'], 'too small; give 0 or more'),
+        (['--core', '--json', '/proc/nothing/a.json'], 'give another --json'),
     ],
 )
 def test_bad_commands_are_one_line(tool, capsys, argv, words):

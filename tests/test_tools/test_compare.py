@@ -7,6 +7,8 @@ import sys
 import pytest
 import torch
 
+from eomt_mm import cli
+from eomt_mm.comparison.model import Score
 from eomt_mm.errors import UserError
 
 TOOL = 'analysis_tools/compare'
@@ -46,9 +48,77 @@ def test_rows_without_a_network_do_not_stop_the_others(tool, config, tmp_path, c
     }
 
 
-def test_nothing_at_all(tool, tmp_path):
+def test_nothing_at_all(tool, tmp_path, capsys):
     with pytest.raises(UserError, match='nothing is known .* config not found'):
         tool(TOOL).main(['nowhere.py', *QUICK, '--out', str(tmp_path)])
+    assert '| nowhere |' not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['--device', 'foo'], '--device foo does not work'),
+        (['--device', 'meta'], 'measured are cpu and cuda'),
+        (['--device', 'cuda:99'], '--device cuda:99 does not work'),
+        (['--warmup', '-1'], 'too small; give 0 or more'),
+        (['--rounds', '0'], 'too small; give 1 or more'),
+        (['--size', '0', '64'], 'too small; give 1 or more'),
+        (['--out', '/proc/nothing'], '/proc/nothing cannot be a folder for results'),
+        (['--out', __file__], 'give another --out'),
+        (['--cfg-options', 'foo'], 'takes KEY=VALUE words'),
+    ],
+)
+def test_bad_commands_are_one_line(tool, config, tmp_path, capsys, options, words):
+    command = [str(config), *QUICK, '--out', str(tmp_path / 'out'), *options]
+    try:
+        status = cli.run(tool(TOOL).main, command)
+    except SystemExit as end:  # argparse
+        status = end.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert 'error: ' in err.splitlines()[-1] and words in err.splitlines()[-1]
+    assert not out  # nothing was counted before
+
+
+def test_scores_are_written_as_they_come(tool, config, tmp_path, monkeypatch, capsys):
+    """A kill in the second test leaves the score of the first, and no empty folder."""
+    module, out = tool(TOOL), tmp_path / 'out'
+
+    def run_jobs(tests, at_once, launch, on_end):
+        tests[0].model.measured = Score('mIoU', 43.25, 'tiny')
+        on_end(tests[0], None, 1.0)
+        assert '43.2' in (out / 'compare.csv').read_text()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, 'run_jobs', run_jobs)
+    monkeypatch.setattr(module, 'refuse_untestable', lambda *_: None)
+    command = [f'a={config}', 'a.pth', f'b={config}', 'b.pth', *QUICK]
+    assert cli.run(module.main, [*command, '--out', str(out)]) == 130
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f'interrupted; what is known until then is in {out / "compare.md"}'
+    text = (out / 'compare.md').read_text()
+    assert 'mIoU 43.2' in text and 'batch 1; interrupted before the end.' in text
+    assert all(path.is_file() for path in out.iterdir())
+
+
+def test_what_cannot_be_tested_is_told_whole_and_before_the_timing(
+    tool, config, tmp_path, capsys
+):
+    root = tmp_path / ('nowhere' * 30)  # longer than a short line
+    comparison = tool(TOOL).main(
+        [
+            *(str(config), 'a.pth', *QUICK, '--out', str(tmp_path / 'out')),
+            *('--cfg-options', f'data_root={root}'),
+        ]
+    )
+    (model,) = comparison.models
+    assert model.measured is None and model.milliseconds > 0
+    (remark,) = model.remarks
+    assert remark.startswith('score: ') and str(root) in remark
+    assert remark.endswith('with --cfg-options data_root=DIR')
+    assert remark in (tmp_path / 'out/compare.csv').read_text()
+    out = capsys.readouterr().out
+    assert out.index(remark) < out.index('timing 1 models')
 
 
 @pytest.mark.slow

@@ -36,6 +36,26 @@ def test_options_without_meaning(tool, options):
         tool('reproduce').parse_args(options)
 
 
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [
+        ('train_cfg.max_iters=2', 'give --iterations or --seconds'),
+        ('train_cfg.val_interval=1', 'leave it out'),
+        ('randomness.seed=5', 'give --seeds'),
+        ('randomness=5', 'sets randomness.seed of each'),
+        ('default_hooks.checkpoint.interval=1', 'leave it out'),
+        ('data_root=d', 'give --scenes'),
+        ('foo', 'takes KEY=VALUE words'),
+    ],
+)
+def test_options_that_would_make_the_tables_false(tool, tmp_path, option, message):
+    """Before anything is started."""
+    options = ('--work-dir', str(tmp_path / 'work'), '--cfg-options', 'a.b=1', option)
+    with pytest.raises(UserError, match=message):
+        tool('reproduce').main(options)
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory, run_tool):
     out = tmp_path_factory.mktemp('data') / 'scenes'
@@ -116,6 +136,28 @@ def test_a_slow_network_makes_fewer_iterations_in_equal_seconds(imagined):
     assert 'about 20 s' in report.markdown() and 'step0_scenes_panoptic 40' in (
         report.markdown()
     )
+
+
+def test_options_of_the_user_are_named(imagined):
+    options = ('test_dataloader.dataset.indices=8', 'param_scheduler.warmup=(1,2)')
+    text = imagined('--table', 'annealing', '--cfg-options', *options).markdown()
+    said = "with the options test_dataloader.dataset.indices=8 'param_scheduler.warm"
+    assert said in ' '.join(text.split())
+
+
+@pytest.mark.parametrize(
+    ('options', 'warns'),
+    [
+        (('--iterations', '90'), True),
+        (('--iterations', '91'), False),
+        (('--iterations', '4', '--cfg-options', 'param_scheduler.warmup=(1,1)'), False),
+        # Of step 0, which is slow here.
+        (('--seconds', '45', '--table', 'ladder'), True),
+    ],
+)
+def test_trainings_within_the_warmup(imagined, capsys, options, warns):
+    imagined('--table', 'annealing', *options)
+    assert ('within the warm-up of 90' in capsys.readouterr().err) == warns
 
 
 def test_failures_are_told_at_the_end(imagined, tmp_path, capsys):

@@ -36,6 +36,11 @@ from eomt_mm import cli  # noqa: E402
 from eomt_mm.benchmark import core, inputs  # noqa: E402
 from eomt_mm.benchmark.limit import matmul_rate  # noqa: E402
 from eomt_mm.benchmark.measure import bound_memory, peak_memory  # noqa: E402
+from eomt_mm.benchmark.options import (  # noqa: E402
+    check_device,
+    not_negative,
+    positive,
+)
 from eomt_mm.benchmark.report import machine, markdown, write_json  # noqa: E402
 from eomt_mm.benchmark.run import (  # noqa: E402
     Job,
@@ -43,6 +48,7 @@ from eomt_mm.benchmark.run import (  # noqa: E402
     refuse_differing,
     run_job,
 )
+from eomt_mm.cli.jobs import make_folder  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.models.inference import DTYPES  # noqa: E402
 
@@ -68,7 +74,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
     both.add_argument('--rounds', type=positive, default=10, help='calls that count')
-    both.add_argument('--warmup', type=int, default=1, help='calls before them')
+    both.add_argument(
+        '--warmup', type=not_negative, default=1, help='calls before them'
+    )
     both.add_argument(
         '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
     )
@@ -113,13 +121,6 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.photo and not os.path.isfile(args.photo):
         parser.error(f'--photo {args.photo}: no such file')
     return args
-
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not positive')
-    return number
 
 
 def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
@@ -241,19 +242,6 @@ def made_up_photo(args: argparse.Namespace) -> str:
     return str(path)
 
 
-def check_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f'--device {name} does not work: {error}') from error
-    if device.type not in ('cpu', 'cuda'):
-        raise UserError(f'--device {name}: measured are cpu and cuda')
-    # Where fp32 is asked for, it is meant.
-    torch.backends.cudnn.allow_tf32 = False
-    return device
-
-
 def main(argv: list[str] | None = None) -> None:
     """Measures and prints.
 
@@ -265,6 +253,10 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse_args(argv)
     device = check_device(args.device)
+    # Where fp32 is asked for, it is meant.
+    torch.backends.cudnn.allow_tf32 = False
+    if args.json:
+        make_folder(Path(args.json).parent, '--json')
     with tempfile.TemporaryDirectory(prefix='eomt-benchmark-') as folder:
         args.folder = Path(folder)
         jobs = make_jobs(args, device)

@@ -13,8 +13,9 @@ row lacks it says; the other rows come nevertheless.
 
 import argparse
 import os
+import re
 import sys
-import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +26,14 @@ import torch  # noqa: E402
 
 from eomt_mm import cli  # noqa: E402
 from eomt_mm.benchmark.measure import bound_memory, first_line, peak_memory  # noqa: E402
+from eomt_mm.benchmark.options import (  # noqa: E402
+    check_device,
+    not_negative,
+    positive,
+)
 from eomt_mm.benchmark.report import machine  # noqa: E402
 from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
-from eomt_mm.cli.jobs import Launch, run_jobs  # noqa: E402
+from eomt_mm.cli.jobs import Failure, Launch, make_folder, run_jobs  # noqa: E402
 from eomt_mm.comparison.model import (  # noqa: E402
     Model,
     Timing,
@@ -36,7 +42,11 @@ from eomt_mm.comparison.model import (  # noqa: E402
     prepare,
 )
 from eomt_mm.comparison.report import Comparison  # noqa: E402
-from eomt_mm.comparison.scores import Test, quoted_score, refuse_unfit  # noqa: E402
+from eomt_mm.comparison.scores import (  # noqa: E402
+    Test,
+    quoted_score,
+    refuse_untestable,
+)
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.models.inference import DTYPES  # noqa: E402
 
@@ -57,19 +67,22 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--size',
-        type=int,
+        type=positive,
         nargs=2,
         metavar=('H', 'W'),
-        help='of the image; default: what each config says, or 640 640',
+        help='of the image that is counted and timed; default: what each config '
+        'says, or 640 640',
     )
-    parser.add_argument('--batch', type=int, default=1, help='images at a time')
+    parser.add_argument('--batch', type=positive, default=1, help='images at a time')
     parser.add_argument('--dtype', choices=DTYPES, default='fp32')
     parser.add_argument('--compile', action='store_true')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
-    parser.add_argument('--rounds', type=int, default=10, help='calls that count')
-    parser.add_argument('--warmup', type=int, default=1, help='calls before them')
+    parser.add_argument('--rounds', type=positive, default=10, help='calls that count')
+    parser.add_argument(
+        '--warmup', type=not_negative, default=1, help='calls before them'
+    )
     parser.add_argument(
         '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
     )
@@ -78,15 +91,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help='options of the tests, for instance data_root=DIR',
+        help='options of all configs, for instance data_root=DIR for the tests; '
+        'model.* changes what is counted and timed, too',
     )
     parser.add_argument('--out', default='work_dirs/compare', help='folder to write')
     parser.add_argument('--memory-of', help=argparse.SUPPRESS)
-    args = cli.parse_args(parser, argv)
-    for name in ('batch', 'rounds'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} is {getattr(args, name)}; give 1 or more')
-    return args
+    return cli.parse_args(parser, argv)
 
 
 def main(argv: list[str] | None = None) -> Comparison | None:
@@ -100,16 +110,20 @@ def main(argv: list[str] | None = None) -> Comparison | None:
 
     Raises:
         UserError: Nothing is known of any model, or the command is wrong.
+        KeyboardInterrupt: Says what is written.
     """
     args = parse_args(argv)
     argv = sys.argv[1:] if argv is None else argv
     models = parse_words(args.configs)
+    settings = cli.settings_of(args.cfg_options)
+    for model in models:
+        model.settings = settings
     timing = Timing(
         tuple(args.size) if args.size else None,
         args.batch,
         args.dtype,
         args.compile,
-        torch.device(args.device),
+        check_device(args.device),
     )
     if args.memory_of:
         bound_memory()
@@ -117,6 +131,8 @@ def main(argv: list[str] | None = None) -> Comparison | None:
         print(peak_memory(prepare(model, timing), timing.device))
         return None
 
+    out = Path(args.out)
+    make_folder(out, '--out')
     about = machine(timing.device)
     where = about.get('gpu') or f'{about["processor"]} with {about["threads"]} threads'
     versions = ', '.join(f'{name} {about[name]}' for name in PACKAGES if name in about)
@@ -126,20 +142,37 @@ def main(argv: list[str] | None = None) -> Comparison | None:
         ['python', 'tools/analysis_tools/compare.py', *argv],
         f'{where}, {versions}, {args.dtype}{compiled}, batch {args.batch}',
     )
-    out = Path(args.out)
-    for step in (
-        partial(count_all, models, timing),
-        partial(time_all, models, timing, args, argv),
-        partial(test_all, models, args, out),
-    ):
-        step()
-        written = comparison.write(out)
+    try:
+        written = compare(comparison, timing, args, argv)
+    except KeyboardInterrupt:
+        if all(model.parameters is None for model in models):
+            raise
+        comparison.setting += '; interrupted before the end'
+        path = comparison.write(out)[0]
+        raise KeyboardInterrupt(
+            f'interrupted; what is known until then is in {path}'
+        ) from None
+    if all(model.parameters is None for model in models):
+        raise UserError(f'nothing is known of any model: {models[0].remarks[0]}')
     print(f'\n{comparison.markdown()}')
     for path in written:
         print(path)
-    if all(model.parameters is None for model in models):
-        raise UserError(f'nothing is known of any model: {models[0].remarks[0]}')
     return comparison
+
+
+def compare(
+    comparison: Comparison, timing: Timing, args: argparse.Namespace, argv: list[str]
+) -> list[Path]:
+    """Fill in all rows; the files are written whenever something has become known."""
+    models, out = comparison.models, Path(args.out)
+    count_all(models, timing)
+    # What cannot be tested is told before time is spent on the rest.
+    tests = tests_of(models, args.cfg_options, out)
+    comparison.write(out)
+    time_all(models, timing, args, argv)
+    comparison.write(out)
+    test_all(tests, lambda: comparison.write(out))
+    return comparison.write(out)
 
 
 def count_all(models: list[Model], timing: Timing) -> None:
@@ -152,7 +185,7 @@ def count_all(models: list[Model], timing: Timing) -> None:
                 f'{model.label}: {model.parameters / 1e6:.2f} M parameters', flush=True
             )
         except Exception as error:  # whatever a foreign config brings with it
-            model.remark('network', first_line(error))
+            model.remark('network', reason(error))
             print(f'{model.label}: {model.remarks[-1]}', flush=True)
 
 
@@ -188,36 +221,50 @@ def time_all(
             model.remark('speed', row.error)
 
 
-def test_all(models: list[Model], args: argparse.Namespace, out: Path) -> None:
-    """Scores of those with a checkpoint, by the evaluators of their configs."""
+def tests_of(models: list[Model], options: list[str], out: Path) -> list[Test]:
+    """Of those with a checkpoint, by the evaluators of their configs."""
     tests = []
     for model in models:
         if model.checkpoint is None:
             continue
         try:
-            cfg = model.read()
-            refuse_unfit(cfg, model.checkpoint)
-            folder = tempfile.mkdtemp(prefix=f'test-{len(tests)}-', dir=out)
-            tool = ROOT / 'tools/test.py'
-            tests.append(Test(model, cfg, tool, Path(folder), args.cfg_options))
-        except Exception as error:
-            model.remark('score', first_line(error))
+            cfg = model.read_for_test()
+            refuse_untestable(cfg, model.checkpoint)
+        except Exception as error:  # whatever a foreign config brings with it
+            model.remark('score', reason(error))
+            print(f'{model.label}: {model.remarks[-1]}', flush=True)
+            continue
+        folder = out / f'test-{re.sub(r"[^0-9A-Za-z.-]+", "_", model.label)}'
+        tests.append(Test(model, cfg, ROOT / 'tools/test.py', folder, options))
+    return tests
+
+
+def test_all(tests: list[Test], on_end: Callable[[], object]) -> None:
+    """Measure scores, one after the other.
+
+    Args:
+        tests (list[Test]): Of each model that can be tested.
+        on_end (Callable): Called after each of them.
+    """
     if not tests:
         return
-    print(f'testing {len(tests)} models; each has a log.txt below {out}', flush=True)
-    launch = Launch(Path.cwd(), cli.environment(ROOT))
-    failures = run_jobs(
-        tests,
-        1,
-        launch,
-        lambda test, failure, seconds: print(
-            f'{test.name}: {failure.reason if failure else test.outcome} '
-            f'({seconds:.0f} s)',
-            flush=True,
-        ),
-    )
-    for failure in failures:
-        failure.job.model.remark('score', failure.reason)
+    print(f'testing {len(tests)} models; each has a log.txt in its folder', flush=True)
+
+    def tell(test: Test, failure: Failure | None, seconds: float) -> None:
+        if failure:
+            test.model.remark('score', failure.reason)
+        outcome = failure.reason if failure else test.outcome
+        print(f'{test.name}: {outcome} ({seconds:.0f} s)', flush=True)
+        on_end()
+
+    run_jobs(tests, 1, Launch(Path.cwd(), cli.environment(ROOT)), tell)
+
+
+def reason(error: Exception) -> str:
+    """All of what a user can mend, with the way out; the first line of what not."""
+    if isinstance(error, UserError):
+        return ' '.join(str(error).split())
+    return first_line(error)
 
 
 if __name__ == '__main__':

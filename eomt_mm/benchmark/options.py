@@ -1,0 +1,45 @@
+"""Values of options that the benchmarking tools share."""
+
+import argparse
+
+import torch
+
+from eomt_mm.errors import UserError
+
+
+def positive(text: str) -> int:
+    """An `int` of 1 or more, for argparse."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """An `int` of 0 or more, for argparse."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    number = int(text)
+    if number < least:
+        raise argparse.ArgumentTypeError(f'{text} is too small; give {least} or more')
+    return number
+
+
+def check_device(name: str) -> torch.device:
+    """The device of a name, if one can measure there.
+
+    Raises:
+        UserError: It is not there, or is neither a CPU nor a GPU of CUDA.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    # Without CUDA, PyTorch raises AssertionError; NotImplementedError is for 'meta'.
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'--device {name} does not work: {reason}; give cpu, or cuda where there '
+            'is a GPU'
+        ) from error
+    if device.type not in ('cpu', 'cuda'):
+        raise UserError(f'--device {name}: measured are cpu and cuda')
+    return device
