@@ -56,10 +56,19 @@ def parse_args(
 
 
 def positive(text: str) -> int:
-    """A whole number above 0, as the `type` of an option."""
+    """An `int` of 1 or more, as the `type` of an option."""
+    return _at_least(1, text)
+
+
+def not_negative(text: str) -> int:
+    """An `int` of 0 or more, as the `type` of an option."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{text} is not positive')
+    if number < least:
+        raise argparse.ArgumentTypeError(f'{text} is too small; give {least} or more')
     return number
 
 

@@ -13,8 +13,10 @@ from eomt_mm import cli
 from eomt_mm.benchmark import core, hugging_face, naive
 from eomt_mm.errors import UserError
 
-TOY = '--size T --image-size 64 --queries 10 --kept 3 --ori 48 64 --rounds 1'.split()
-QUICK = [*TOY, '--no-memory', '--warmup', '0']
+ONCE = '--kept 3 --ori 48 64 --rounds 1'.split()
+TOY = ['--size', 'T', '--image-size', '64', '--queries', '10', *ONCE]
+NOTHING_MORE = ['--no-memory', '--warmup', '0']
+QUICK = [*TOY, *NOTHING_MORE]
 
 
 def within_rounding(results):
@@ -130,7 +132,7 @@ def test_core_runs_on_torch_and_timm_alone(root, tmp_path):
 
 def test_configs_of_both_frameworks_and_one_that_is_missing(benchmark, root, config):
     ours = root / 'configs/demo/eomt_scenes_panoptic.py'
-    rows = benchmark(config, ours, 'nowhere.py', '--batch', '2', *QUICK)
+    rows = benchmark(config, ours, 'nowhere.py', '--batch', '2', *ONCE, *NOTHING_MORE)
     assert len({case for case, _ in rows}) == 2
     for (_, who), row in rows.items():
         if who == 'nowhere fp32':
@@ -142,20 +144,20 @@ def test_configs_of_both_frameworks_and_one_that_is_missing(benchmark, root, con
 def test_checkpoint_belongs_to_the_config_before_it(
     benchmark, config, trained, tmp_path
 ):
-    rows = benchmark(config, trained, *QUICK)
+    rows = benchmark(config, trained, *ONCE, *NOTHING_MORE)
     assert all(row['error'] is None for row in rows.values())
     damaged = tmp_path / 'damaged.pth'
     damaged.write_bytes(trained.read_bytes()[:1000])
-    rows = benchmark(config, damaged, *QUICK)
+    rows = benchmark(config, damaged, *ONCE, *NOTHING_MORE)
     assert all('cut short' in row['error'] for row in rows.values())
     with pytest.raises(UserError, match='stands behind no config'):
-        benchmark(trained, config, *QUICK)
+        benchmark(trained, config, *ONCE, *NOTHING_MORE)
 
 
 @pytest.mark.parametrize('task', ['panoptic', 'semantic'])
 def test_whole_path_agrees_with_the_stock_classes(benchmark, root, task):
     config = root / f'configs/demo/eomt_scenes_{task}.py'
-    rows = benchmark('--whole-path', config, *QUICK)
+    rows = benchmark('--whole-path', config, *ONCE, *NOTHING_MORE)
     (case,) = {case for case, _ in rows}
     assert rows[case, 'stock fp32']['results'].startswith('equal')
     assert '(1 ids)' not in rows[case, 'stock fp32']['results']
@@ -173,7 +175,7 @@ def test_whole_path_of_hugging_face(benchmark, tmp_path, root, task):
         'patch_size=16, timm_args=dict(embed_dim=64, depth=4, num_heads=4)), '
         f'{head}=dict(embed_dims=64, patch_size=16))'
     )
-    rows = benchmark('--whole-path', path, *QUICK, '--ori', '64', '64')
+    rows = benchmark('--whole-path', path, *ONCE, *NOTHING_MORE, '--ori', '64', '64')
     (case,) = {case for case, _ in rows}
     row = rows[case, 'hugging face fp32']
     assert row['error'] is None
@@ -190,6 +192,11 @@ def test_whole_path_of_hugging_face(benchmark, tmp_path, root, task):
         (['--core', '--batch', '0'], 'too small; give 1 or more'),
         (['--core', '--warmup', '-1'], 'too small; give 0 or more'),
         (['--core', '--json', '/proc/nothing/a.json'], 'give another --json'),
+        (['--core', '--dtype', 'fp16', '--device', 'cpu'], 'take bf16'),
+        (['--core', '--kept', '300'], '--kept 300 of --queries 200'),
+        (['a.py', '--image-size', '512'], '--image-size belongs to --core'),
+        (['a.py', '--kept', '1', '2'], 'several belong to --core'),
+        (['--whole-path', '--batch', '8'], 'one photo at a time'),
     ],
 )
 def test_bad_commands_are_one_line(tool, capsys, argv, words):

@@ -34,13 +34,9 @@ from PIL import Image  # noqa: E402
 
 from eomt_mm import cli  # noqa: E402
 from eomt_mm.benchmark import core, inputs  # noqa: E402
+from eomt_mm.benchmark.device import check_device  # noqa: E402
 from eomt_mm.benchmark.limit import matmul_rate  # noqa: E402
 from eomt_mm.benchmark.measure import bound_memory, peak_memory  # noqa: E402
-from eomt_mm.benchmark.options import (  # noqa: E402
-    check_device,
-    not_negative,
-    positive,
-)
 from eomt_mm.benchmark.report import machine, markdown, write_json  # noqa: E402
 from eomt_mm.benchmark.run import (  # noqa: E402
     Job,
@@ -65,7 +61,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--whole-path', action='store_true', help='from a photo file to a result file'
     )
     both = parser.add_argument_group('what to measure')
-    both.add_argument('--batch', type=positive, nargs='+', default=[1])
+    both.add_argument('--batch', type=cli.positive, nargs='+', default=[1])
     both.add_argument('--dtype', nargs='+', choices=DTYPES, default=['fp32'])
     both.add_argument(
         '--compile', action='store_true', help='all contenders are compiled'
@@ -73,9 +69,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     both.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
-    both.add_argument('--rounds', type=positive, default=10, help='calls that count')
     both.add_argument(
-        '--warmup', type=not_negative, default=1, help='calls before them'
+        '--rounds', type=cli.positive, default=10, help='calls that count'
+    )
+    both.add_argument(
+        '--warmup', type=cli.not_negative, default=1, help='calls before them'
     )
     both.add_argument(
         '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
@@ -98,14 +96,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=['S'],
         help='of the model; T is a toy for trying a command',
     )
-    only.add_argument('--image-size', type=positive, nargs='+', default=[640])
-    only.add_argument('--queries', type=positive, nargs='+', default=[200])
+    only.add_argument('--image-size', type=cli.positive, nargs='+', default=[640])
+    only.add_argument('--queries', type=cli.positive, nargs='+', default=[200])
     only.add_argument(
-        '--kept', type=int, nargs='+', default=[20], help='queries that find something'
+        '--kept',
+        type=cli.not_negative,
+        nargs='+',
+        default=[20],
+        help='queries that find something',
     )
     only.add_argument(
         '--ori',
-        type=positive,
+        type=cli.positive,
         nargs=2,
         default=(960, 1280),
         help='height and width of results, and of a made-up photo',
@@ -120,6 +122,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('give --core, or --whole-path, or configs')
     if args.photo and not os.path.isfile(args.photo):
         parser.error(f'--photo {args.photo}: no such file')
+    # What would be ignored is no option.
+    if args.core:
+        if max(args.kept) > min(args.queries):
+            parser.error(f'--kept {max(args.kept)} of --queries {min(args.queries)}')
+        return args
+    for name in ('stage', 'size', 'image_size', 'queries', 'against'):
+        if getattr(args, name) != parser.get_default(name):
+            parser.error(f'--{name.replace("_", "-")} belongs to --core')
+    if len(args.kept) > 1:
+        parser.error(f'--kept {args.kept}: several belong to --core')
+    if args.whole_path and args.batch != [1]:
+        parser.error(f'--batch {args.batch}: --whole-path does one photo at a time')
     return args
 
 
@@ -255,6 +269,8 @@ def main(argv: list[str] | None = None) -> None:
     device = check_device(args.device)
     # Where fp32 is asked for, it is meant.
     torch.backends.cudnn.allow_tf32 = False
+    if 'fp16' in args.dtype and device.type == 'cpu':
+        raise UserError('--dtype fp16: a CPU computes in bf16 or fp32; take bf16')
     if args.json:
         make_folder(Path(args.json).parent, '--json')
     with tempfile.TemporaryDirectory(prefix='eomt-benchmark-') as folder:

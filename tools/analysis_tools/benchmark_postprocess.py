@@ -35,7 +35,9 @@ def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     number = cli.positive
     parser.add_argument('--queries', type=number, default=200)
-    parser.add_argument('--kept', type=int, default=20, help='queries with a class')
+    parser.add_argument(
+        '--kept', type=cli.not_negative, default=20, help='queries with a class'
+    )
     parser.add_argument(
         '--input', type=number, default=640, help='input side in pixels'
     )
@@ -44,7 +46,7 @@ def parse_args(argv):
     parser.add_argument('--json', help='also write the figures to this file')
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if not 0 <= args.kept <= args.queries:
+    if args.kept > args.queries:
         parser.error(f'--kept {args.kept}: give 0 to {args.queries}, the --queries')
     return args
 

@@ -25,12 +25,8 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 import torch  # noqa: E402
 
 from eomt_mm import cli  # noqa: E402
+from eomt_mm.benchmark.device import check_device  # noqa: E402
 from eomt_mm.benchmark.measure import bound_memory, first_line, peak_memory  # noqa: E402
-from eomt_mm.benchmark.options import (  # noqa: E402
-    check_device,
-    not_negative,
-    positive,
-)
 from eomt_mm.benchmark.report import machine  # noqa: E402
 from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
 from eomt_mm.cli.jobs import Failure, Launch, make_folder, run_jobs  # noqa: E402
@@ -67,21 +63,25 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         '--size',
-        type=positive,
+        type=cli.positive,
         nargs=2,
         metavar=('H', 'W'),
         help='of the image that is counted and timed; default: what each config '
         'says, or 640 640',
     )
-    parser.add_argument('--batch', type=positive, default=1, help='images at a time')
+    parser.add_argument(
+        '--batch', type=cli.positive, default=1, help='images at a time'
+    )
     parser.add_argument('--dtype', choices=DTYPES, default='fp32')
     parser.add_argument('--compile', action='store_true')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
-    parser.add_argument('--rounds', type=positive, default=10, help='calls that count')
     parser.add_argument(
-        '--warmup', type=not_negative, default=1, help='calls before them'
+        '--rounds', type=cli.positive, default=10, help='calls that count'
+    )
+    parser.add_argument(
+        '--warmup', type=cli.not_negative, default=1, help='calls before them'
     )
     parser.add_argument(
         '--no-memory', action='store_true', help='on a CPU it takes fresh processes'

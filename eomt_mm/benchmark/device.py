@@ -1,27 +1,8 @@
-"""Values of options that the benchmarking tools share."""
-
-import argparse
+"""The device that a benchmark measures on."""
 
 import torch
 
 from eomt_mm.errors import UserError
-
-
-def positive(text: str) -> int:
-    """An `int` of 1 or more, for argparse."""
-    return _at_least(1, text)
-
-
-def not_negative(text: str) -> int:
-    """An `int` of 0 or more, for argparse."""
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    number = int(text)
-    if number < least:
-        raise argparse.ArgumentTypeError(f'{text} is too small; give {least} or more')
-    return number
 
 
 def check_device(name: str) -> torch.device:
