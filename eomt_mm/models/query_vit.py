@@ -121,7 +121,9 @@ class QueryViT(BaseModule):
         self.token_merging = None
         if token_merging:
             self.token_merging = MODELS.build(token_merging)
-            self.token_merging.bind(self.depth, self.depth - num_blocks, self.grid)
+            self.token_merging.bind(
+                self.depth, self.depth - num_blocks, self.grid, vit.rope
+            )
             if any(self.mask_probs):
                 refuse_training()
 

@@ -8,7 +8,7 @@ a trained model, at inference only.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
@@ -91,9 +91,15 @@ class ALGM(TokenMerging):
                 last = None
         return tuple(b for b in (self.local_block, last) if b is not None)
 
-    def bind(self, depth: int, num_free: int, grid: tuple[int, int]) -> None:
+    def bind(
+        self,
+        depth: int,
+        num_free: int,
+        grid: tuple[int, int],
+        rope: nn.Module | None = None,
+    ) -> None:
         """See `TokenMerging.bind`."""
-        super().bind(depth, num_free, grid)
+        super().bind(depth, num_free, grid, rope)
         if self.window > min(grid):
             raise UserError(
                 f'token_merging.window is {self.window}, but the grid has only '

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 
 from .batching import POLICIES
+from .rotary import check_steps
 
 
 @dataclass
@@ -119,17 +120,26 @@ class TokenMerging(ABC):
             num_free (int): Blocks before the queries enter.
         """
 
-    def bind(self, depth: int, num_free: int, grid: tuple[int, int]) -> None:
+    def bind(
+        self,
+        depth: int,
+        num_free: int,
+        grid: tuple[int, int],
+        rope: nn.Module | None = None,
+    ) -> None:
         """Settle what depends on the ViT, and refuse what does not fit it.
 
         Args:
             depth (int): Number of blocks of the ViT.
             num_free (int): Blocks before the queries enter.
             grid (tuple[int, int]): Rows and columns of the patches.
+            rope (nn.Module, optional): The rotary codes of the ViT, if it has any.
 
         Raises:
-            UserError: If a block does not exist or already has queries.
+            UserError: If a block does not exist or already has queries, or the grid is
+                too small for its rotary codes.
         """
+        check_steps(rope, grid)
         if self.blocks is None:
             self.blocks = self.default_blocks(depth, num_free)
         numbers = all(isinstance(block, int) for block in self.blocks)
