@@ -1,5 +1,6 @@
 """Token merging through the tools: testing, calibrating, timing, painting."""
 
+import argparse
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from eomt_mm.cli.calibration import merged_fraction, threshold_for
 from eomt_mm.cli.inference import Images, score
 from eomt_mm.cli.timing import block_seconds
 from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold
 
 TINY = {'embed_dim': 32, 'depth': 5, 'num_heads': 4}
@@ -165,6 +167,22 @@ def test_merging_by_options_and_back(tiny, measured):
     assert measured(config, checkpoint, *tome) != plain
 
 
+def test_another_method_replaces_that_of_the_config(root):
+    """As the error and the documentation say, through --cfg-options."""
+    argv = [str(root / 'configs/demo/eomt_scenes_semantic_algm.py'), '--cfg-options']
+    argv += [f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=30']
+    parser = argparse.ArgumentParser()
+    cli.add_common_options(parser)
+
+    def built(*options):
+        cfg = cli.load_config(parser.parse_args([*argv, *options]))
+        return build_merging(cfg.model.backbone.token_merging)
+
+    with pytest.raises(UserError, match='_delete_=True'):
+        built()
+    assert built(f'{METHOD}._delete_=True').r == 30
+
+
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
@@ -303,6 +321,7 @@ def test_seconds_of_blocks_add_up_over_groups():
             ['--number', '3', '--cfg-options', *ALGM, f'{METHOD}.threshold=0.5'],
             '3 images',
         ),
+        (['--cfg-options', f'{METHOD}=eomt_mm.ALGM'], 'expected a dict'),
         (
             ['--images', 'none', '--cfg-options', *ALGM, f'{METHOD}.threshold=0.5'],
             'no photographs in none',
