@@ -163,6 +163,21 @@ def attempt(
     return Trial(threshold, merged, tokens.means(), macs / 1e9, value), name
 
 
+def lowest_within(plain: Trial, tried: list[Trial], loss: float) -> Trial | None:
+    """The trial that merges most among those that cost little.
+
+    Args:
+        plain: Without merging.
+        tried: With thresholds.
+        loss: Points of score that may be lost.
+
+    Returns:
+        Trial | None: None where all of them cost more.
+    """
+    within = [trial for trial in tried if plain.score - trial.score <= loss]
+    return min(within, key=lambda trial: trial.threshold, default=None)
+
+
 def as_json(trial: Trial) -> dict:
     """A trial with the digits that mean something."""
     content = asdict(trial)

@@ -76,6 +76,8 @@ def main(argv: list[str] | None = None) -> dict:
         UserError: Something in the command, the config or the data is wrong.
     """
     args = parse_args(argv)
+    if args.json:
+        cli.check_output(args.json)
     cfg = cli.load_config(args)
     if args.checkpoint:
         cli.check_checkpoint(args.checkpoint)
@@ -111,13 +113,19 @@ def main(argv: list[str] | None = None) -> dict:
             method, size = list(methods.values())[1], args.batch_sizes[0]
             figures = parts(model, method, windows[:size], args.rounds)
             report_parts(method, size, figures)
+            write(args.json, figures)
         for size in () if args.parts else args.batch_sizes:
             figures[size] = compare(args, model, methods, images, windows, size)
             report(size, figures[size])
-    if args.json:
-        with atomic_path(args.json) as partial:
-            partial.write_text(json.dumps(figures, indent=2) + '\n')
+            write(args.json, figures)
     return figures
+
+
+def write(path: Path | None, figures: dict) -> None:
+    """The figures so far, so that a kill loses only the batch size it is in."""
+    if path:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(figures, indent=2) + '\n')
 
 
 def with_policy(options: dict, policy: str) -> TokenMerging:
