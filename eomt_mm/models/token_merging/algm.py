@@ -73,6 +73,7 @@ class ALGM(TokenMerging):
         self.local_block, self.global_block = local_block, global_block
         self.window = whole_number('window', window, 2)
         self.keep = None if keep is None else _check_keep(keep, window)
+        self.fixed_lengths = keep is not None
         self._refuse_idle(threshold, calibration)
         if threshold == 'auto':
             threshold = read_threshold(calibration, local_block, window)

@@ -90,7 +90,8 @@ class TokenMerging(ABC):
     """
 
     uses_keys = False
-    takes_policy = True  # False where all images have one length anyway
+    takes_policy = True  # False where the user has no policy to choose
+    fixed_lengths = False  # True where no number of tokens depends on the image
 
     def __init__(
         self,

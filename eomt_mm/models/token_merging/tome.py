@@ -32,6 +32,7 @@ class ToMe(TokenMerging):
 
     uses_keys = True
     takes_policy = False
+    fixed_lengths = True
 
     def __init__(
         self,

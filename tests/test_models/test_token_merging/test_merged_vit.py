@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import ALGM, QueryViT
+from eomt_mm.models.inference import fast_network
 from eomt_mm.models.token_merging.merged_vit import merged_groups
 
 ALGM_MID = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3)
@@ -327,6 +328,16 @@ def test_what_has_no_meaning_is_refused(tiny, method, message):
 def test_a_method_has_a_type(tiny, options):
     with pytest.raises(UserError, match=r'expected a dict.*type=eomt_mm\.ALGM'):
         tiny(options)
+
+
+def test_only_fixed_numbers_of_tokens_are_compiled(tiny, head):
+    with pytest.raises(UserError, match='leave out --compile'):
+        fast_network(tiny(ALGM_MID), head, compiled=True)
+    fast_network(tiny(ALGM_MID), head)
+    # Nothing is compiled before the first call.
+    fast_network(tiny(dict(type='eomt_mm.ToMe', r=6)), head, compiled=True)
+    fixed = dict(type='eomt_mm.ALGM', keep=(0.4, 0.5), global_block=3)
+    fast_network(tiny(fixed), head, compiled=True)
 
 
 def test_training_and_masks_are_refused(tiny, images, head):
