@@ -2,6 +2,7 @@
 
 from .exit import noted_interrupts, rank, run
 from .options import (
+    add_cfg_options,
     add_common_options,
     add_launch_options,
     load_config,
@@ -12,15 +13,17 @@ from .options import (
     read_config,
     settings_of,
 )
-from .preflight import check_checkpoint, check_data
+from .preflight import check_checkpoint, check_data, check_output
 from .progress import track
 from .steps import environment, iterations_done, last_checkpoint, read_scores
 
 __all__ = [
+    'add_cfg_options',
     'add_common_options',
     'add_launch_options',
     'check_checkpoint',
     'check_data',
+    'check_output',
     'environment',
     'iterations_done',
     'last_checkpoint',

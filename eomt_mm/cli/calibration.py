@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import ALGM, MergePoint, TokenMerging
+from eomt_mm.models.token_merging.build import build_merging, method_class
 from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
-from eomt_mm.models.token_merging.windows import window_similarity
+from eomt_mm.models.token_merging.windows import passing, window_similarity
 
 from .inference import Images, head_of, merging_with, score
 
@@ -66,15 +67,16 @@ def method_options(cfg: Config) -> dict:
     Raises:
         UserError: It is another method than ALGM, has no local merge or no meaning.
     """
-    options = dict(cfg.model.backbone.pop('token_merging', None) or {})
-    kind = options.pop('type', 'eomt_mm.ALGM')
-    if kind != 'eomt_mm.ALGM' or options.get('local_block', 1) is None:
+    options = cfg.model.backbone.pop('token_merging', None) or dict(type='eomt_mm.ALGM')
+    if method_class(options) is not ALGM or options.get('local_block', 1) is None:
         raise UserError(
-            f'model.backbone.token_merging is {kind} with {options}: expected '
-            'eomt_mm.ALGM with a local_block, whose threshold is to be found'
+            f'model.backbone.token_merging is {dict(options)}: expected eomt_mm.ALGM '
+            'with a local_block, whose threshold is to be found'
         )
     options = {k: v for k, v in options.items() if k not in _NOT_CALIBRATED}
-    ALGM(threshold=1.0, **options)  # what is wrong is told before the measuring
+    # What is wrong is told before the measuring.
+    build_merging(dict(options, threshold=1.0))
+    del options['type']
     # Each image by itself, so that the result does not depend on batches.
     return {**options, 'policy': 'image'}
 
@@ -117,7 +119,7 @@ def threshold_for(similarities: Tensor, fraction: float) -> float:
 
 def merged_fraction(similarities: Tensor, threshold: float) -> float:
     """The share of the windows that pass a threshold."""
-    return (similarities >= threshold).float().mean().item()
+    return passing(similarities, threshold).float().mean().item()
 
 
 def attempt(
@@ -159,6 +161,21 @@ def attempt(
     macs = forward_macs(model.backbone, head_of(model), tokens)
     threshold = method.threshold if isinstance(method, ALGM) else None
     return Trial(threshold, merged, tokens.means(), macs / 1e9, value), name
+
+
+def lowest_within(plain: Trial, tried: list[Trial], loss: float) -> Trial | None:
+    """The trial that merges most among those that cost little.
+
+    Args:
+        plain: Without merging.
+        tried: With thresholds.
+        loss: Points of score that may be lost.
+
+    Returns:
+        Trial | None: None where all of them cost more.
+    """
+    within = [trial for trial in tried if plain.score - trial.score <= loss]
+    return min(within, key=lambda trial: trial.threshold, default=None)
 
 
 def as_json(trial: Trial) -> dict:

@@ -122,7 +122,8 @@ def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[N
     """Within this context a `QueryViT` has this token merging; None is none."""
     if method is not None:
         depth = backbone.depth
-        method.bind(depth, depth - backbone.num_blocks, backbone.grid)
+        free = depth - backbone.num_blocks
+        method.bind(depth, free, backbone.grid, backbone.rope)
     before, backbone.token_merging = backbone.token_merging, method
     try:
         yield

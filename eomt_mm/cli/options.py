@@ -14,6 +14,11 @@ from eomt_mm.errors import UserError
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Adds `config` and `--cfg-options`."""
     parser.add_argument('config', help='config file')
+    add_cfg_options(parser)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--cfg-options` alone, for tools that take several configs."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -3,8 +3,10 @@
 Each costs little and saves the user a traceback from deep inside a framework.
 """
 
+import errno
 import os
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,27 @@ def check_data(cfg: Config, *splits: str) -> None:
             for key in ('ann_file', 'seg_prefix'):
                 _check_path(metric.get(key), f'{split}_evaluator {key}')
             _check_results(metric, split, cfg)
+
+
+def check_output(path: str | Path) -> None:
+    """Checks that a file can be written, before what is to be in it is measured.
+
+    Args:
+        path: The file. Its folder is created.
+
+    Raises:
+        UserError: Names the file and why.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UserError(
+            f'{path} cannot be written ({error.strerror}): choose another place'
+        ) from error
 
 
 def _leaves(dataset: dict) -> Iterator[dict]:

@@ -44,8 +44,17 @@ def fast_network(
         Callable: Maps normalised images (B, 3, H, W) to class logits and mask logits.
 
     Raises:
-        UserError: If there is no such dtype on this device.
+        UserError: If there is no such dtype on this device, or if token merging is to
+            be compiled whose numbers of tokens depend on the image.
     """
+    merging = backbone.token_merging
+    if compiled and merging is not None and not merging.fixed_lengths:
+        raise UserError(
+            'token merging by a threshold leaves another number of tokens in every '
+            'image, and a compiled network is compiled anew for each of them: leave '
+            'out --compile, or fix the numbers with token_merging.keep instead of '
+            'token_merging.threshold'
+        )
     if dtype not in DTYPES:
         raise UserError(f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}')
     if dtype == 'fp16' and backbone.queries.device.type == 'cpu':

@@ -19,6 +19,7 @@ from eomt_mm.registry import MODELS
 from .masked_attention import query_patch_mask
 from .plain_vit import build_vit
 from .pretrained import check_arch, load_timm_weights
+from .token_merging.build import build_merging
 from .token_merging.merged_vit import merged_forward, refuse_training
 
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
@@ -120,8 +121,10 @@ class QueryViT(BaseModule):
             )
         self.token_merging = None
         if token_merging:
-            self.token_merging = MODELS.build(token_merging)
-            self.token_merging.bind(self.depth, self.depth - num_blocks, self.grid)
+            self.token_merging = build_merging(token_merging)
+            self.token_merging.bind(
+                self.depth, self.depth - num_blocks, self.grid, vit.rope
+            )
             if any(self.mask_probs):
                 refuse_training()
 

@@ -71,3 +71,13 @@ def test_a_size_that_does_not_fit(run_tool, ladder):
         UserError, match='nothing could .* 48 x 640 is not a multiple of 32'
     ):
         run_tool(TOOL, good, '--size', 48, 640)
+
+
+def test_options_of_the_config(run_tool, root):
+    """The GFLOPs of a model with merging that its config does not have."""
+    config = root / 'configs/demo/eomt_scenes_semantic_192.py'
+    method = 'model.backbone.token_merging'
+    options = [f'{method}.type=eomt_mm.ToMe', f'{method}.r=100']
+    (plain,) = run_tool(TOOL, config)
+    (merged,) = run_tool(TOOL, config, '--cfg-options', *options)
+    assert merged['gflops'] < 0.8 * plain['gflops']

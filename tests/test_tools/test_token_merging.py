@@ -1,6 +1,8 @@
 """Token merging through the tools: testing, calibrating, timing, painting."""
 
+import argparse
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,10 +13,16 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.cli.calibration import merged_fraction, threshold_for
+from eomt_mm.cli.calibration import (
+    Trial,
+    lowest_within,
+    merged_fraction,
+    threshold_for,
+)
 from eomt_mm.cli.inference import Images, score
 from eomt_mm.cli.timing import block_seconds
 from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold
 
 TINY = {'embed_dim': 32, 'depth': 5, 'num_heads': 4}
@@ -165,6 +173,22 @@ def test_merging_by_options_and_back(tiny, measured):
     assert measured(config, checkpoint, *tome) != plain
 
 
+def test_another_method_replaces_that_of_the_config(root):
+    """As the error and the documentation say, through --cfg-options."""
+    argv = [str(root / 'configs/demo/eomt_scenes_semantic_algm.py'), '--cfg-options']
+    argv += [f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=30']
+    parser = argparse.ArgumentParser()
+    cli.add_common_options(parser)
+
+    def built(*options):
+        cfg = cli.load_config(parser.parse_args([*argv, *options]))
+        return build_merging(cfg.model.backbone.token_merging)
+
+    with pytest.raises(UserError, match='_delete_=True'):
+        built()
+    assert built(f'{METHOD}._delete_=True').r == 30
+
+
 @pytest.mark.parametrize(
     ('options', 'expected'),
     [
@@ -216,7 +240,9 @@ def test_calibration_files_that_do_not_fit(tmp_path, content, expected):
     [
         (['--fraction', '1.2'], 'between 0 and 1'),
         (['--sweep', '0.5', '-0.1'], 'between 0 and 1'),
-        (['--images', '0'], 'at least 1'),
+        (['--score-images', '-1'], '0 or more'),
+        (['--score-images', '0', '--max-loss', '1'], '--max-loss needs scores'),
+        (['--out', '/dev/null/x/a.json'], 'a.json cannot be written'),
         (['--cfg-options', f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=2'], 'ToMe'),
         (['--cfg-options', *ALGM, f'{METHOD}.policy=most'], "'most'"),
     ],
@@ -225,8 +251,92 @@ def test_mistakes_in_calibrating(tool, tiny, capsys, tmp_path, argv, expected):
     config, checkpoint = tiny()
     argv = [str(config), str(checkpoint), '--out', str(tmp_path / 'a.json'), *argv]
     status = cli.run(tool('analysis_tools/calibrate_algm').main, argv)
-    assert status == 2 and expected in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert status == 2 and expected in shown.err
+    assert 'windows' not in shown.out, 'was measured in vain'
     assert not (tmp_path / 'a.json').exists()
+
+
+@pytest.mark.parametrize('option', ['--images', '--batch-size'])
+@pytest.mark.parametrize('number', ['0', '-1'])
+def test_numbers_are_positive(tool, capsys, option, number):
+    argv = ['config.py', 'a.pth', '--out', 'a.json', option, number]
+    with pytest.raises(SystemExit):
+        tool('analysis_tools/calibrate_algm').parse_args(argv)
+    assert 'not positive' in capsys.readouterr().err
+
+
+def trials(*scores):
+    """Without merging, then with thresholds 0.9, 0.8, ..."""
+    thresholds = [None, *(round(0.9 - 0.1 * i, 1) for i in range(len(scores)))]
+    return [Trial(t, 0, [], 0, s) for t, s in zip(thresholds, scores, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ('loss', 'expected'), [(0.2, None), (0.3, 0.9), (1, 0.8), (20, 0.7)]
+)
+def test_the_lowest_threshold_within_a_loss(loss, expected):
+    plain, *tried = trials(80.75, 80.5, 80.0, 64.0)
+    found = lowest_within(plain, tried, loss)
+    assert (found and found.threshold) == expected
+
+
+@pytest.mark.parametrize(
+    ('scores', 'expected'),
+    [
+        ((80.75, 80.5, 80.0, 64.25), '0.7 of --fraction 0.8 costs 16.50 .*; 0.8 costs'),
+        ((80.75, 60, 60, 60), 'none of those tried'),
+        ((80.75, 80.5, 80.0, 79.8), ''),
+    ],
+)
+def test_a_harmful_threshold_is_spoken_of(tool, capsys, scores, expected):
+    args = argparse.Namespace(max_loss=None, fraction=0.8)
+    choose = tool('analysis_tools/calibrate_algm').choose
+    assert choose(args, trials(*scores), 0.7, 'mIoU') == 0.7
+    warning = capsys.readouterr().err
+    assert re.search(expected, warning) if expected else not warning
+
+
+def test_calibration_within_a_loss(run_tool, tool, tiny, capsys, tmp_path):
+    config, checkpoint = tiny()
+    out = tmp_path / 'algm.json'
+    argv = ('--sweep', 0.1, 0.9, '--fraction', 0.1, '--max-loss')
+    argv = (*argv, 100, '--images', 2, '--score-images', 2)
+    found = calibrate(run_tool, config, checkpoint, out, *argv, '--cfg-options', *ALGM)
+    high, low = found['trials']
+    assert found['threshold'] == low['threshold'] < high['threshold']
+    argv = [
+        str(x) for x in (config, checkpoint, '--out', out, *argv, '--max-loss', -99)
+    ]
+    main = tool('analysis_tools/calibrate_algm').main
+    assert cli.run(main, [*argv, '--cfg-options', *ALGM]) == 2
+    assert 'every threshold tried costs' in capsys.readouterr().err
+    assert len(json.loads(out.read_text())['trials']) == 2
+    with pytest.raises(UserError, match='no calibration'):
+        read_threshold(str(out), 1, 2)
+
+
+def test_a_calibration_that_is_killed_leaves_what_it_found(
+    tool, tiny, tmp_path, monkeypatch
+):
+    config, checkpoint = tiny()
+    out, calls = tmp_path / 'algm.json', []
+    module = tool('analysis_tools/calibrate_algm')
+    attempt = module.attempt
+
+    def interrupted(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return attempt(*args, **options)
+
+    monkeypatch.setattr(module, 'attempt', interrupted)
+    argv = [config, checkpoint, '--out', out, '--images', 2, '--score-images', 2]
+    argv = [str(x) for x in (*argv, '--sweep', 0.1, 0.9)]
+    assert cli.run(module.main, [*argv, '--cfg-options', *ALGM]) == 130
+    content = json.loads(out.read_text())
+    assert len(content['trials']) == 1 and content['plain']['score'] is not None
+    assert content['similarity_quantiles']
 
 
 @pytest.mark.parametrize('task', ['semantic', 'panoptic'])
@@ -249,6 +359,20 @@ def test_benchmark(run_tool, tiny, capsys, tmp_path, task):
         if size == 1:
             assert rows['image']['tokens'] == rows['min']['tokens']
     assert 'tokens per block: 65 65 65 75 75' in capsys.readouterr().out
+
+
+def test_benchmark_of_a_method_without_policies(run_tool, tiny, capsys, tmp_path):
+    config, checkpoint = tiny()
+    out = tmp_path / 'f.json'
+    options = ('--cfg-options', f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=9')
+    argv = ('--batch-sizes', 2, 9, '--number', 2, '--rounds', 1, '--json', out)
+    with pytest.raises(UserError, match='batch-sizes 9'):
+        run_tool(
+            'analysis_tools/benchmark_merging', config, checkpoint, *argv, *options
+        )
+    # What was measured before is there all the same.
+    (figures,) = json.loads(out.read_text()).values()
+    assert figures.keys() == {'plain', 'ToMe'}
 
 
 def test_benchmark_of_photographs_with_random_weights(
@@ -303,6 +427,8 @@ def test_seconds_of_blocks_add_up_over_groups():
             ['--number', '3', '--cfg-options', *ALGM, f'{METHOD}.threshold=0.5'],
             '3 images',
         ),
+        (['--cfg-options', f'{METHOD}=eomt_mm.ALGM'], 'expected a dict'),
+        (['--json', '/dev/null/x/f.json'], 'f.json cannot be written'),
         (
             ['--images', 'none', '--cfg-options', *ALGM, f'{METHOD}.threshold=0.5'],
             'no photographs in none',

@@ -22,8 +22,6 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from eomt_mm import cli
@@ -40,6 +38,7 @@ from eomt_mm.engine import atomic_path
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
+from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 
 PLAIN = 'plain'
@@ -51,10 +50,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
     parser.add_argument('--images', help='folder of photographs to take')
-    parser.add_argument('--number', type=int, help='images (twice the largest batch)')
-    parser.add_argument('--batch-sizes', type=int, nargs='+', default=[32, 1])
+    parser.add_argument(
+        '--number', type=cli.positive, help='images (twice the largest batch)'
+    )
+    parser.add_argument('--batch-sizes', type=cli.positive, nargs='+', default=[32, 1])
     parser.add_argument('--policies', nargs='+', choices=POLICIES, default=[*POLICIES])
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=cli.positive, default=5)
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--parts', action='store_true', help='time of every block')
     parser.add_argument('--json', type=Path, help='also write the figures to this file')
@@ -75,8 +76,8 @@ def main(argv: list[str] | None = None) -> dict:
         UserError: Something in the command, the config or the data is wrong.
     """
     args = parse_args(argv)
-    if min(*args.batch_sizes, args.rounds) < 1:
-        raise UserError('--batch-sizes and --rounds: expected 1 or more')
+    if args.json:
+        cli.check_output(args.json)
     cfg = cli.load_config(args)
     if args.checkpoint:
         cli.check_checkpoint(args.checkpoint)
@@ -90,7 +91,12 @@ def main(argv: list[str] | None = None) -> dict:
             'model.backbone.token_merging.threshold=0.9'
         )
     model = load_model(cfg, args.checkpoint)
-    methods = {PLAIN: None} | {p: build_method(cfg, options, p) for p in args.policies}
+    methods = {p: with_policy(options, p) for p in args.policies}
+    if not next(iter(methods.values())).takes_policy:
+        # All policies are the same: one row, under the name of the method.
+        (method, *_) = methods.values()
+        methods = {type(method).__name__: method}
+    methods = {PLAIN: None, **methods}
     number = args.number or 2 * max(args.batch_sizes)
     images = Images(cfg, number, folder=args.images)
     windows = torch.cat([windows_of(model, batch) for batch in images.batches(1)])
@@ -104,21 +110,27 @@ def main(argv: list[str] | None = None) -> dict:
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=args.amp)
     with autocast:
         if args.parts:
-            method, size = methods[args.policies[0]], args.batch_sizes[0]
+            method, size = list(methods.values())[1], args.batch_sizes[0]
             figures = parts(model, method, windows[:size], args.rounds)
             report_parts(method, size, figures)
+            write(args.json, figures)
         for size in () if args.parts else args.batch_sizes:
             figures[size] = compare(args, model, methods, images, windows, size)
             report(size, figures[size])
-    if args.json:
-        with atomic_path(args.json) as partial:
-            partial.write_text(json.dumps(figures, indent=2) + '\n')
+            write(args.json, figures)
     return figures
 
 
-def build_method(cfg: Config, options: dict, policy: str) -> TokenMerging:
+def write(path: Path | None, figures: dict) -> None:
+    """The figures so far, so that a kill loses only the batch size it is in."""
+    if path:
+        with atomic_path(path) as partial:
+            partial.write_text(json.dumps(figures, indent=2) + '\n')
+
+
+def with_policy(options: dict, policy: str) -> TokenMerging:
     """The config's token merging with another batch policy."""
-    method = MODELS.build(dict(options))
+    method = build_merging(options)
     method.policy = policy
     return method
 

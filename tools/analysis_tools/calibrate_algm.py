@@ -4,7 +4,8 @@
 
 Measures how similar the patches of each window are on training images, takes the
 threshold that a wished share of the windows passes, and tests some thresholds around
-it on test images. Writes `algm.json`, which
+it on test images. With --max-loss it takes the lowest of those thresholds that costs no
+more than so many points. Writes `algm.json`, which
 
     --cfg-options model.backbone.token_merging.type=eomt_mm.ALGM \
         model.backbone.token_merging.threshold=auto \
@@ -30,6 +31,7 @@ from eomt_mm.cli.calibration import (
     Trial,
     as_json,
     attempt,
+    lowest_within,
     merged_fraction,
     method_options,
     similarities,
@@ -42,6 +44,8 @@ from eomt_mm.models.token_merging import ALGM
 from eomt_mm.visualization import ACCENT, INK
 
 SWEEP = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
+# Points of score that a threshold may cost before the tool speaks of it.
+NOTABLE_LOSS = 1.0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -57,7 +61,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='share of the windows that the threshold is to merge',
     )
     parser.add_argument(
-        '--images', type=int, default=200, help='images for the statistics'
+        '--max-loss',
+        type=float,
+        metavar='POINTS',
+        help='take the lowest threshold tried whose score is at most so many points '
+        'below that without merging, instead of that of --fraction',
+    )
+    parser.add_argument(
+        '--images', type=cli.positive, default=200, help='images for the statistics'
     )
     parser.add_argument(
         '--split',
@@ -78,7 +89,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         default=SWEEP,
         help='shares of the windows whose thresholds are tried',
     )
-    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--batch-size', type=cli.positive, default=1)
     return cli.parse_args(parser, argv)
 
 
@@ -100,6 +111,11 @@ def main(argv: list[str] | None = None) -> dict:
             raise UserError(f'{option} {shares}: expected shares between 0 and 1')
     if args.out.suffix != '.json':
         raise UserError(f'--out {args.out}: expected a name that ends in .json')
+    if args.score_images < 0:
+        raise UserError(f'--score-images {args.score_images}: expected 0 or more')
+    if args.max_loss is not None and not args.score_images:
+        raise UserError('--max-loss needs scores: leave out --score-images 0')
+    cli.check_output(args.out)
     cfg = cli.load_config(args)
     cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, args.split, *(['test'] if args.score_images else []))
@@ -116,7 +132,8 @@ def main(argv: list[str] | None = None) -> dict:
         f'{found.mean():.4f} on average; {args.fraction:.0%} have at least {threshold}'
     )
     content = dict(
-        threshold=threshold,
+        # Unknown until the scores are: a file that nothing reads by mistake.
+        threshold=threshold if args.max_loss is None else None,
         fraction=args.fraction,
         local_block=block,
         window=window,
@@ -125,17 +142,58 @@ def main(argv: list[str] | None = None) -> dict:
         images=f'{len(images)} of {args.split}',
         similarity_quantiles=quantiles(found),
     )
+    write(args.out, content)
     if args.score_images:
-        trials, name = try_thresholds(args, cfg, model, options, found, threshold)
-        content['score'] = f'{name} on {args.score_images} test images at most'
-        content['plain'], *content['trials'] = map(as_json, trials)
+        trials, name = try_thresholds(
+            args, cfg, model, options, found, threshold, content
+        )
+        content['threshold'] = threshold = choose(args, trials, threshold, name)
+        write(args.out, content)
         picture = args.out.with_suffix('.png')
-        draw(picture, found, threshold, trials, name)
+        draw(picture, found, threshold, trials, name, args.split)
         print(picture)
-    with atomic_path(args.out) as partial:
-        partial.write_text(json.dumps(content, indent=2) + '\n')
     print(args.out)
     return content
+
+
+def write(path: Path, content: dict) -> None:
+    """What is known so far, so that a kill loses no more than the trial it is in."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + '\n')
+
+
+def choose(
+    args: argparse.Namespace, trials: list[Trial], threshold: float, name: str
+) -> float:
+    """The threshold to write: within --max-loss, or the one given with a warning."""
+    plain, *tried = trials
+    if args.max_loss is not None:
+        best = lowest_within(plain, tried, args.max_loss)
+        if best is None:
+            loss = min(plain.score - trial.score for trial in tried)
+            raise UserError(
+                f'--max-loss {args.max_loss}: every threshold tried costs {loss:.2f} '
+                f'points of {name} or more: try smaller shares (--sweep 0 0.05 0.1), '
+                f'or other options of token_merging. The trials are in {args.out}'
+            )
+        print(f'{best.threshold} costs {plain.score - best.score:.2f} points of {name}')
+        return best.threshold
+    (given,) = (trial for trial in tried if trial.threshold == threshold)
+    loss = plain.score - given.score
+    if loss > NOTABLE_LOSS:
+        best = lowest_within(plain, tried, NOTABLE_LOSS)
+        advice = 'none of those tried costs less: --sweep has smaller shares to try'
+        if best is not None:
+            advice = (
+                f'{best.threshold} costs {plain.score - best.score:.2f}: '
+                f'--max-loss {NOTABLE_LOSS:g} would take it'
+            )
+        print(
+            f'warning: threshold {threshold} of --fraction {args.fraction} costs '
+            f'{loss:.2f} points of {name}; {advice}',
+            file=sys.stderr,
+        )
+    return threshold
 
 
 def quantiles(found: Tensor) -> dict[str, float]:
@@ -145,21 +203,31 @@ def quantiles(found: Tensor) -> dict[str, float]:
 
 
 def try_thresholds(
-    args, cfg, model, options: dict, found: Tensor, threshold: float
+    args, cfg, model, options: dict, found: Tensor, threshold: float, content: dict
 ) -> tuple[list[Trial], str]:
-    """Tests without merging, then with thresholds from high to low."""
+    """Tests without merging, then with thresholds from high to low.
+
+    Each trial goes into `content` and to the file at once.
+    """
     images = Images(cfg, args.score_images)
     chosen = {threshold_for(found, share) for share in args.sweep} | {threshold}
     methods = [None, *(ALGM(threshold=t, **options) for t in sorted(chosen)[::-1])]
-    trials, lines = [], ['threshold   merged   GFLOPs   score']
+    # GFLOPs and score are of test images, the share is of those of the statistics.
+    trials, lines = [], [f'threshold  merged in {args.split}   GFLOPs   score']
+    width = len(f'merged in {args.split}')
     for number, method in enumerate(methods, start=1):
         merged = merged_fraction(found, method.threshold) if method else 0.0
         trial, name = attempt(
             cfg, model, images, method, merged, args.batch_size, with_score=True
         )
         trials.append(trial)
+        content['score'] = f'{name} on {len(images)} test images'
+        content['plain'], *content['trials'] = map(as_json, trials)
+        write(args.out, content)
         label = f'{trial.threshold:9.6f}' if method else '     none'
-        lines.append(f'{label}  {merged:7.1%} {trial.gflops:8.4g} {trial.score:7.2f}')
+        lines.append(
+            f'{label}  {merged:{width}.1%} {trial.gflops:8.4g} {trial.score:7.2f}'
+        )
         print(f'tested {number} of {len(methods)} thresholds', flush=True)
     # In the end: the evaluators of MMDetection print much in between.
     print('\n'.join(lines))
@@ -167,17 +235,23 @@ def try_thresholds(
 
 
 def draw(
-    path: Path, found: Tensor, threshold: float, trials: list[Trial], name: str
+    path: Path,
+    found: Tensor,
+    threshold: float,
+    trials: list[Trial],
+    name: str,
+    split: str,
 ) -> None:
     """Merged share, GFLOPs and score over the threshold, as a PNG."""
     plain, *tried = trials
     figure = Figure(figsize=(8, 8), dpi=150, layout='constrained')
     share, cost, quality = figure.subplots(3, sharex=True)
     x = [trial.threshold for trial in tried]
-    grid = np.linspace(min(*x, found.quantile(0.02).item()), max(x), 200)
+    lowest = min(*x, found.quantile(0.02).item())
+    grid = np.linspace(lowest, max(x), 200).tolist()
     share.plot(grid, [100 * merged_fraction(found, t) for t in grid], color=INK)
     share.plot(x, [100 * trial.merged for trial in tried], 'o', color=INK)
-    share.set_ylabel('merged windows [%]')
+    share.set_ylabel(f'merged windows of {split} images [%]')
     share.set_ylim(-3, 103)
     for ax, values, base, label in (
         (cost, [t.gflops for t in tried], plain.gflops, 'GFLOPs per image'),

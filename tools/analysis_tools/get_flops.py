@@ -35,6 +35,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         metavar=('H', 'W'),
         help='of the image; default: what the config says, or 640 640',
     )
+    cli.add_cfg_options(parser)
     parser.add_argument('--json', metavar='FILE', help='also write the table there')
     return cli.parse_args(parser, argv)
 
@@ -53,11 +54,13 @@ def main(argv: list[str] | None = None) -> list[dict]:
         UserError: None of the configs can be counted.
     """
     args = parse_args(argv)
+    if args.json:
+        cli.check_output(args.json)
     width = max(map(len, args.configs))
     print(f'{"config":{width}}  {"size":>11}  {"parameters":>13}  {"GFLOPs":>8}')
     rows = []
     for name in args.configs:
-        row = {'config': name, **count(name, args.size)}
+        row = {'config': name, **count(name, args.size, args.cfg_options)}
         rows.append(row)
         print(f'{name:{width}}  {describe(row)}', flush=True)
     if args.json:
@@ -68,10 +71,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
     return rows
 
 
-def count(name: str, size: list[int] | None) -> dict:
+def count(name: str, size: list[int] | None, options: dict | None = None) -> dict:
     """One row; a config that cannot be counted does not stop the others."""
     try:
         cfg = cli.read_config(find_config(name))
+        cli.override(cfg, options)
         result = complexity_of(cfg, tuple(size) if size else None)
     except Exception as error:  # whatever a foreign config brings with it
         message = ' '.join(str(error).split())

@@ -36,7 +36,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', required=True, help='directory for the pictures')
     parser.add_argument('--images', help='folder of photographs to take')
     parser.add_argument(
-        '--number', type=int, default=6, help='images, spread over the dataset'
+        '--number', type=cli.positive, default=6, help='images, spread over the dataset'
     )
     return cli.parse_args(parser, argv)
 
@@ -66,6 +66,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
             'model.backbone.token_merging.type=eomt_mm.ALGM '
             'model.backbone.token_merging.threshold=0.9'
         )
+    sheet = Path(args.out) / 'merging.png'
+    cli.check_output(sheet)
     written, rows = [], []
     for batch in Images(cfg, args.number, folder=args.images).batches(1):
         stem = Path(batch['data_samples'][0].img_path).stem
@@ -78,7 +80,6 @@ def main(argv: list[str] | None = None) -> list[Path]:
             written.append(path)
             # One heading for all rows: the numbers of tokens differ.
             rows.append({k.partition(':')[0]: v for k, v in pictures.items()})
-    sheet = Path(args.out) / 'merging.png'
     save(contact_sheet(rows, {}), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]

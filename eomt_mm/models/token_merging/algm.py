@@ -8,15 +8,15 @@ a trained model, at inference only.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
-from .base import MergePoint, Merges, TokenMerging
+from .base import MergePoint, Merges, TokenMerging, whole_number
 from .bipartite import PairMerges, best_partners
 from .calibration import read_threshold
-from .windows import WindowMerges, window_similarity
+from .windows import WindowMerges, passing, window_similarity
 
 # The second merge of published models: block 5 of 12, 7 of 24 (ALGM's Segmenter); there
 # is no figure for 40 blocks, 12 is the same share.
@@ -30,6 +30,7 @@ class ALGM(TokenMerging):
     Args:
         threshold (float | str, optional): Least mean cosine similarity of a window
             that is merged, in [-1, 1], or 'auto', which reads it from `calibration`.
+            1 merges nothing.
             It depends on the model: no published value fits another backbone.
         calibration (str, optional): JSON file of
             `tools/analysis_tools/calibrate_algm.py`, for `threshold='auto'`.
@@ -65,35 +66,71 @@ class ALGM(TokenMerging):
         proportional_attention: bool = False,
     ) -> None:
         super().__init__(None, policy, max_groups, proportional_attention)
+        if local_block is not None:
+            whole_number('local_block', local_block, 1)
+        if global_block not in (None, 'auto'):
+            whole_number('global_block', global_block, 1)
         self.local_block, self.global_block = local_block, global_block
-        if window < 2:
-            raise UserError(f'token_merging.window is {window}, expected 2 or more')
-        self.window = window
+        self.window = whole_number('window', window, 2)
         self.keep = None if keep is None else _check_keep(keep, window)
-        if keep is not None and threshold is not None:
-            raise UserError(
-                f'token_merging.threshold is {threshold} and token_merging.keep is '
-                f'{keep}: give one of them'
-            )
+        self.fixed_lengths = keep is not None
+        self._refuse_idle(threshold, calibration)
         if threshold == 'auto':
             threshold = read_threshold(calibration, local_block, window)
         if keep is None and local_block is not None:
             _check_threshold(threshold)
         self.threshold = threshold
 
+    def _refuse_idle(self, threshold, calibration) -> None:
+        """Options that would do nothing beside the others."""
+        if calibration is not None and threshold != 'auto':
+            raise UserError(
+                f'token_merging.calibration is {calibration!r}, but only '
+                f"threshold='auto' reads it and token_merging.threshold is "
+                f'{threshold!r}: give one of them'
+            )
+        if threshold is not None and (self.keep or self.local_block is None):
+            other = (
+                'local_block is None' if self.keep is None else f'keep is {self.keep}'
+            )
+            raise UserError(
+                f'token_merging.threshold is {threshold!r} and token_merging.{other}: '
+                'give one of them (a threshold is of the local merge; keep replaces it)'
+            )
+        merges = ('local_block', self.local_block), ('global_block', self.global_block)
+        for (name, block), share in zip(merges, self.keep or (1, 1), strict=True):
+            if block is None and share != 1:
+                raise UserError(
+                    f'token_merging.keep is {self.keep}, but token_merging.{name} is '
+                    f'None: expected 1 in the place of {share} for a merge that is '
+                    'left out'
+                )
+
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
         """The local and the global block, as far as they are on."""
         last = self.global_block
         if last == 'auto':
-            last = GLOBAL_BLOCKS.get(depth, max(2, round(0.3 * depth)))
-            last = min(last, num_free)
-            if last == self.local_block:
-                last = None
+            first = (self.local_block or 0) + 1
+            last = GLOBAL_BLOCKS.get(depth, round(0.3 * depth))
+            last = min(max(last, 2, first), num_free)
+            if last < first:
+                raise UserError(
+                    f"token_merging.global_block is 'auto', but behind local_block "
+                    f'{self.local_block} there is none before the queries enter, with '
+                    f'{depth} blocks of which {num_free} come before: choose an '
+                    'earlier local_block, or global_block=None'
+                )
         return tuple(b for b in (self.local_block, last) if b is not None)
 
-    def bind(self, depth: int, num_free: int, grid: tuple[int, int]) -> None:
+    def bind(
+        self,
+        depth: int,
+        num_free: int,
+        grid: tuple[int, int],
+        rope: nn.Module | None = None,
+    ) -> None:
         """See `TokenMerging.bind`."""
-        super().bind(depth, num_free, grid)
+        super().bind(depth, num_free, grid, rope)
         if self.window > min(grid):
             raise UserError(
                 f'token_merging.window is {self.window}, but the grid has only '
@@ -113,7 +150,7 @@ class ALGM(TokenMerging):
             count = round((1 - self.keep[0]) * num_tokens / removes)
             counts = [min(count, scores.shape[1])] * len(scores)
         else:
-            counts = (scores >= self.threshold).sum(1).tolist()
+            counts = passing(scores, self.threshold).sum(1).tolist()
         return WindowMerges(scores, counts, point.grid, self.window)
 
     def _pairs(self, point: MergePoint) -> PairMerges | None:
@@ -162,6 +199,7 @@ def _check_threshold(threshold: float | str | None) -> None:
 def _check_keep(keep: Sequence[float], window: int) -> tuple[float, ...]:
     least = (1 / window**2, 0.5)
     pair = isinstance(keep, (tuple, list)) and len(keep) == 2
+    pair = pair and all(type(share) in (int, float) for share in keep)
     if not pair or not all(a <= b <= 1 for a, b in zip(least, keep, strict=True)):
         raise UserError(
             f'token_merging.keep is {keep}, expected two shares, of the local merge in '

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 
 from .batching import POLICIES
+from .rotary import check_steps
 
 
 @dataclass
@@ -89,6 +90,8 @@ class TokenMerging(ABC):
     """
 
     uses_keys = False
+    takes_policy = True  # False where the user has no policy to choose
+    fixed_lengths = False  # True where no number of tokens depends on the image
 
     def __init__(
         self,
@@ -101,13 +104,18 @@ class TokenMerging(ABC):
             raise UserError(
                 f'token_merging.policy is {policy!r}, expected one of {POLICIES}'
             )
-        if max_groups < 1:
+        if not isinstance(proportional_attention, bool):
             raise UserError(
-                f'token_merging.max_groups is {max_groups}, expected 1 or more'
+                f'token_merging.proportional_attention is {proportional_attention!r}, '
+                'expected True or False'
+            )
+        if not isinstance(blocks, (list, tuple, type(None))):
+            raise UserError(
+                f'token_merging.blocks is {blocks!r}, expected numbers such as (1,3)'
             )
         self.blocks = None if blocks is None else tuple(blocks)
         self.policy = policy
-        self.max_groups = max_groups
+        self.max_groups = whole_number('max_groups', max_groups, 1)
         self.proportional_attention = proportional_attention
 
     @abstractmethod
@@ -119,20 +127,29 @@ class TokenMerging(ABC):
             num_free (int): Blocks before the queries enter.
         """
 
-    def bind(self, depth: int, num_free: int, grid: tuple[int, int]) -> None:
+    def bind(
+        self,
+        depth: int,
+        num_free: int,
+        grid: tuple[int, int],
+        rope: nn.Module | None = None,
+    ) -> None:
         """Settle what depends on the ViT, and refuse what does not fit it.
 
         Args:
             depth (int): Number of blocks of the ViT.
             num_free (int): Blocks before the queries enter.
             grid (tuple[int, int]): Rows and columns of the patches.
+            rope (nn.Module, optional): The rotary codes of the ViT, if it has any.
 
         Raises:
-            UserError: If a block does not exist or already has queries.
+            UserError: If a block does not exist or already has queries, or the grid is
+                too small for its rotary codes.
         """
+        check_steps(rope, grid)
         if self.blocks is None:
             self.blocks = self.default_blocks(depth, num_free)
-        numbers = all(isinstance(block, int) for block in self.blocks)
+        numbers = all(type(block) is int for block in self.blocks)  # True is none
         if not numbers or not self.blocks or not _rises(self.blocks):
             raise UserError(
                 f'token merging in the blocks {list(self.blocks)}: expected their '
@@ -153,6 +170,28 @@ class TokenMerging(ABC):
         This is the one place that may wait for the device, to learn the numbers of
         merges, because they decide the shapes of all that follows.
         """
+
+
+def whole_number(name: str, value: int, least: int) -> int:
+    """Check an option that is a whole number.
+
+    Args:
+        name (str): The option.
+        value (int): What the user gave.
+        least (int): The smallest that has a meaning.
+
+    Returns:
+        int: `value`.
+
+    Raises:
+        UserError: If it is no whole number, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(
+            f'token_merging.{name} is {value!r}, expected a whole number of {least} or '
+            'more'
+        )
+    return value
 
 
 def _rises(numbers: Sequence[int]) -> bool:

@@ -3,11 +3,47 @@
 Rotary codes belong to places in the grid, one table for all images. Once tokens are
 merged, every image has tokens of its own at places of their own: the mean place of
 their patches. In axial codes (EVA-02, DINOv3) every angle is linear in row and column,
-so that two steps of the table say what any place gets, between the patches as well.
+so that two steps of the table say what any place gets, between the patches as well. A
+table tells a step from its sines and cosines: only as long as it is below half a turn.
 """
 
+import math
+
 import torch
-from torch import Tensor
+from timm.layers import RotaryEmbeddingDinoV3
+from torch import Tensor, nn
+
+from eomt_mm.errors import UserError
+
+
+def check_steps(rope: nn.Module | None, grid: tuple[int, int]) -> None:
+    """Refuse grids so small that an angle grows by half a turn from patch to patch.
+
+    The fastest angle goes through 2 turns along a side in DINOv3, whatever its number
+    of patches, and through as many radians as the pre-trained grid has patches in
+    EVA-02 (16: 2.5 turns).
+
+    Args:
+        rope (nn.Module, optional): timm's rotary codes of a ViT; None for none.
+        grid (tuple[int, int]): Rows and columns of the patches.
+
+    Raises:
+        UserError: If a side of the grid is too short.
+    """
+    if rope is None:
+        return
+    if isinstance(rope, RotaryEmbeddingDinoV3):
+        reach = (4 * math.pi / (rope.min_period or 1),) * 2
+    else:
+        reach = rope.ref_feat_shape or grid
+    for side, angle in zip(grid, reach, strict=True):
+        if 1 < side <= angle / math.pi:
+            raise UserError(
+                f'token merging with the rotary codes of a grid of {grid[0]} x '
+                f'{grid[1]} patches: expected sides of {int(angle / math.pi) + 1} or '
+                'more, or no code can be found between two patches. Take larger images '
+                '(crop_size and backbone.img_size) or a smaller backbone.patch_size'
+            )
 
 
 def grid_places(grid: tuple[int, int], device=None) -> Tensor:
@@ -29,8 +65,8 @@ def rotary_at(table: Tensor, grid: tuple[int, int], places: Tensor) -> Tensor:
 
     Args:
         table (Tensor): Codes of the patches, shape (N, 2d): d sines, then d cosines.
-            From one row or column to the next no angle may grow by pi or more, as is
-            the case for the codes of EVA-02 and DINOv3.
+            From one row or column to the next no angle may grow by pi or more, see
+            `check_steps`.
         grid (tuple[int, int]): Rows and columns of the table.
         places (Tensor): Rows and columns, shape (B, n, 2).
 

@@ -7,10 +7,9 @@ heads, and lets a merged token attract as much attention as its parts.
 
 from collections.abc import Sequence
 
-from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
-from .base import MergePoint, TokenMerging
+from .base import MergePoint, TokenMerging, whole_number
 from .bipartite import PairMerges, best_partners
 
 
@@ -32,6 +31,8 @@ class ToMe(TokenMerging):
     """
 
     uses_keys = True
+    takes_policy = False
+    fixed_lengths = True
 
     def __init__(
         self,
@@ -40,9 +41,7 @@ class ToMe(TokenMerging):
         proportional_attention: bool = True,
     ) -> None:
         super().__init__(blocks, proportional_attention=proportional_attention)
-        if not isinstance(r, int) or r < 1:
-            raise UserError(f'token_merging.r is {r}, expected a number of 1 or more')
-        self.r = r
+        self.r = whole_number('r', r, 1)
 
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
         """All blocks before the queries enter."""

@@ -40,6 +40,22 @@ def window_similarity(tokens: Tensor, grid: tuple[int, int], window: int) -> Ten
     return (sums.square().sum(-1) - members) / (members * (members - 1))
 
 
+def passing(scores: Tensor, threshold: float) -> Tensor:
+    """Which windows are similar enough to be merged.
+
+    A threshold of 1 is that of no merge at all: the similarity of equal tokens is 1 but
+    for rounding, above it as often as below.
+
+    Args:
+        scores (Tensor): Similarities of any shape.
+        threshold (float): The least that is merged, in [-1, 1].
+
+    Returns:
+        Tensor: Of the same shape, bool.
+    """
+    return (scores >= threshold) & (threshold < 1)
+
+
 def window_of_patch(grid: tuple[int, int], window: int, device=None) -> Tensor:
     """Number of the window that each patch lies in; W for patches in none.
 

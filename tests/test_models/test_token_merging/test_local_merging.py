@@ -79,11 +79,13 @@ def propose(tokens, grid, **options):
     return method.propose(MergePoint(1, tokens, grid, None))
 
 
-def test_a_threshold_above_every_similarity_merges_nothing():
-    method = ALGM(threshold=1.0, global_block=None)
-    method.threshold = 1.01
-    tokens = torch.ones(2, 16, 8)
-    assert method.propose(MergePoint(1, tokens, (4, 4), None)).counts == [0, 0]
+def test_a_threshold_of_one_merges_nothing():
+    """Not even equal tokens, whose similarity rounding takes to 1 and above."""
+    torch.manual_seed(0)
+    tokens = torch.randn(32, 1, 30).expand(-1, 16, -1)
+    assert (window_similarity(tokens, (4, 4), 2) >= 1).any()
+    assert propose(tokens, (4, 4), threshold=1.0).counts == [0] * 32
+    assert propose(tokens, (4, 4), threshold=0.999).counts == [4] * 32
 
 
 def test_the_lowest_threshold_is_average_pooling():

@@ -1,9 +1,12 @@
 """Rotary codes between the patches, against timm's for another grid."""
 
+import math
+
 import pytest
 import torch
 
-from eomt_mm.models.token_merging.rotary import grid_places, rotary_at
+from eomt_mm.errors import UserError
+from eomt_mm.models.token_merging.rotary import check_steps, grid_places, rotary_at
 
 
 @pytest.mark.parametrize('arch', ['eva02', 'dinov3'])
@@ -44,3 +47,40 @@ def test_a_single_row_has_no_step():
     found = rotary_at(table, (1, 2), torch.tensor([[[0.0, 0.5]]]))
     half = 0.5**0.5
     torch.testing.assert_close(found, torch.tensor([[[[half, half]]]]))
+
+
+def angles_by_timm(arch, rope, grid, place):
+    """From timm's own bands, at any place."""
+    if arch == 'eva02':
+        scales = [16 / side for side in grid]
+        angles = [
+            p * s * rope.bands.double() for p, s in zip(place, scales, strict=True)
+        ]
+        return torch.cat(angles).repeat_interleave(2)
+    places = [2 * (p + 0.5) / side - 1 for p, side in zip(place, grid, strict=True)]
+    angles = [2 * math.pi * p / rope.periods.double() for p in places]
+    return torch.cat(angles).repeat(2)
+
+
+@pytest.mark.parametrize(('arch', 'least'), [('eva02', 6), ('dinov3', 5)])
+def test_between_patches_codes_are_right_or_the_grid_is_refused(tiny, arch, least):
+    place = (1.25, 0.75)
+    for side in range(2, 10):
+        vit = tiny(arch=arch, img_size=(8 * side, 80))
+        if side < least:
+            with pytest.raises(UserError, match=f'{side} x 10 .* of {least} or more'):
+                check_steps(vit.rope, vit.grid)
+            continue
+        check_steps(vit.rope, vit.grid)
+        angles = angles_by_timm(arch, vit.rope, vit.grid, place)
+        expected = torch.cat((angles.sin(), angles.cos())).float()
+        found = rotary_at(vit.rotary_codes(), vit.grid, torch.tensor([[place]]))
+        torch.testing.assert_close(found[0, 0, 0], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize('arch', ['eva02', 'dinov3'])
+def test_merging_on_a_small_grid_is_refused_before_anything_runs(tiny, arch):
+    method = dict(type='eomt_mm.ALGM', threshold=0.9)
+    with pytest.raises(UserError, match='larger images'):
+        tiny(method, arch=arch, img_size=(64, 32))
+    tiny(method, img_size=(64, 32))
