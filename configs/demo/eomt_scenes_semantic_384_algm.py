@@ -8,9 +8,10 @@ model = dict(
     backbone=dict(
         token_merging=dict(
             type='eomt_mm.ALGM',
-            threshold=0.93,
+            threshold=0.97,
+            window=3,
             local_block=1,
-            global_block=3,
+            global_block=2,
             policy='group',
             proportional_attention=True,
         )

@@ -69,7 +69,9 @@ class NaiveEoMT(nn.Module):
         mask = torch.ones(batch, tokens, tokens, dtype=torch.bool, device=x.device)
         small = F.interpolate(mask_logits, vit.grid, mode='bilinear').flatten(2)
         mask[:, :queries, patches:] = small > 0
-        if prob < 1:
+        if prob == 0:  # nothing is drawn, as in ours: the loss draws its points
+            mask[:] = True
+        elif prob < 1:
             free = torch.rand(batch, queries, 1, device=x.device) > prob
             mask[:, :queries, patches:] |= free
         return mask[:, None].expand(-1, vit.blocks[0].attn.num_heads, -1, -1)

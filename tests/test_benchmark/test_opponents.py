@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eomt_mm.benchmark import inputs
+from eomt_mm.benchmark import core, inputs
 from eomt_mm.benchmark.check import compare
 from eomt_mm.benchmark.limit import matmul_rate, multiplications
 from eomt_mm.benchmark.naive import (
@@ -39,6 +39,17 @@ def test_networks_agree(network, prob):
         assert compare(naive(images), head(*backbone(images))).same
     changed = not compare(ours[-1], head(*backbone(images))).same
     assert changed == (prob > 0), 'masks must have an effect'
+
+
+@pytest.mark.parametrize('phase', core.PHASES)
+def test_gradients_agree(phase):
+    case = core.Case(f'train {phase}', 'T', 128, 2, 10, 3, (48, 64))
+    ours, naive = (
+        core.prepare(case, core.Contender(who, 'fp32'), torch.device('cpu'))()
+        for who in ('ours', 'naive')
+    )
+    text, same = compare(naive, ours)
+    assert same and 'gradients within' in text
 
 
 @pytest.mark.parametrize('kept', [0, 3, 10])
