@@ -117,9 +117,8 @@ def reproduce(args: argparse.Namespace, lock: int) -> Report:
     threads = max(1, len(os.sched_getaffinity(0)) // at_once)
     beside = Launch(ROOT, alone.env | {'OMP_NUM_THREADS': str(threads)}, (lock,))
 
-    data = f'{args.scenes}/ADEChallengeData2016'
     manifest = scenes(args.scenes, alone)
-    options = (f'data_root={data}', *args.cfg_options)
+    options = (f'data_root={args.scenes}/ADEChallengeData2016', *args.cfg_options)
     recipe = Recipe(ROOT, args.work_dir, manifest, options)
     trained = configs(args.table)
     iterations = dict.fromkeys(trained, args.iterations)
@@ -140,9 +139,8 @@ def reproduce(args: argparse.Namespace, lock: int) -> Report:
     if not any(run.is_finished for run in runs):
         fail(failures)
 
-    photo = f'{data}/images/validation/scene_000000.png'
     tested = sorted({test for run in runs for test in run.tests})
-    report.costs = cost_of(recipe, tested, photo, alone)
+    report.costs = cost_of(recipe, tested, alone)
     written = report.write(folder)
     print(f'\n{report.markdown()}')
     for path in written:

@@ -1,13 +1,14 @@
-"""The comparison as Markdown, CSV and one HTML page.
+"""The comparison as Markdown, CSV, JSON and one HTML page.
 
 Quoted and measured figures never share a column.
 """
 
 import csv
 import html
+import json
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eomt_mm.analysis.markdown import markdown_table
@@ -71,23 +72,23 @@ class Comparison:
             folder (Path): Where.
 
         Returns:
-            list[Path]: compare.md, compare.csv and compare.html, and compare.png where
-            there is a score.
+            list[Path]: compare.md, compare.csv, compare.json, compare.html, and
+            compare.png where there is a score.
         """
-        contents = {'md': self.markdown(), 'csv': None, 'html': self.html()}
-        paths = []
-        for suffix, text in contents.items():
-            with atomic_path(folder / f'compare.{suffix}') as partial:
-                if text is None:
-                    self._write_csv(partial)
-                else:
-                    partial.write_text(text, encoding='utf-8')
-            paths.append(folder / f'compare.{suffix}')
+        writers = {
+            'md': lambda path: path.write_text(self.markdown(), encoding='utf-8'),
+            'csv': self._write_csv,
+            'json': self._write_json,
+            'html': lambda path: path.write_text(self.html(), encoding='utf-8'),
+        }
         figure = draw(self.models)
-        if figure is not None:
-            paths.append(folder / 'compare.png')
+        if figure:
+            writers['png'] = lambda path: figure.savefig(path, format='png')
+        paths = []
+        for suffix, write in writers.items():
+            paths.append(folder / f'compare.{suffix}')
             with atomic_path(paths[-1]) as partial:
-                figure.savefig(partial, format='png')
+                write(partial)
         return paths
 
     def columns(self) -> dict[str, list[str]]:
@@ -135,6 +136,14 @@ class Comparison:
             writer.writerow(COLUMNS)
             for model in self.models:
                 writer.writerow([cell(model) for cell in COLUMNS.values()])
+
+    def _write_json(self, path: Path) -> None:
+        content = dict(
+            command=list(self.command),
+            setting=self.setting,
+            models=[asdict(model) for model in self.models],
+        )
+        path.write_text(json.dumps(content, indent=2) + '\n')
 
 
 PAGE = """<!doctype html>

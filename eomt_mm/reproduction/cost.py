@@ -30,9 +30,7 @@ class Costs:
     machine: str = 'this machine'
 
 
-def cost_of(
-    recipe: Recipe, configs: Sequence[str], photo: str, launch: Launch
-) -> Costs:
+def cost_of(recipe: Recipe, configs: Sequence[str], launch: Launch) -> Costs:
     """Count and time networks; once, for what was measured before is read.
 
     Nothing else should run meanwhile.
@@ -40,39 +38,46 @@ def cost_of(
     Args:
         recipe (Recipe): Its options change the networks, too.
         configs (Sequence[str]): Relative to the root.
-        photo (str): An image file for the networks, likewise.
         launch (Launch): How commands are run.
     """
     folder = f'{recipe.work_dir}/cost-{recipe.digest(configs)}'
-    complexity, speed = f'{folder}/complexity.json', f'{folder}/speed.json'
-    with_options = [_with_options(recipe, config, folder) for config in configs]
-    for path, command in (
-        (complexity, ['get_flops.py', *with_options]),
-        (
-            speed,
+    result = recipe.root / folder / 'compare.json'
+    if not _is_complete(result):
+        words = [
+            f'{config}={_with_options(recipe, config, folder)}' for config in configs
+        ]
+        run_alone(
             [
-                *('benchmark.py', *with_options, '--photo', photo, '--no-memory'),
-                *('--rounds', str(ROUNDS), '--warmup', '10'),
+                *('tools/analysis_tools/compare.py', *words, '--no-memory'),
+                *('--rounds', str(ROUNDS), '--warmup', '10', '--out', folder),
             ],
-        ),
-    ):
-        if not (recipe.root / path).is_file():
-            tool, *words = command
-            run_alone([f'tools/analysis_tools/{tool}', *words, '--json', path], launch)
-    rows = json.loads((recipe.root / complexity).read_text())
-    timed = json.loads((recipe.root / speed).read_text())
-    by_name = {Path(config).stem: config for config in configs}
-    speeds = {
-        by_name[row['contender'].removesuffix(' fp32')]: row['images_per_second']
-        for row in timed['rows']
-        if row['case'].startswith('network alone') and not row['error']
-    }
-    about = timed['about']
+            launch,
+        )
+    content = json.loads(result.read_text())
+    models = {model['label']: model for model in content['models']}
     return Costs(
-        {by_name[Path(row['config']).stem]: row for row in rows if 'error' not in row},
-        speeds,
-        about.get('gpu') or f'{about["processor"]} with {about["threads"]} thread(s)',
+        {
+            config: dict(
+                parameters=model['parameters'], gflops=model['operations'] / 1e9
+            )
+            for config, model in models.items()
+            if model['parameters']
+        },
+        {
+            config: model['images_per_second']
+            for config, model in models.items()
+            if model['images_per_second']
+        },
+        content['setting'],
     )
+
+
+def _is_complete(result: Path) -> bool:
+    """Whether a comparison came to its end: it is written as it goes on."""
+    if not result.is_file():
+        return False
+    models = json.loads(result.read_text())['models']
+    return all(model['images_per_second'] or model['remarks'] for model in models)
 
 
 def _with_options(recipe: Recipe, config: str, folder: str) -> str:

@@ -1,6 +1,7 @@
 """Table, page and picture of a comparison."""
 
 import csv
+import json
 import re
 from html.parser import HTMLParser
 
@@ -117,12 +118,15 @@ def test_page_needs_no_other_file(comparison):
 
 def test_files(comparison, tmp_path):
     paths = comparison.write(tmp_path)
-    assert [path.suffix for path in paths] == ['.md', '.csv', '.html', '.png']
+    assert [path.suffix for path in paths] == ['.md', '.csv', '.json', '.html', '.png']
     with paths[1].open(newline='') as file:
         rows = list(csv.DictReader(file))
     assert [*rows[0]] == [*COLUMNS]
     assert [row['model'] for row in rows] == [m.label for m in comparison.models]
     assert rows[3]['remarks'] == "network: No module | 'mmcv._ext'"
+    models = json.loads(paths[2].read_text())['models']
+    assert models[0]['parameters'] == 23_975_942
+    assert models[0]['quoted']['source'] == PAPER and models[0]['measured'] is None
 
 
 def test_without_scores_there_is_no_picture(comparison, tmp_path):

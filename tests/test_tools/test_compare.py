@@ -44,6 +44,7 @@ def test_rows_without_a_network_do_not_stop_the_others(tool, config, tmp_path, c
     assert {p.name for p in (tmp_path / 'out').iterdir()} == {
         'compare.md',
         'compare.csv',
+        'compare.json',
         'compare.html',
     }
 
