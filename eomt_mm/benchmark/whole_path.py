@@ -91,6 +91,10 @@ def _shared(
             f'{config} makes a {type(model).__name__}: --whole-path measures models of '
             'this package'
         )
+    if cfg.default_scope == 'mmdet' and not model.test_cfg.get('panoptic_on', True):
+        raise UserError(
+            f'{config} has panoptic_on=False: --whole-path writes panoptic results'
+        )
     if checkpoint:
         return cfg, model, checkpoint
     if cfg.default_scope == 'mmdet':

@@ -189,6 +189,7 @@ def test_whole_path_of_hugging_face(benchmark, tmp_path, root, task):
         (['--core', 'config.py'], 'takes no configs'),
         ([], 'give --core'),
         (['a.py', '--photo', 'nowhere.jpg'], 'no such file'),
+        (['a.py', '--photo', __file__], 'not an image that can be read'),
         (['--core', '--batch', '0'], 'too small; give 1 or more'),
         (['--core', '--warmup', '-1'], 'too small; give 0 or more'),
         (['--core', '--json', '/proc/nothing/a.json'], 'give another --json'),

@@ -120,8 +120,8 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('--core takes no configs, and is no --whole-path')
     if not (args.core or args.whole_path or args.configs):
         parser.error('give --core, or --whole-path, or configs')
-    if args.photo and not os.path.isfile(args.photo):
-        parser.error(f'--photo {args.photo}: no such file')
+    if args.photo and (fault := fault_of(args.photo)):
+        parser.error(f'--photo {args.photo}: {fault}')
     # What would be ignored is no option.
     if args.core:
         if max(args.kept) > min(args.queries):
@@ -135,6 +135,18 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     if args.whole_path and args.batch != [1]:
         parser.error(f'--batch {args.batch}: --whole-path does one photo at a time')
     return args
+
+
+def fault_of(photo: str) -> str | None:
+    """Why a file is no photo."""
+    try:
+        with Image.open(photo) as file:
+            file.load()
+    except FileNotFoundError:
+        return 'no such file'
+    except OSError:  # Pillow's own are of this kind
+        return 'not an image that can be read; give a JPEG or PNG file'
+    return None
 
 
 def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
