@@ -229,7 +229,7 @@ def test_the_head_is_one_dict_for_all_tasks():
 def test_token_merging_is_all_that_an_algm_config_adds():
     """So that it takes the checkpoints of the config without it."""
     names = [path for path in leaves() if path.stem.endswith('_algm')]
-    assert len(names) == 5
+    assert len(names) == 6
     for path in names:
         merged = Config.fromfile(path)
         plain = Config.fromfile(path.with_stem(path.stem.removesuffix('_algm')))

@@ -378,13 +378,18 @@ def test_a_signal_leaves_nothing(
         os.kill(os.getpid(), number)
         raise AssertionError('not ended')
 
+    # Tests that are started under nohup ignore SIGHUP, as the tool would.
+    outer = signal.signal(number, signal.SIG_DFL)
     torch.save(tensors, tmp_path / 'tiny.bin')
     argv = [converted, tmp_path / 'new/out', '--to-hf']
     if not to_hf:
         argv = [tmp_path / 'tiny.bin', tmp_path / 'new/out', '--config', config]
     before = set(tmp_path.rglob('*'))
     monkeypatch.setattr('eomt_mm.engine.safe_files.os.fsync', end)
-    assert cli.run(tool(NAME).main, [str(x) for x in argv]) == 128 + number
+    try:
+        assert cli.run(tool(NAME).main, [str(x) for x in argv]) == 128 + number
+    finally:
+        signal.signal(number, outer)
     assert set(tmp_path.rglob('*')) == before
 
 

@@ -263,7 +263,7 @@ def test_numbers_are_positive(tool, capsys, option, number):
     argv = ['config.py', 'a.pth', '--out', 'a.json', option, number]
     with pytest.raises(SystemExit):
         tool('analysis_tools/calibrate_algm').parse_args(argv)
-    assert 'not positive' in capsys.readouterr().err
+    assert 'give 1 or more' in capsys.readouterr().err
 
 
 def trials(*scores):
