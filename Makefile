@@ -12,7 +12,7 @@ ARGS ?=
 help:
 	@echo 'make demo     train, test and draw a small EoMT on synthetic scenes (TASK=$(TASK))'
 	@echo 'make reproduce'
-	@echo '              two tables of the paper in miniature, 3 seeds, about an hour on'
+	@echo '              two tables of the paper in miniature, 3 seeds, 40 to 60 minutes on'
 	@echo '              2 cores (ARGS="--table annealing --seeds 0 1 2 3 4")'
 	@echo 'make test     the whole test suite (ARGS="-k windows" is passed to pytest)'
 	@echo 'make env      only the environment in .venv; demo and test do it by themselves'

@@ -5,6 +5,18 @@ from pycocotools import mask as coco_masks
 from torch import Tensor
 
 
+def encode_mask(mask: Tensor) -> dict:
+    """Run-length encode a mask.
+
+    Args:
+        mask (Tensor): Shape (H, W) bool.
+
+    Returns:
+        dict: `size` and `counts`, as pycocotools has them.
+    """
+    return coco_masks.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8)))
+
+
 def plain_masks(masks: Tensor | list[dict], shape: tuple[int, int]) -> np.ndarray:
     """Masks as an array.
 

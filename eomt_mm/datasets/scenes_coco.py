@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from eomt_mm.evaluation.panoptic_quality import rgb2id
+
 from .scenes import CLASSES, NUM_STUFF
 
 # Segments are numbered through all images of a split, as MMDet wants them; no scene
@@ -51,8 +53,7 @@ def segments(
 
 def instances(index: int, panoptic: np.ndarray, infos: list[dict]) -> list[dict]:
     """The things of a scene as annotations with masks, from what `segments` made."""
-    red, green, blue = panoptic.astype(np.int32).transpose(2, 0, 1)
-    ids = red + 256 * green + 65536 * blue
+    ids = rgb2id(panoptic)
     return [
         dict(info, image_id=index, segmentation=_run_lengths(ids == info['id']))
         for info in infos

@@ -9,7 +9,6 @@ import torch
 from mmdet.models import DetDataPreprocessor, MaskFormer
 from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 from mmdet.structures import DetDataSample
-from mmdet.structures.mask import encode_mask_results
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
+from eomt_mm.run_lengths import encode_mask
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
@@ -250,7 +250,7 @@ class FusionHead(BasePanopticFusionHead):
             each if it is on.
         """
         cfg, results = self.test_cfg, []
-        encode = _run_lengths if cfg['encode_masks'] else None
+        encode = encode_mask if cfg['encode_masks'] else None
         for *logits, sample in zip(
             class_logits, mask_logits, data_samples, strict=True
         ):
@@ -286,11 +286,6 @@ class FusionHead(BasePanopticFusionHead):
                 result['sem_results'] = PixelData(sem_seg=classes[None])
             results.append(result)
         return results
-
-
-def _run_lengths(mask: Tensor) -> dict:
-    """COCO's run-length encoding of a mask (H, W)."""
-    return encode_mask_results(mask[None].cpu().numpy())[0]
 
 
 @MODELS.register_module()

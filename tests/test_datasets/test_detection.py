@@ -1,6 +1,5 @@
 """Panoptic and instance datasets: what they load, and what they refuse."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -27,30 +26,12 @@ def scenes(tmp_path_factory, load_tool):
     return out / 'ADEChallengeData2016'
 
 
-@pytest.fixture
-def build():
-    """`build('scenes_panoptic', root)` builds a test dataset and its metric."""
-
-    def from_config(name, root, **settings):
-        init_default_scope('mmdet')
-        cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
-        dataset = cfg.val_dataloader.dataset
-        dataset.update(data_root=str(root), **settings)
-        metric = cfg.val_evaluator
-        for key in ('ann_file', 'seg_prefix'):
-            if key in metric:
-                metric[key] = metric[key].replace(cfg.data_root, str(root))
-        return DATASETS.build(dataset), metric
-
-    return from_config
-
-
 def names(labels, dataset):
     return [dataset.metainfo['classes'][label] for label in labels]
 
 
-def test_panoptic_scenes(scenes, build):
-    dataset, _ = build('scenes_panoptic', scenes)
+def test_panoptic_scenes(scenes, build_coco):
+    dataset, _ = build_coco('scenes_panoptic', scenes)
     assert len(dataset) == 4
     for index in range(4):
         _, semantic, instance = draw_scene(np.random.default_rng((0, 1, index)), 32)
@@ -67,10 +48,10 @@ def test_panoptic_scenes(scenes, build):
             assert THINGS[label] == CLASSES[semantic[instance == number][0]]
 
 
-def test_instance_scenes(scenes, build):
-    dataset, _ = build('scenes_instance', scenes)
+def test_instance_scenes(scenes, build_coco):
+    dataset, _ = build_coco('scenes_instance', scenes)
     assert dataset.metainfo['classes'] == THINGS
-    panoptic, _ = build('scenes_panoptic', scenes)
+    panoptic, _ = build_coco('scenes_panoptic', scenes)
     for one, other in zip(dataset, panoptic, strict=True):
         ours = one['data_samples'].gt_instances
         theirs = other['data_samples'].gt_instances
@@ -110,8 +91,8 @@ def perfect(sample):
         ('scenes_instance', {'coco/segm_mAP': 1.0}),
     ],
 )
-def test_a_perfect_prediction_has_a_perfect_score(scenes, build, name, scores):
-    dataset, metric = build(name, scenes)
+def test_a_perfect_prediction_has_a_perfect_score(scenes, build_coco, name, scores):
+    dataset, metric = build_coco(name, scenes)
     metric = METRICS.build(metric)
     metric.dataset_meta = dataset.metainfo
     for item in dataset:
@@ -121,57 +102,14 @@ def test_a_perfect_prediction_has_a_perfect_score(scenes, build, name, scores):
         assert found[key] == pytest.approx(value)
 
 
-@pytest.fixture
-def coco(tmp_path):
-    """`coco(panoptic={...})`: one photo, a square, a crowd and sky, then changed."""
-
-    def write(kind, **changes):
-        Image.fromarray(np.full((20, 30, 3), 99, np.uint8)).save(tmp_path / 'a.png')
-        square = dict(id=1, category_id=2, iscrowd=0, area=50, bbox=[0, 0, 10, 5])
-        crowd = dict(id=300, category_id=3, iscrowd=1, area=20, bbox=[20, 0, 10, 2])
-        sky = dict(id=70000, category_id=6, iscrowd=0, area=300, bbox=[0, 10, 30, 10])
-        square |= changes.get('square', {})
-        ids = np.zeros((20, 30), int)
-        ids[:5, :10], ids[:2, 20:], ids[10:] = 1, 300, 70000
-        ids = changes.get('ids', lambda ids: ids)(ids)
-        rgb = np.stack((ids % 256, ids // 256 % 256, ids // 65536), -1)
-        (tmp_path / 'panoptic').mkdir()
-        Image.fromarray(rgb.astype(np.uint8)).save(tmp_path / 'panoptic/a.png')
-        categories = [
-            dict(id=i, name=name, isthing=int(i < 6))
-            for i, name in enumerate((*THINGS, 'sky', 'ground'), start=1)
-        ]
-        annotations = [
-            dict(image_id=7, file_name='a.png', segments_info=[square, crowd, sky])
-        ]
-        if kind == 'instance':
-            box = [[0.0, 0, 10, 0, 10, 5, 0, 5]]
-            runs = dict(size=[20, 30], counts=[400, 2, 198])
-            square = dict(image_id=7, segmentation=box) | square
-            crowd |= dict(image_id=7, segmentation=runs)
-            annotations = [square, crowd]
-        image = dict(id=7, file_name='a.png', height=20, width=30)
-        image |= changes.get('image', {})
-        content = dict(
-            images=[image],
-            annotations=annotations,
-            categories=changes.get('categories', lambda c: c)(categories),
-        )
-        content = changes.get('content', lambda c: c)(content)
-        (tmp_path / 'a.json').write_text(json.dumps(content))
-        return tmp_path
-
-    return write
-
-
 def settings(kind):
     prefix = dict(img='') | (dict(seg='panoptic') if kind == 'panoptic' else {})
     return dict(ann_file='a.json', data_prefix=prefix)
 
 
 @pytest.mark.parametrize('kind', ['panoptic', 'instance'])
-def test_crowds_are_no_instances(coco, build, kind):
-    dataset, _ = build(f'scenes_{kind}', coco(kind), **settings(kind))
+def test_crowds_are_no_instances(coco, build_coco, kind):
+    dataset, _ = build_coco(f'scenes_{kind}', coco(kind), **settings(kind))
     sample = dataset[0]['data_samples']
     gt = sample.gt_instances
     assert gt.labels.tolist() == [1]
@@ -184,7 +122,7 @@ def test_crowds_are_no_instances(coco, build, kind):
         assert sample.ignored_instances.masks.masks.sum() == 2
 
 
-def test_a_crop_of_nothing_but_a_crowd_is_tried_again(coco, build):
+def test_a_crop_of_nothing_but_a_crowd_is_tried_again(coco, build_coco):
     """In panoptic training: no target comes of it."""
     tries = []
 
@@ -203,7 +141,7 @@ def test_a_crop_of_nothing_but_a_crowd_is_tried_again(coco, build):
         RetryUntilLabelled([crop]),
     ]
     options = settings('panoptic') | dict(pipeline=pipeline)
-    build('scenes_panoptic', coco('panoptic'), **options)[0][0]
+    build_coco('scenes_panoptic', coco('panoptic'), **options)[0][0]
     assert len(tries) == 3
 
 
@@ -212,14 +150,14 @@ PIXEL = dict(area=0, bbox=[3, 0, 0, 0])
 
 
 @pytest.mark.parametrize(('thin', 'height'), [(LINE, 5), (PIXEL, 1)])
-def test_thin_panoptic_segments(coco, build, thin, height):
+def test_thin_panoptic_segments(coco, build_coco, thin, height):
     def ids(ids):
         ids[ids == 1] = 0
         ids[:height, 3] = 1
         return ids
 
     root = coco('panoptic', square=thin, ids=ids)
-    dataset, _ = build('scenes_panoptic', root, **settings('panoptic'))
+    dataset, _ = build_coco('scenes_panoptic', root, **settings('panoptic'))
     sample = dataset[0]['data_samples']
     assert sample.gt_instances.labels.tolist() == [1]
     assert sample.gt_instances.bboxes.tensor.tolist() == [[3, 0, 4, height]]
@@ -232,26 +170,26 @@ POLYGON = [[3.0, 0, 3.6, 0, 3.6, 5, 3, 5]]
 
 @pytest.mark.parametrize('mask', [RUNS, maskUtils.frPyObjects(RUNS, 20, 30), POLYGON])
 @pytest.mark.parametrize('thin', [LINE, PIXEL])
-def test_thin_instances(coco, build, mask, thin):
+def test_thin_instances(coco, build_coco, mask, thin):
     if isinstance(mask, dict) and isinstance(mask['counts'], bytes):
         mask = dict(mask, counts=mask['counts'].decode())
     root = coco('instance', square=dict(thin, segmentation=mask))
-    dataset, _ = build('scenes_instance', root, **settings('instance'))
+    dataset, _ = build_coco('scenes_instance', root, **settings('instance'))
     gt = dataset[0]['data_samples'].gt_instances
     assert gt.bboxes.tensor.tolist() == [[3, 0, 4, 5]]
     assert gt.masks.masks.sum() == 5
 
 
-def test_instances_without_a_pixel_are_left_out(coco, build):
+def test_instances_without_a_pixel_are_left_out(coco, build_coco):
     line = [[3.0, 1, 3, 4, 3, 1]]
     root = coco('instance', square=dict(PIXEL, segmentation=line))
-    dataset, _ = build('scenes_instance', root, **settings('instance'))
+    dataset, _ = build_coco('scenes_instance', root, **settings('instance'))
     assert len(dataset[0]['data_samples'].gt_instances) == 0
 
 
-def test_segments_without_a_pixel_by_both_accounts_are_left_out(coco, build):
+def test_segments_without_a_pixel_by_both_accounts_are_left_out(coco, build_coco):
     root = coco('panoptic', square=PIXEL, ids=lambda ids: ids * (ids != 1))
-    dataset, _ = build('scenes_panoptic', root, **settings('panoptic'))
+    dataset, _ = build_coco('scenes_panoptic', root, **settings('panoptic'))
     assert len(dataset[0]['data_samples'].gt_instances) == 0
 
 
@@ -335,86 +273,10 @@ def test_segments_without_a_pixel_by_both_accounts_are_left_out(coco, build):
         ),
     ],
 )
-def test_bad_annotations(coco, build, kind, changes, message):
+def test_bad_annotations(coco, build_coco, kind, changes, message):
     root = coco(kind, **changes)
     with pytest.raises(UserError, match=message):
-        build(f'scenes_{kind}', root, **settings(kind))[0][0]
-
-
-def without(name, where='annotations'):
-    """The content of a file whose entries lack a field."""
-
-    def drop(content):
-        for entry in content[where]:
-            for part in entry.get('segments_info', [entry]):
-                part.pop(name, None)
-        return content
-
-    return dict(content=drop)
-
-
-def twice(where, **others):
-    return dict(content=lambda c: c | {where: [*c[where], c[where][0] | others]})
-
-
-@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        (without('area'), 'has no area; COCO'),
-        (without('bbox'), 'has no bbox'),
-        (without('iscrowd'), 'has no iscrowd'),
-        (without('category_id'), 'has no category_id'),
-        (without('height', 'images'), 'image 7 has no height'),
-        (without('name', 'categories'), 'category 1 has no name'),
-        (dict(square=dict(bbox=[])), r'1 has bbox \[\]; expected x, y, width'),
-        (twice('images'), '2 image entries have id 7'),
-        (twice('categories'), '2 category entries have id 1'),
-        (twice('annotations'), '2 annotation entries have (image_id 7|id 1)'),
-        (dict(content=lambda c: c['images']), 'is not a COCO annotation file: .*list'),
-        (
-            dict(content=lambda c: dict(images=c['images'])),
-            'has no list of categories, only images',
-        ),
-    ],
-)
-def test_bad_files(coco, build, kind, changes, message):
-    with pytest.raises(UserError, match=message):
-        build(f'scenes_{kind}', coco(kind, **changes), **settings(kind))
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        (without('isthing', 'categories'), 'category 1 has no isthing'),
-        (dict(square=dict(id=0)), 'a segment of a.png has id 0'),
-        (dict(square=dict(id=300)), 'in a.png, segment entries have id 300'),
-    ],
-)
-def test_bad_panoptic_files(coco, build, changes, message):
-    with pytest.raises(UserError, match=message):
-        build('scenes_panoptic', coco('panoptic', **changes), **settings('panoptic'))
-
-
-@pytest.mark.parametrize(
-    ('written', 'read', 'message'),
-    [
-        ('instance', 'panoptic', 'has no segments_info, so it is not panoptic'),
-        ('panoptic', 'instance', 'holds panoptic segments, but instances are wanted'),
-    ],
-)
-def test_a_file_of_the_other_task(coco, build, written, read, message):
-    with pytest.raises(UserError, match=message):
-        build(f'scenes_{read}', coco(written), **settings(read))
-
-
-@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
-def test_a_file_cut_short(coco, build, kind):
-    root = coco(kind)
-    text = (root / 'a.json').read_text()
-    (root / 'a.json').write_text(text[: len(text) // 2])
-    with pytest.raises(UserError, match=r'a\.json is not a COCO annotation file'):
-        build(f'scenes_{kind}', root, **settings(kind))
+        build_coco(f'scenes_{kind}', root, **settings(kind))[0][0]
 
 
 def bare(content):
@@ -422,22 +284,22 @@ def bare(content):
 
 
 @pytest.mark.parametrize('kind', ['panoptic', 'instance'])
-def test_without_annotations_one_can_test_but_not_train(coco, build, kind):
+def test_without_annotations_one_can_test_but_not_train(coco, build_coco, kind):
     root = coco(kind, content=bare)
-    dataset, _ = build(f'scenes_{kind}', root, **settings(kind))
+    dataset, _ = build_coco(f'scenes_{kind}', root, **settings(kind))
     assert len(dataset[0]['data_samples'].gt_instances) == 0
     with pytest.raises(UserError, match=r'a\.json has no annotations'):
-        build(f'scenes_{kind}', root, test_mode=False, **settings(kind))
+        build_coco(f'scenes_{kind}', root, test_mode=False, **settings(kind))
 
 
-def test_an_image_without_an_annotation_and_a_map(coco, build):
+def test_an_image_without_an_annotation_and_a_map(coco, build_coco):
     def add(content):
         other = dict(content['images'][0], id=8, file_name='b.png')
         return content | dict(images=[*content['images'], other])
 
     root = coco('panoptic', content=add)
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(root / 'b.png')
-    dataset, metric = build('scenes_panoptic', root, **settings('panoptic'))
+    dataset, metric = build_coco('scenes_panoptic', root, **settings('panoptic'))
     sample = dataset[1]['data_samples']
     assert (sample.gt_sem_seg.sem_seg == 255).all()
     assert len(sample.gt_instances) == 0
@@ -455,7 +317,7 @@ def test_an_image_without_an_annotation_and_a_map(coco, build):
 
 
 @pytest.mark.parametrize('outfile', [False, True])
-def test_the_annotation_names_the_map(coco, build, tmp_path, outfile):
+def test_the_annotation_names_the_map(coco, build_coco, tmp_path, outfile):
     """Photographs in folders and other formats, maps under names of their own."""
 
     def rename(content):
@@ -469,7 +331,7 @@ def test_the_annotation_names_the_map(coco, build, tmp_path, outfile):
     ):
         (root / new).parent.mkdir(exist_ok=True)
         (root / old).rename(root / new)
-    dataset, metric = build('scenes_panoptic', root, **settings('panoptic'))
+    dataset, metric = build_coco('scenes_panoptic', root, **settings('panoptic'))
     metric |= dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
     if outfile:
         metric |= dict(outfile_prefix=str(tmp_path / 'out'), nproc=1)
@@ -482,11 +344,11 @@ def test_the_annotation_names_the_map(coco, build, tmp_path, outfile):
 
 
 @pytest.mark.parametrize('mode', ['L', 'I;16'])
-def test_a_grey_panoptic_map(coco, build, mode):
+def test_a_grey_panoptic_map(coco, build_coco, mode):
     root = coco('panoptic')
     grey = np.ones((20, 30), np.uint8 if mode == 'L' else np.uint16)
     Image.fromarray(grey).save(root / 'panoptic/a.png')
-    dataset, _ = build('scenes_panoptic', root, **settings('panoptic'))
+    dataset, _ = build_coco('scenes_panoptic', root, **settings('panoptic'))
     with pytest.raises(UserError, match=rf'grey image \(mode {mode}\)'):
         dataset[0]
 
@@ -504,15 +366,15 @@ def test_maps_without_a_folder(coco):
         )
 
 
-def test_more_classes_than_a_label_map_holds(coco, build):
+def test_more_classes_than_a_label_map_holds(coco, build_coco):
     names = [f'class {i}' for i in range(256)]
     options = settings('panoptic') | dict(metainfo=dict(classes=names))
     with pytest.raises(UserError, match='256 classes; label maps of a byte hold 255'):
-        build('scenes_panoptic', coco('panoptic'), **options)
+        build_coco('scenes_panoptic', coco('panoptic'), **options)
 
 
 @pytest.mark.parametrize('mask', [None, dict(size=[40, 60], counts=[2400])])
-def test_instances_annotated_at_another_size(coco, build, mask):
+def test_instances_annotated_at_another_size(coco, build_coco, mask):
     """Polygons would be scored 0 without a word, RLE would end in a traceback."""
     square = dict(segmentation=mask) if mask else {}
     size = dict(image=dict(height=40, width=60))
@@ -523,20 +385,20 @@ def test_instances_annotated_at_another_size(coco, build, mask):
         return content
 
     root = coco('instance', square=square, content=fit, **size)
-    dataset, _ = build('scenes_instance', root, **settings('instance'))
+    dataset, _ = build_coco('scenes_instance', root, **settings('instance'))
     with pytest.raises(UserError, match='a.png has 20 x 30 pixels, but 40 x 60 in'):
         dataset[0]
 
 
-def test_classes_that_are_left_out_need_no_mask(coco, build):
+def test_classes_that_are_left_out_need_no_mask(coco, build_coco):
     root = coco('instance', square=dict(segmentation=None))
     names = [name for name in THINGS if name != 'square']
     options = settings('instance') | dict(metainfo=dict(classes=names))
-    dataset, _ = build('scenes_instance', root, **options)
+    dataset, _ = build_coco('scenes_instance', root, **options)
     assert len(dataset[0]['data_samples'].gt_instances) == 0
 
 
-def test_a_dataset_of_stuff_alone(coco, build):
+def test_a_dataset_of_stuff_alone(coco, build_coco):
     """MMDet's metric takes the first class for void, its number being 0."""
 
     def stuff(content):
@@ -548,7 +410,7 @@ def test_a_dataset_of_stuff_alone(coco, build):
         return content
 
     root = coco('panoptic', content=stuff)
-    dataset, metric = build('scenes_panoptic', root, **settings('panoptic'))
+    dataset, metric = build_coco('scenes_panoptic', root, **settings('panoptic'))
     metric |= dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
     metric = METRICS.build(metric)
     metric.dataset_meta = dataset.metainfo
@@ -560,32 +422,32 @@ def test_a_dataset_of_stuff_alone(coco, build):
     assert scores['coco_panoptic/PQ_st'] == pytest.approx(100)
 
 
-def test_maps_without_instances(coco, build):
+def test_maps_without_instances(coco, build_coco):
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='eomt_mm.LoadPanopticAnnotations', with_mask=False),
         dict(type='PackDetInputs'),
     ]
     options = settings('panoptic') | dict(pipeline=pipeline)
-    dataset, _ = build('scenes_panoptic', coco('panoptic'), **options)
+    dataset, _ = build_coco('scenes_panoptic', coco('panoptic'), **options)
     sample = dataset[0]['data_samples']
     assert 'masks' not in sample.gt_instances
     assert sample.gt_sem_seg.sem_seg.unique().tolist() == [1, 5, 255]
 
 
-def test_missing_annotation_file(coco, build):
+def test_missing_annotation_file(coco, build_coco):
     options = settings('instance') | dict(ann_file='b.json')
     with pytest.raises(UserError, match=r'b\.json does not exist'):
-        build('scenes_instance', coco('instance'), **options)
+        build_coco('scenes_instance', coco('instance'), **options)
 
 
 COCO_MINI = ROOT.parent / 'shared/data/coco_mini'
 
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f'no photographs at {COCO_MINI}')
-def test_real_photographs(build):
+def test_real_photographs(build_coco):
     """Every segment but the crowds, counted in the JSON, at the original size."""
-    panoptic, _ = build('coco_panoptic', COCO_MINI)
+    panoptic, _ = build_coco('coco_panoptic', COCO_MINI)
     things = stuff = 0
     for item in panoptic:
         sample = item['data_samples']
@@ -601,7 +463,7 @@ def test_real_photographs(build):
     assert len(panoptic) == 22
     assert (things, stuff) == (332 - 12, 419 - 332)
 
-    instance, _ = build('coco_instance', COCO_MINI)
+    instance, _ = build_coco('coco_instance', COCO_MINI)
     samples = [item['data_samples'] for item in instance]
     assert sum(len(sample.gt_instances) for sample in samples) == 293 - 10
     assert sum(len(sample.ignored_instances) for sample in samples) == 10
@@ -609,10 +471,10 @@ def test_real_photographs(build):
 
 @pytest.mark.skipif(not COCO_MINI.is_dir(), reason=f'no photographs at {COCO_MINI}')
 @pytest.mark.parametrize('kind', ['panoptic', 'instance'])
-def test_training_on_real_photographs(build, kind):
+def test_training_on_real_photographs(build_coco, kind):
     np.random.seed(0)
     cfg = Config.fromfile(ROOT / f'configs/_base_/datasets/coco_{kind}.py')
-    dataset, _ = build(
+    dataset, _ = build_coco(
         f'coco_{kind}',
         COCO_MINI,
         test_mode=False,
