@@ -34,9 +34,12 @@ from PIL import Image  # noqa: E402
 
 from eomt_mm import cli  # noqa: E402
 from eomt_mm.benchmark import core, inputs  # noqa: E402
-from eomt_mm.benchmark.device import check_device  # noqa: E402
 from eomt_mm.benchmark.limit import matmul_rate  # noqa: E402
 from eomt_mm.benchmark.measure import bound_memory, peak_memory  # noqa: E402
+from eomt_mm.benchmark.options import (  # noqa: E402
+    add_measuring_options,
+    check_device,
+)
 from eomt_mm.benchmark.report import machine, markdown, write_json  # noqa: E402
 from eomt_mm.benchmark.run import (  # noqa: E402
     Job,
@@ -66,18 +69,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     both.add_argument(
         '--compile', action='store_true', help='all contenders are compiled'
     )
-    both.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
-    )
-    both.add_argument(
-        '--rounds', type=cli.positive, default=10, help='calls that count'
-    )
-    both.add_argument(
-        '--warmup', type=cli.not_negative, default=1, help='calls before them'
-    )
-    both.add_argument(
-        '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
-    )
+    add_measuring_options(both)
     both.add_argument('--photo', help='an image file; default: made up')
     both.add_argument('--json', metavar='FILE', help='also write all figures here')
     parser.add_argument('--memory-of', nargs=2, help=argparse.SUPPRESS)

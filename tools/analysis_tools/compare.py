@@ -22,11 +22,13 @@ from pathlib import Path
 # Language models of some stock detectors would be looked for on the hub.
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
-import torch  # noqa: E402
 
 from eomt_mm import cli  # noqa: E402
-from eomt_mm.benchmark.device import check_device  # noqa: E402
 from eomt_mm.benchmark.measure import bound_memory, first_line, peak_memory  # noqa: E402
+from eomt_mm.benchmark.options import (  # noqa: E402
+    add_measuring_options,
+    check_device,
+)
 from eomt_mm.benchmark.report import machine  # noqa: E402
 from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
 from eomt_mm.cli.jobs import Failure, Launch, make_folder, run_jobs  # noqa: E402
@@ -74,18 +76,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--dtype', choices=DTYPES, default='fp32')
     parser.add_argument('--compile', action='store_true')
-    parser.add_argument(
-        '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
-    )
-    parser.add_argument(
-        '--rounds', type=cli.positive, default=10, help='calls that count'
-    )
-    parser.add_argument(
-        '--warmup', type=cli.not_negative, default=1, help='calls before them'
-    )
-    parser.add_argument(
-        '--no-memory', action='store_true', help='on a CPU it takes fresh processes'
-    )
+    add_measuring_options(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',
