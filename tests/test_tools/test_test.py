@@ -38,22 +38,38 @@ def test_tta_without_a_pipeline_in_the_config(tool, config, trained, tmp_path):
     assert 0 <= tool('test').main(argv)['mIoU'] <= 100
 
 
+@pytest.fixture
+def run_named(tool, config, trained, tmp_path):
+    """Tests the model under a name; returns its mIoU and its log.
+
+    MMEngine names loggers by the second: without a name, two runs within one second
+    would share a log.
+    """
+
+    def run(name, *options):
+        work_dir = tmp_path / name
+        name = f'experiment_name={tmp_path.name}_{name}'
+        argv = [str(config), str(trained), '--work-dir', str(work_dir), *options]
+        scores = tool('test').main([*argv, '--cfg-options', name])
+        (log,) = work_dir.glob('*/*.log')
+        return scores['mIoU'], log.read_text()
+
+    return run
+
+
 @pytest.mark.parametrize('option', [['--amp'], ['--dtype', 'bf16']])
-def test_half_precision(tool, config, trained, tmp_path, option):
-    argv = [str(config), str(trained), '--work-dir', str(tmp_path)]
-    expected = tool('test').main(argv)['mIoU']
-    assert tool('test').main([*argv, *option])['mIoU'] == pytest.approx(expected, abs=5)
-    (log,) = sorted(tmp_path.glob('*/*.log'))[-1:]
-    assert 'testing in bf16' in log.read_text()
+def test_half_precision(run_named, option):
+    expected, _ = run_named('fp32')
+    found, log = run_named('bf16', *option)
+    assert found == pytest.approx(expected, abs=5)
+    assert 'testing in bf16' in log
 
 
-def test_fp32_when_asked_for_is_made_faster(tool, config, trained, tmp_path):
-    argv = [str(config), str(trained), '--work-dir', str(tmp_path)]
-    expected = tool('test').main(argv)['mIoU']
-    found = tool('test').main([*argv, '--dtype', 'fp32'])['mIoU']
+def test_fp32_when_asked_for_is_made_faster(run_named):
+    expected, plain = run_named('plain')
+    found, log = run_named('fp32', '--dtype', 'fp32')
     assert found == pytest.approx(expected, abs=0.1)
-    first, second = (path.read_text() for path in sorted(tmp_path.glob('*/*.log')))
-    assert 'testing in fp32' in second and 'testing in' not in first
+    assert 'testing in fp32' in log and 'testing in' not in plain
 
 
 def test_fp16_is_refused_on_a_cpu(tool, config, trained, monkeypatch):
