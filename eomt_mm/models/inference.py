@@ -18,6 +18,7 @@ from . import onednn
 from .criterion import Prediction
 from .mask_head import MaskHead
 from .masked_attention import RotarySplitAttention, SplitAttention
+from .onednn_attention import attention_in_pieces
 from .query_vit import QueryViT
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -100,7 +101,7 @@ def use_onednn(module: nn.Module) -> None:
         if type(child) is nn.Linear and name != 'class_head':
             child.__class__ = onednn.OneDnnLinear
         elif isinstance(child, (SplitAttention, RotarySplitAttention)):
-            child.fast_attention = onednn.attention_in_pieces
+            child.fast_attention = attention_in_pieces
     for child in module.modules():
         # Adapters and quantisation put classes of their own in the place of `fc1`.
         is_fast = isinstance(child, Mlp) and isinstance(child.fc1, onednn.OneDnnLinear)

@@ -1,4 +1,4 @@
-"""Inference on a CPU: products by oneDNN, attention in pieces that fit the cache.
+"""Inference on a CPU: matrix products by oneDNN.
 
 PyTorch leaves fp32 matrix products to Intel's MKL, which uses only half of what many a
 processor of AMD can do. It ships oneDNN as well, and uses it for convolutions and for
@@ -9,11 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Attention weights that are computed at once by each thread: 2 MiB in fp32, and more
-# where that were fewer rows than a product needs to be fast.
-WEIGHTS_AT_ONCE = 2**19
-LEAST_ROWS = 192
-
 
 def is_available() -> bool:
     """Whether this PyTorch has what is needed here."""
@@ -23,27 +18,28 @@ def is_available() -> bool:
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, after: str = 'none'
 ) -> Tensor:
-    """A linear layer, with GELU behind it if asked for.
+    """A linear layer, and a function behind it that is computed along with it.
 
     Args:
         x (Tensor): Shape (..., I), fp32 or bf16.
-        weight (Tensor): Shape (O, I), of the same dtype.
+        weight (Tensor): Shape (O, I), of the same dtype; contiguous, or it is slow.
         bias (Tensor, optional): Shape (O,).
-        gelu (bool): Defaults to False.
+        after (str): 'none', 'gelu' or 'sigmoid', of the sums in fp32. Defaults to
+            'none'.
 
     Returns:
         Tensor: Shape (..., O).
     """
     if torch.compiler.is_compiling():
-        return _closed_linear(x, weight, bias, gelu)
-    return _linear(x, weight, bias, gelu)
+        return _closed_linear(x, weight, bias, after)
+    return _linear(x, weight, bias, after)
 
 
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
-    after = ('gelu', [], 'none') if gelu else ('none', [], '')
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None, after: str) -> Tensor:
+    algorithm = 'none' if after == 'gelu' else ''  # of GELU, no approximation
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], algorithm)
 
 
 # The compiler takes the operator apart, and then wants weights that are constants.
@@ -51,12 +47,12 @@ _closed_linear = torch.library.custom_op(
     'eomt_mm::linear',
     _linear,
     mutates_args=(),
-    schema='(Tensor x, Tensor weight, Tensor? bias, bool gelu) -> Tensor',
+    schema='(Tensor x, Tensor weight, Tensor? bias, str after) -> Tensor',
 )
 
 
 @_closed_linear.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, after: str) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
 
 
@@ -86,46 +82,8 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., I) to (..., O), in the dtype of the weights."""
-        return linear(x.to(self.weight.dtype), self.weight, self.bias, self.gelu)
-
-
-@torch.library.custom_op('eomt_mm::attention_in_pieces', mutates_args=())
-def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as two matrix products, one head and some rows at a time.
-
-    The weights of so few rows stay in the cache between the products. PyTorch's own
-    kernel for CPUs relies on MKL, and computes bf16 in fp32. Of bf16 the products of q
-    and k and the softmax are fp32 here too: attention that is sharp, or whose keys have
-    much in common, would magnify their rounding.
-
-    Args:
-        q (Tensor): Shape (B, heads, T, d), fp32 or bf16.
-        k (Tensor): The same.
-        v (Tensor): The same.
-
-    Returns:
-        Tensor: Shape (B, heads, T, d).
-    """
-    batch, heads, tokens, dims = q.shape
-    rows = torch.get_num_threads() * max(LEAST_ROWS, WEIGHTS_AT_ONCE // tokens)
-    out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
-    q = q.float() * dims**-0.5
-    for image in range(batch):
-        for head in range(heads):
-            # As weights of linear layers, (T, d) and (d, T).
-            keys = k[image, head].float().contiguous()
-            values = v[image, head].mT.contiguous()
-            for start in range(0, tokens, rows):
-                part = slice(start, start + rows)
-                weights = _linear(q[image, head, part], keys, None, False)
-                weights = weights.softmax(-1).to(values.dtype)
-                out[image, head, part] = _linear(weights, values, None, False)
-    return out
-
-
-@attention_in_pieces.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return q.new_empty(q.shape).transpose(1, 2).contiguous().transpose(1, 2)
+        after = 'gelu' if self.gelu else 'none'
+        return linear(x.to(self.weight.dtype), self.weight, self.bias, after)
 
 
 def mask_product(embeddings: Tensor, features: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torch.nn.functional as F
 from mmengine.config import ConfigDict
 
 from eomt_mm.errors import UserError
@@ -14,12 +13,6 @@ from eomt_mm.models.windows import class_map
 from eomt_mm.registry import MODELS
 
 ARCHS = ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb']
-
-
-def qkv(dtype=torch.float32, tokens=37):
-    torch.manual_seed(0)
-    # As the layers make them: not contiguous.
-    return torch.randn(2, tokens, 3, 3, 8).to(dtype).permute(2, 0, 3, 1, 4)
 
 
 def network(arch=ARCHS[0]):
@@ -34,46 +27,6 @@ def network(arch=ARCHS[0]):
     for parameter in [*backbone.parameters(), *head.parameters()]:
         torch.nn.init.normal_(parameter, std=0.2)
     return backbone.eval(), head.eval()
-
-
-@pytest.mark.parametrize('at_once', [1, 100, 500])
-def test_attention_in_pieces_equals_the_fused_kernel(monkeypatch, at_once):
-    """Whatever number of rows is computed at once."""
-    monkeypatch.setattr(onednn, 'WEIGHTS_AT_ONCE', at_once)
-    monkeypatch.setattr(onednn, 'LEAST_ROWS', 1)
-    q, k, v = qkv()
-    out = onednn.attention_in_pieces(q, k, v)
-    expected = F.scaled_dot_product_attention(q, k, v)
-    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
-    # What the layer behind it wants: channels of all heads side by side.
-    assert out.transpose(1, 2).is_contiguous()
-
-
-def test_attention_in_bf16_is_as_close_as_bf16_is():
-    q, k, v = qkv(torch.bfloat16)
-    exact = F.scaled_dot_product_attention(*(t.double() for t in (q, k, v)))
-    out = onednn.attention_in_pieces(q, k, v)
-    assert (out.double() - exact).norm() / exact.norm() < 2 * 2**-8
-
-
-@pytest.mark.parametrize('kind', ['sharp', 'common'])
-def test_attention_in_bf16_is_as_exact_as_pytorchs(kind):
-    """Also where rounded products of q and k would be magnified by the softmax."""
-    torch.manual_seed(0)
-    q, k, v = (torch.randn(1, 2, 500, 32) for _ in range(3))
-    if kind == 'sharp':
-        q, k = 3 * q, 3 * k
-    else:  # a channel that all keys share, as a bias or a sink does
-        q[..., 0] += 8
-        k[..., 0] += 40
-    q, k, v = (x.bfloat16() for x in (q, k, v))
-    exact = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
-
-    def error(out):
-        return (out.double() - exact).norm() / exact.norm()
-
-    theirs = error(F.scaled_dot_product_attention(q, k, v))
-    assert error(onednn.attention_in_pieces(q, k, v)) < 2 * theirs
 
 
 @pytest.mark.parametrize('change', ['subclass', 'weight_norm'])
@@ -108,30 +61,6 @@ def test_a_model_keeps_its_dtype():
 def test_fp16_is_refused_on_a_cpu():
     with pytest.raises(UserError, match='fp16 on a CPU'):
         fast_network(*network(), 'fp16')
-
-
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize('gelu', [False, True])
-def test_linear_layers_equal_pytorchs(dtype, gelu):
-    torch.manual_seed(0)
-    layer = torch.nn.Linear(24, 40).to(dtype)
-    x = torch.randn(2, 7, 24).to(dtype)
-    with torch.no_grad():
-        exact = F.linear(x.double(), layer.weight.double(), layer.bias.double())
-        exact = F.gelu(exact) if gelu else exact
-        layer.__class__, layer.gelu = onednn.OneDnnLinear, gelu
-        out = layer(x)
-    assert out.dtype == dtype
-    bound = 1e-6 if dtype == torch.float32 else 2**-8
-    assert (out.double() - exact).norm() / exact.norm() < bound
-
-
-def test_products_equal_pytorchs_without_onednn_too(monkeypatch):
-    torch.manual_seed(0)
-    x, weight = torch.randn(5, 6, 7), torch.randn(9, 7)
-    torch.testing.assert_close(onednn.product(x, weight), x @ weight.T)
-    monkeypatch.setattr(onednn, 'is_available', lambda: False)
-    torch.testing.assert_close(onednn.product(x, weight), x @ weight.T)
 
 
 @pytest.mark.parametrize('arch', [*ARCHS, 'vit_giant_patch14_reg4_dinov2'])

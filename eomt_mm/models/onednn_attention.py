@@ -1,0 +1,144 @@
+"""Attention on a CPU, for inference: some rows at a time, in two products of oneDNN.
+
+The weights of so few rows stay in the cache between the products. PyTorch's own kernel
+for CPUs relies on MKL, and computes bf16 in fp32.
+
+In bf16 there is no pass for the softmax. oneDNN can apply a sigmoid to the sums of a
+product while they are fp32, and far below 0 a sigmoid is the exponential: a number
+above every logit of its row, subtracted within the product, makes them so. The weights
+come out without their normalisation, which is a product with ones. Only weights are
+rounded to bf16, never logits, as in PyTorch's own kernel: attention that is sharp, or
+whose keys have much in common, would magnify their rounding.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .onednn import linear
+
+# Weights that each thread computes at once: 2 MiB in either precision, and more where
+# that were fewer rows than a product needs to be fast.
+WEIGHTS_AT_ONCE = {torch.float32: 2**19, torch.bfloat16: 2**20}
+LEAST_ROWS = 192
+
+# sigmoid(x) = exp(x) (1 - exp(x) + ...): from here on the difference is a tenth of
+# the rounding of bf16.
+LARGEST_LOGIT = -8.0
+# How far below that the largest logit of a row may be: exp(-68) leaves the weights of
+# fp32's range that are not 1e-8 of the largest.
+LARGEST_GAP = 60.0
+# Neighbouring keys are alike, so a bound on the logits of so many together is close.
+KEYS_PER_BOUND = 64
+# The sum of a row's weights is split in so many, whose rounding to bf16 averages out.
+PARTIAL_SUMS = 16
+
+
+@torch.library.custom_op('eomt_mm::attention_in_pieces', mutates_args=())
+def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of all tokens to all; without gradients.
+
+    Args:
+        q (Tensor): Shape (B, heads, T, d), fp32 or bf16.
+        k (Tensor): The same.
+        v (Tensor): The same.
+
+    Returns:
+        Tensor: Shape (B, heads, T, d).
+    """
+    batch, heads, tokens, dims = q.shape
+    attend = attend_in_bf16 if q.dtype == torch.bfloat16 else attend_by_softmax
+    at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // tokens)
+    rows = torch.get_num_threads() * at_once
+    out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
+    scaled = q.float() * dims**-0.5
+    for image in range(batch):
+        for head in range(heads):
+            one = (image, head)
+            attend(scaled[one], k[one], v[one], rows, out[one])
+    return out
+
+
+@attention_in_pieces.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return q.new_empty(q.shape).transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def attend_by_softmax(q: Tensor, k: Tensor, v: Tensor, rows: int, out: Tensor) -> None:
+    """Attention of one head; logits and softmax are fp32.
+
+    Args:
+        q (Tensor): Shape (T, d), fp32, scaled.
+        k (Tensor): Shape (T', d), fp32 or bf16.
+        v (Tensor): Shape (T', d), of that dtype.
+        rows (int): How many to compute at once.
+        out (Tensor): Shape (T, d), of that dtype; written.
+    """
+    # As weights of linear layers, (T', d) and (d, T').
+    keys, values = k.float().contiguous(), v.mT.contiguous()
+    for some, to in zip(q.split(rows), out.split(rows), strict=True):
+        weights = linear(some, keys)  # in the place of the last ones, already cached
+        weights = weights.softmax(-1).to(v.dtype)
+        to.copy_(linear(weights, values))
+
+
+def attend_in_bf16(q: Tensor, k: Tensor, v: Tensor, rows: int, out: Tensor) -> None:
+    """Attention of one head whose weights are computed along with the logits.
+
+    Rows that the exponents of fp32 do not suffice for are left to `attend_by_softmax`.
+
+    Args:
+        q (Tensor): Shape (T, d), fp32, scaled.
+        k (Tensor): Shape (T', d), bf16.
+        v (Tensor): Shape (T', d), bf16.
+        rows (int): How many to compute at once.
+        out (Tensor): Shape (T, d), bf16; written.
+    """
+    dims = v.shape[1]
+    upper, lower = largest_logits(q, k.float())
+    # The shift joins the product as one more channel. What bf16 leaves over of it joins
+    # as well, and of q if the scale has rounded it, which a power of two does not.
+    shifted = torch.cat((q, LARGEST_LOGIT - upper[:, None]), 1)
+    keys = F.pad(k, (0, 1), value=1.0)
+    rounded = shifted.bfloat16()
+    was_exact = math.frexp(dims**-0.5)[0] == 0.5
+    more = slice(-1, None) if was_exact else slice(None)
+    rest = (shifted[:, more] - rounded[:, more]).bfloat16()
+    queries = torch.cat((rounded, rest), 1)
+    keys = torch.cat((keys, keys[:, more]), 1)
+    ones = torch.eye(PARTIAL_SUMS, dtype=v.dtype).repeat(1, -(-len(v) // PARTIAL_SUMS))
+    values = torch.cat((v.mT, ones[:, : len(v)]))
+    pieces = (queries, q, upper - lower, out)
+    for some, exact, gap, to in zip(*(x.split(rows) for x in pieces), strict=True):
+        if not gap.amax() <= LARGEST_GAP:  # NaN as well
+            attend_by_softmax(exact, k, v, rows, to)
+            continue
+        weights = linear(some, keys, after='sigmoid')
+        sums = linear(weights, values)
+        total = sums[:, dims:].sum(1, keepdim=True, dtype=torch.float32)
+        to.copy_(sums[:, :dims] / total)
+
+
+def largest_logits(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds on the largest logit of each row, from the balls that hold the keys.
+
+    A key of a ball with centre c and radius r has a logit of at most q c + |q| r, and
+    some key of it has one of at least q c where c is the mean of its keys.
+
+    Args:
+        q (Tensor): Shape (T, d).
+        k (Tensor): Shape (T', d).
+
+    Returns:
+        tuple[Tensor, Tensor]: Upper and lower bounds, of shape (T,) each.
+    """
+    spare = -len(k) % KEYS_PER_BOUND
+    keys = torch.cat((k, k[-1:].expand(spare, -1))).unflatten(0, (-1, KEYS_PER_BOUND))
+    centres = keys.mean(1)
+    radii = torch.linalg.vector_norm(keys - centres[:, None], dim=2).amax(1)
+    # (balls, T), so that the maxima are those of whole rows.
+    logits = linear(centres, q.contiguous())
+    reach = torch.linalg.vector_norm(q, dim=1) * radii[:, None]
+    return (logits + reach).amax(0), logits.amax(0)
