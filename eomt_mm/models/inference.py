@@ -70,7 +70,27 @@ def fast_network(
         with autocast(images.device, dtype):
             return backbone.predict(images, head)
 
-    return compiled_network(run) if compiled else run
+    if compiled:
+        return compiled_network(run)
+    # Merging in batches decides for all images of a batch together.
+    return run if merging else in_parts(run)
+
+
+def in_parts(run: Network) -> Network:
+    """On a CPU, as many images at a time as there are threads, whatever the batch.
+
+    More make nothing faster there: they only use memory, which is slow to come by.
+    """
+
+    def call(images: Tensor) -> Prediction:
+        at_once = torch.get_num_threads()
+        if images.device.type != 'cpu' or len(images) <= at_once:
+            return run(images)
+        parts = [run(some) for some in images.split(at_once)]
+        classes, masks = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+        return classes, masks
+
+    return call
 
 
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
@@ -100,6 +120,7 @@ def use_onednn(module: nn.Module) -> None:
     for name, child in list(module.named_modules()):
         if type(child) is nn.Linear and name != 'class_head':
             child.__class__ = onednn.OneDnnLinear
+            child.weight.data = onednn.inputs_side_by_side(child.weight.data)
         elif isinstance(child, (SplitAttention, RotarySplitAttention)):
             child.fast_attention = attention_in_pieces
     for child in module.modules():

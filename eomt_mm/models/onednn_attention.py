@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .onednn import linear
+from .onednn import inputs_side_by_side, linear
 
 # Weights that each thread computes at once: 2 MiB in either precision, and more where
 # that were fewer rows than a product needs to be fast.
@@ -53,11 +53,10 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // tokens)
     rows = torch.get_num_threads() * at_once
     out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
-    scaled = q.float() * dims**-0.5
     for image in range(batch):
         for head in range(heads):
             one = (image, head)
-            attend(scaled[one], k[one], v[one], rows, out[one])
+            out[one] = attend(q[one].float() * dims**-0.5, k[one], v[one], rows)
     return out
 
 
@@ -66,7 +65,7 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return q.new_empty(q.shape).transpose(1, 2).contiguous().transpose(1, 2)
 
 
-def attend_by_softmax(q: Tensor, k: Tensor, v: Tensor, rows: int, out: Tensor) -> None:
+def attend_by_softmax(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
     """Attention of one head; logits and softmax are fp32.
 
     Args:
@@ -74,51 +73,79 @@ def attend_by_softmax(q: Tensor, k: Tensor, v: Tensor, rows: int, out: Tensor) -
         k (Tensor): Shape (T', d), fp32 or bf16.
         v (Tensor): Shape (T', d), of that dtype.
         rows (int): How many to compute at once.
-        out (Tensor): Shape (T, d), of that dtype; written.
+
+    Returns:
+        Tensor: Shape (T, d), of that dtype.
     """
-    # As weights of linear layers, (T', d) and (d, T').
-    keys, values = k.float().contiguous(), v.mT.contiguous()
-    for some, to in zip(q.split(rows), out.split(rows), strict=True):
+    # As weights of linear layers, (T', d) and (d, T'), those of one input side by side.
+    keys, values = inputs_side_by_side(k.float()), v.contiguous().mT
+    out = []
+    for some in q.split(rows):
         weights = linear(some, keys)  # in the place of the last ones, already cached
         weights = weights.softmax(-1).to(v.dtype)
-        to.copy_(linear(weights, values))
+        out.append(linear(weights, values))
+    return torch.cat(out)
 
 
-def attend_in_bf16(q: Tensor, k: Tensor, v: Tensor, rows: int, out: Tensor) -> None:
-    """Attention of one head whose weights are computed along with the logits.
-
-    Rows that the exponents of fp32 do not suffice for are left to `attend_by_softmax`.
+def attend_in_bf16(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
+    """Attention of one head in bf16; without a softmax where that is possible.
 
     Args:
         q (Tensor): Shape (T, d), fp32, scaled.
         k (Tensor): Shape (T', d), bf16.
         v (Tensor): Shape (T', d), bf16.
         rows (int): How many to compute at once.
-        out (Tensor): Shape (T, d), bf16; written.
+
+    Returns:
+        Tensor: Shape (T, d), fp32, to be rounded.
+    """
+    upper, lower = largest_logits(q, k.float())
+    near = upper - lower <= LARGEST_GAP  # False of NaN as well
+    if near.all():
+        return attend_by_exponentials(q, k, v, rows, upper)
+    out = torch.empty_like(q)
+    if near.any():
+        out[near] = attend_by_exponentials(q[near], k, v, rows, upper[near])
+    out[~near] = attend_by_softmax(q[~near], k, v, rows).float()
+    return out
+
+
+def attend_by_exponentials(
+    q: Tensor, k: Tensor, v: Tensor, rows: int, upper: Tensor
+) -> Tensor:
+    """Attention of one head whose weights are computed along with the logits.
+
+    Args:
+        q (Tensor): Shape (T, d), fp32, scaled.
+        k (Tensor): Shape (T', d), bf16.
+        v (Tensor): Shape (T', d), bf16.
+        rows (int): How many to compute at once.
+        upper (Tensor): A number above every logit of a row and at most `LARGEST_GAP`
+            above the largest, shape (T,).
+
+    Returns:
+        Tensor: Shape (T, d), fp32, to be rounded.
     """
     dims = v.shape[1]
-    upper, lower = largest_logits(q, k.float())
     # The shift joins the product as one more channel. What bf16 leaves over of it joins
     # as well, and of q if the scale has rounded it, which a power of two does not.
     shifted = torch.cat((q, LARGEST_LOGIT - upper[:, None]), 1)
-    keys = F.pad(k, (0, 1), value=1.0)
     rounded = shifted.bfloat16()
     was_exact = math.frexp(dims**-0.5)[0] == 0.5
     more = slice(-1, None) if was_exact else slice(None)
     rest = (shifted[:, more] - rounded[:, more]).bfloat16()
     queries = torch.cat((rounded, rest), 1)
+    keys = F.pad(k, (0, 1), value=1.0)
     keys = torch.cat((keys, keys[:, more]), 1)
-    ones = torch.eye(PARTIAL_SUMS, dtype=v.dtype).repeat(1, -(-len(v) // PARTIAL_SUMS))
-    values = torch.cat((v.mT, ones[:, : len(v)]))
-    pieces = (queries, q, upper - lower, out)
-    for some, exact, gap, to in zip(*(x.split(rows) for x in pieces), strict=True):
-        if not gap.amax() <= LARGEST_GAP:  # NaN as well
-            attend_by_softmax(exact, k, v, rows, to)
-            continue
+    ones = torch.eye(PARTIAL_SUMS, dtype=v.dtype)
+    ones = ones.expand(-(-len(v) // PARTIAL_SUMS), -1, -1).flatten(0, 1)[: len(v)]
+    values = torch.cat((v, ones), 1).mT
+    sums = []
+    for some in queries.split(rows):
         weights = linear(some, keys, after='sigmoid')
-        sums = linear(weights, values)
-        total = sums[:, dims:].sum(1, keepdim=True, dtype=torch.float32)
-        to.copy_(sums[:, :dims] / total)
+        sums.append(linear(weights, values))
+    sums = torch.cat(sums)
+    return sums[:, :dims] / sums[:, dims:].sum(1, keepdim=True, dtype=torch.float32)
 
 
 def largest_logits(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +166,6 @@ def largest_logits(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     centres = keys.mean(1)
     radii = torch.linalg.vector_norm(keys - centres[:, None], dim=2).amax(1)
     # (balls, T), so that the maxima are those of whole rows.
-    logits = linear(centres, q.contiguous())
+    logits = linear(centres, q)
     reach = torch.linalg.vector_norm(q, dim=1) * radii[:, None]
     return (logits + reach).amax(0), logits.amax(0)

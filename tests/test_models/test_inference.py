@@ -68,7 +68,7 @@ def test_fp16_is_refused_on_a_cpu():
 def test_fp32_is_the_same_but_for_rounding(monkeypatch, arch, available):
     monkeypatch.setattr(onednn, 'is_available', lambda: available)
     backbone, head = network(arch)
-    images = torch.randn(2, 3, 64, 64)
+    images = torch.randn(1, 3, 64, 64)
     run = fast_network(*copy.deepcopy((backbone, head)))
     with torch.inference_mode():
         expected = head(*backbone(images))
@@ -86,6 +86,27 @@ def test_the_state_dict_stays_as_it_is():
         after = module.state_dict()
         assert list(after) == list(states)
         assert all(torch.equal(after[key], states[key]) for key in states)
+
+
+@pytest.mark.parametrize('threads', [1, 2, 5])
+def test_batches_are_computed_in_parts_on_a_cpu(monkeypatch, threads):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    backbone, head = network()
+    images = torch.randn(5, 3, 64, 64)
+    sizes = []
+    predict = backbone.predict
+
+    def spy(images, head):
+        sizes.append(len(images))
+        return predict(images, head)
+
+    monkeypatch.setattr(backbone, 'predict', spy)
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        ours = fast_network(backbone, head)(images)
+    assert sizes == {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[threads]
+    for one, other in zip(ours, expected, strict=True):
+        assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
 
 
 def test_baselines_on_the_same_bridge_keep_their_network():
