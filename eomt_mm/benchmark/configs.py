@@ -4,7 +4,6 @@ A model without a checkpoint has random weights, and finds next to nothing. EoMT
 head is then fitted so that some queries do find something, as in a trained model.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,29 +45,6 @@ class Entry:
     def __str__(self) -> str:
         compiled = ' compiled' if self.compiled else ''
         return f'{Path(self.config).stem} {self.dtype}{compiled}'
-
-
-def pairs(words: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Configs and the checkpoints behind them, if any.
-
-    Args:
-        words (Sequence[str]): Configs; a `.pth` belongs to the config before it.
-
-    Returns:
-        list[tuple[str, str | None]]: One for each config.
-
-    Raises:
-        UserError: If the first word is a checkpoint, or two follow each other.
-    """
-    found: list[tuple[str, str | None]] = []
-    for word in words:
-        if not word.endswith('.pth'):
-            found.append((word, None))
-        elif found and found[-1][1] is None:
-            found[-1] = (found[-1][0], word)
-        else:
-            raise UserError(f'{word} stands behind no config: CONFIG [CHECKPOINT] ...')
-    return found
 
 
 def read(path: str) -> Config:

@@ -10,6 +10,8 @@ from mmengine.config import Config, DictAction
 
 from eomt_mm.errors import UserError
 
+WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
+
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Adds `config` and `--cfg-options`."""
@@ -128,6 +130,37 @@ def settings_of(words: Sequence[str]) -> dict:
     except (ValueError, AssertionError) as error:
         raise UserError(f'--cfg-options takes KEY=VALUE words ({error})') from error
     return found.settings
+
+
+def configs_and_checkpoints(words: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Configs of a command line, and the checkpoints behind them, if any.
+
+    Args:
+        words (Sequence[str]): Configs; a `.pth` belongs to the config before it.
+
+    Returns:
+        list[tuple[str, str | None]]: One for each config.
+
+    Raises:
+        UserError: A checkpoint without config or in another layout.
+    """
+    found: list[tuple[str, str | None]] = []
+    for word in words:
+        if word.endswith('.pth'):
+            if not found or found[-1][1]:
+                raise UserError(
+                    f'{word} stands behind no config: CONFIG [CHECKPOINT] CONFIG ...'
+                )
+            found[-1] = (found[-1][0], word)
+        elif word.endswith(WEIGHTS) or Path(word).is_dir():
+            raise UserError(
+                f'{word} is no config, and checkpoints end in .pth: convert published '
+                'weights with tools/model_converters/eomt2mm.py, or rename what is a '
+                'checkpoint of MMEngine'
+            )
+        else:
+            found.append((word, None))
+    return found
 
 
 def read_config(path: str) -> Config:

@@ -11,12 +11,11 @@ from mmengine.model import revert_sync_batchnorm
 from eomt_mm.analysis import complexity_of, find_config
 from eomt_mm.analysis.networks import build_network, model_at, network_alone, scope_of
 from eomt_mm.benchmark.measure import Work
-from eomt_mm.cli import override, read_config
+from eomt_mm.cli import configs_and_checkpoints, override, read_config
 from eomt_mm.errors import UserError
 from eomt_mm.models.inference import speed_up
 
 Size = tuple[int, int]
-WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
 
 
 @dataclass(frozen=True)
@@ -116,20 +115,7 @@ def parse_words(words: Sequence[str]) -> list[Model]:
             one label for two models.
     """
     models: list[Model] = []
-    for word in words:
-        if word.endswith('.pth'):
-            if not models or models[-1].checkpoint:
-                raise UserError(
-                    f'{word} stands behind no config: CONFIG [CHECKPOINT] CONFIG ...'
-                )
-            models[-1].checkpoint = word
-            continue
-        if word.endswith(WEIGHTS) or Path(word).is_dir():
-            raise UserError(
-                f'{word} is no config, and checkpoints end in .pth: convert published '
-                'weights with tools/model_converters/eomt2mm.py, or rename what is a '
-                'checkpoint of MMEngine'
-            )
+    for word, checkpoint in configs_and_checkpoints(words):
         label, config = _label_and_config(word)
         stem = config.rpartition('/')[2].removesuffix('.py')
         if label == '' or not stem or config.endswith('::'):
@@ -137,7 +123,7 @@ def parse_words(words: Sequence[str]) -> list[Model]:
                 f'{word!r} lacks a name: give CONFIG, mmdet::CONFIG, mmseg::CONFIG or '
                 'LABEL=CONFIG'
             )
-        models.append(Model(label or stem, config))
+        models.append(Model(label or stem, config, checkpoint))
     labels = [model.label for model in models]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:

@@ -152,6 +152,8 @@ def test_checkpoint_belongs_to_the_config_before_it(
     assert all('cut short' in row['error'] for row in rows.values())
     with pytest.raises(UserError, match='stands behind no config'):
         benchmark(trained, config, *ONCE, *NOTHING_MORE)
+    with pytest.raises(UserError, match='checkpoints end in .pth'):
+        benchmark(config, 'weights.safetensors', *ONCE, *NOTHING_MORE)
 
 
 @pytest.mark.parametrize('task', ['panoptic', 'semantic'])

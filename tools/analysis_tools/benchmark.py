@@ -193,7 +193,7 @@ def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
     """Network alone and whole pipeline of all configs, at each batch size."""
     from eomt_mm.benchmark import configs
 
-    models = configs.pairs(args.configs)
+    models = cli.configs_and_checkpoints(args.configs)
     photo = args.photo or made_up_photo(args)
     return [
         Job(
@@ -222,7 +222,9 @@ def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]
     photo = args.photo or made_up_photo(args)
     width, height = Image.open(photo).size
     jobs = []
-    for config, checkpoint in configs.pairs(args.configs or default_configs()):
+    for config, checkpoint in cli.configs_and_checkpoints(
+        args.configs or default_configs()
+    ):
         contenders = {}
         for who, dtype in itertools.product(whole_path.CONTENDERS, args.dtype):
             compiled = args.compile and who != 'hugging face'
