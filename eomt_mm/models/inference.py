@@ -60,37 +60,58 @@ def fast_network(
         raise UserError(f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}')
     if dtype == 'fp16' and backbone.queries.device.type == 'cpu':
         raise UserError('fp16 on a CPU: it computes in bf16 or fp32, take one of these')
+    on_cpu = backbone.queries.device.type == 'cpu'
     for module in (backbone, head):
         if dtype != 'fp32':
             cast_weights(module, DTYPES[dtype])
-        if backbone.queries.device.type == 'cpu' and onednn.is_available():
+        if on_cpu and onednn.is_available(DTYPES[dtype]):
             use_onednn(module)
-
-    def run(images: Tensor) -> Prediction:
-        with autocast(images.device, dtype):
-            return backbone.predict(images, head)
-
-    if compiled:
-        return compiled_network(run)
-    # Merging in batches decides for all images of a batch together.
-    return run if merging else in_parts(run)
+    return FastNetwork(backbone, head, dtype, compiled)
 
 
-def in_parts(run: Network) -> Network:
-    """On a CPU, as many images at a time as there are threads, whatever the batch.
+class FastNetwork:
+    """What `fast_network` returns; its copies have the weights of their own network.
 
-    More make nothing faster there: they only use memory, which is slow to come by.
+    Args:
+        backbone (QueryViT): Prepared for inference.
+        head (MaskHead): The same.
+        dtype (str): 'fp32', 'bf16' or 'fp16'.
+        compiled (bool): Whether to compile.
     """
 
-    def call(images: Tensor) -> Prediction:
+    def __init__(
+        self, backbone: QueryViT, head: MaskHead, dtype: str, compiled: bool
+    ) -> None:
+        self.backbone, self.head, self.dtype = backbone, head, dtype
+        self.compiled = compiled
+        self.graph: Network | None = None
+
+    def __getstate__(self) -> dict:
+        # What was compiled has the weights of the original.
+        return {**vars(self), 'graph': None}
+
+    def __call__(self, images: Tensor) -> Prediction:
+        """Predict, on a CPU as many images at a time as there are threads.
+
+        More make nothing faster there: they only use memory, which is slow to come by.
+        """
+        if self.compiled:
+            if self.graph is None:
+                self.graph = compiled_network(self.predict)
+            return self.graph(images)
+        # Merging in batches decides for all images of a batch together.
+        in_parts = images.device.type == 'cpu' and self.backbone.token_merging is None
         at_once = torch.get_num_threads()
-        if images.device.type != 'cpu' or len(images) <= at_once:
-            return run(images)
-        parts = [run(some) for some in images.split(at_once)]
+        if not in_parts or len(images) <= at_once:
+            return self.predict(images)
+        parts = [self.predict(some) for some in images.split(at_once)]
         classes, masks = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
         return classes, masks
 
-    return call
+    def predict(self, images: Tensor) -> Prediction:
+        """All images at once, not compiled."""
+        with autocast(images.device, self.dtype):
+            return self.backbone.predict(images, self.head)
 
 
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
@@ -126,7 +147,7 @@ def use_onednn(module: nn.Module) -> None:
     for child in module.modules():
         # Adapters and quantisation put classes of their own in the place of `fc1`.
         is_fast = isinstance(child, Mlp) and isinstance(child.fc1, onednn.OneDnnLinear)
-        if is_fast and is_exact_gelu(child.act):
+        if is_fast and is_exact_gelu(child.act) and not child.fc1._forward_hooks:
             child.fc1.gelu, child.act = True, nn.Identity()
     if isinstance(module, MaskHead):
         module.mask_product = onednn.mask_product
@@ -167,6 +188,19 @@ class FastInference:
         """Class logits and mask logits of images of the backbone's size."""
         return self.backbone.predict(images, self.mask_head)
 
+    def train(self, mode: bool = True) -> nn.Module:
+        """As of any module, but for `speed_up` no way back.
+
+        Raises:
+            UserError: If the model was made faster.
+        """
+        if mode and self.fast:
+            raise UserError(
+                f'the model was made faster for inference, in {self.fast}, and can no '
+                'longer be trained: build and load it anew'
+            )
+        return super().train(mode)
+
 
 def is_eomt(model: nn.Module) -> bool:
     """Whether a model is EoMT, and not a baseline that shares its bridge."""
@@ -192,14 +226,13 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
         UserError: If there is no such dtype, or the model has another one.
     """
     if is_eomt(model):
-        if model.fast not in (None, dtype):
+        if model.fast not in (None, 'fp32', dtype):
             raise UserError(
                 f'the model was made faster before, in {model.fast}: its weights are '
                 'cast. Build and load it anew for another dtype'
             )
-        model.fast = dtype
         model.network = fast_network(model.backbone, model.mask_head, dtype, compiled)
-        model.compiled = compiled
+        model.fast, model.compiled = dtype, compiled
         return
     if dtype != 'fp32':
         device = next(model.parameters()).device

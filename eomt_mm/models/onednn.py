@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def is_available() -> bool:
-    """Whether this PyTorch has what is needed here."""
-    return torch.backends.mkldnn.is_available() and hasattr(
-        torch.ops.mkldnn, '_linear_pointwise'
-    )
+def is_available(dtype: torch.dtype) -> bool:
+    """Whether this PyTorch has what is needed here, and this CPU for bf16 (AVX-512)."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if not hasattr(torch.ops.mkldnn, '_linear_pointwise'):
+        return False
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def linear(
@@ -66,7 +68,7 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (..., O).
     """
-    if x.device.type == 'cpu' and is_available():
+    if x.device.type == 'cpu' and is_available(x.dtype):
         return linear(x, weight)
     return F.linear(x, weight)
 
@@ -112,5 +114,9 @@ def mask_product(embeddings: Tensor, features: Tensor) -> Tensor:
         Tensor: Shape (B, K, H, W).
     """
     pixels = features.permute(0, 2, 3, 1)
-    masks = [linear(*pair) for pair in zip(pixels, embeddings, strict=True)]
-    return torch.stack(masks).permute(0, 3, 1, 2)
+    if len(embeddings) == 1:  # nothing to gather
+        return linear(pixels, embeddings[0]).permute(0, 3, 1, 2)
+    masks = features.new_empty(*pixels.shape[:3], embeddings.shape[1])
+    for out, *pair in zip(masks, pixels, embeddings, strict=True):
+        out.copy_(linear(*pair))
+    return masks.permute(0, 3, 1, 2)

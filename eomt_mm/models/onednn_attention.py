@@ -6,9 +6,10 @@ for CPUs relies on MKL, and computes bf16 in fp32.
 In bf16 there is no pass for the softmax. oneDNN can apply a sigmoid to the sums of a
 product while they are fp32, and far below 0 a sigmoid is the exponential: a number
 above every logit of its row, subtracted within the product, makes them so. The weights
-come out without their normalisation, which is a product with ones. Only weights are
-rounded to bf16, never logits, as in PyTorch's own kernel: attention that is sharp, or
-whose keys have much in common, would magnify their rounding.
+come out without their normalisation, which is a product with ones. Logits are never
+rounded to bf16, as they are not in PyTorch's own kernel: attention that is sharp, or
+whose keys have much in common, would magnify that. What is rounded once more than there
+is the result before its normalisation.
 """
 
 import math
@@ -30,13 +31,16 @@ LARGEST_LOGIT = -8.0
 # How far below that the largest logit of a row may be: exp(-68) leaves the weights of
 # fp32's range that are not 1e-8 of the largest.
 LARGEST_GAP = 60.0
+# Two numbers of bf16 hold what is subtracted to 1 in 2^17: to 0.25 here. The weights of
+# a row are then wrong by one factor, which the normalisation takes out.
+LARGEST_BOUND = 2.0**15
 # Neighbouring keys are alike, so a bound on the logits of so many together is close.
 KEYS_PER_BOUND = 64
-# The sum of a row's weights is split in so many, whose rounding to bf16 averages out.
+# Partial sums of a row's weights, each rounded to bf16. As many as oneDNN computes at
+# once in any case: where they differ, so do their roundings, and average out.
 PARTIAL_SUMS = 16
 
 
-@torch.library.custom_op('eomt_mm::attention_in_pieces', mutates_args=())
 def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of all tokens to all; without gradients.
 
@@ -48,19 +52,27 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (B, heads, T, d).
     """
+    return _attention(q, k, v)
+
+
+@torch.library.custom_op('eomt_mm::attention_in_pieces', mutates_args=())
+def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     batch, heads, tokens, dims = q.shape
-    attend = attend_in_bf16 if q.dtype == torch.bfloat16 else attend_by_softmax
-    at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // tokens)
+    scale = dims**-0.5
+    # bf16 holds the scaled q if the scale is a power of two: of the usual 64 channels.
+    is_exact = q.dtype == torch.bfloat16 and math.frexp(scale)[0] == 0.5
+    attend = attend_in_bf16 if is_exact else attend_by_softmax
+    at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // max(1, tokens))
     rows = torch.get_num_threads() * at_once
     out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
     for image in range(batch):
         for head in range(heads):
             one = (image, head)
-            out[one] = attend(q[one].float() * dims**-0.5, k[one], v[one], rows)
+            out[one] = attend(q[one].float() * scale, k[one], v[one], rows)
     return out
 
 
-@attention_in_pieces.register_fake
+@_attention.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return q.new_empty(q.shape).transpose(1, 2).contiguous().transpose(1, 2)
 
@@ -91,22 +103,23 @@ def attend_in_bf16(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
     """Attention of one head in bf16; without a softmax where that is possible.
 
     Args:
-        q (Tensor): Shape (T, d), fp32, scaled.
+        q (Tensor): Shape (T, d), fp32, scaled; numbers that bf16 holds.
         k (Tensor): Shape (T', d), bf16.
         v (Tensor): Shape (T', d), bf16.
         rows (int): How many to compute at once.
 
     Returns:
-        Tensor: Shape (T, d), fp32, to be rounded.
+        Tensor: Shape (T, d), bf16.
     """
     upper, lower = largest_logits(q, k.float())
-    near = upper - lower <= LARGEST_GAP  # False of NaN as well
+    # False of NaN as well.
+    near = (upper - lower <= LARGEST_GAP) & (upper.abs() <= LARGEST_BOUND)
     if near.all():
         return attend_by_exponentials(q, k, v, rows, upper)
-    out = torch.empty_like(q)
+    out = torch.empty_like(q, dtype=v.dtype)
     if near.any():
         out[near] = attend_by_exponentials(q[near], k, v, rows, upper[near])
-    out[~near] = attend_by_softmax(q[~near], k, v, rows).float()
+    out[~near] = attend_by_softmax(q[~near], k, v, rows)
     return out
 
 
@@ -116,36 +129,34 @@ def attend_by_exponentials(
     """Attention of one head whose weights are computed along with the logits.
 
     Args:
-        q (Tensor): Shape (T, d), fp32, scaled.
+        q (Tensor): Shape (T, d), fp32, scaled; numbers that bf16 holds.
         k (Tensor): Shape (T', d), bf16.
         v (Tensor): Shape (T', d), bf16.
         rows (int): How many to compute at once.
-        upper (Tensor): A number above every logit of a row and at most `LARGEST_GAP`
-            above the largest, shape (T,).
+        upper (Tensor): A number above every logit of a row, or below it by rounding
+            alone, and at most `LARGEST_GAP` above the largest, shape (T,).
 
     Returns:
-        Tensor: Shape (T, d), fp32, to be rounded.
+        Tensor: Shape (T, d), bf16.
     """
     dims = v.shape[1]
-    # The shift joins the product as one more channel. What bf16 leaves over of it joins
-    # as well, and of q if the scale has rounded it, which a power of two does not.
-    shifted = torch.cat((q, LARGEST_LOGIT - upper[:, None]), 1)
-    rounded = shifted.bfloat16()
-    was_exact = math.frexp(dims**-0.5)[0] == 0.5
-    more = slice(-1, None) if was_exact else slice(None)
-    rest = (shifted[:, more] - rounded[:, more]).bfloat16()
-    queries = torch.cat((rounded, rest), 1)
-    keys = F.pad(k, (0, 1), value=1.0)
-    keys = torch.cat((keys, keys[:, more]), 1)
-    ones = torch.eye(PARTIAL_SUMS, dtype=v.dtype)
-    ones = ones.expand(-(-len(v) // PARTIAL_SUMS), -1, -1).flatten(0, 1)[: len(v)]
-    values = torch.cat((v, ones), 1).mT
-    sums = []
+    # [q, coarse, fine] [k, 1, 1] = q k + coarse + fine: the logit less its bound.
+    shift = LARGEST_LOGIT - upper[:, None]
+    coarse = shift.bfloat16()
+    fine = (shift - coarse).bfloat16()
+    queries = torch.cat((q.bfloat16(), coarse, fine), 1)
+    keys = F.pad(k, (0, 2), value=1.0)
+    # Columns of ones, each for its share of the keys: identity matrices in a pile.
+    summing = torch.eye(PARTIAL_SUMS, dtype=v.dtype)
+    summing = summing.expand(-(-len(v) // PARTIAL_SUMS), -1, -1).flatten(0, 1)
+    values = torch.cat((v, summing[: len(v)]), 1).mT
+    out = []
     for some in queries.split(rows):
         weights = linear(some, keys, after='sigmoid')
-        sums.append(linear(weights, values))
-    sums = torch.cat(sums)
-    return sums[:, :dims] / sums[:, dims:].sum(1, keepdim=True, dtype=torch.float32)
+        out.append(linear(weights, values))
+    out = torch.cat(out)
+    total = out[:, dims:].sum(1, keepdim=True, dtype=torch.float32)
+    return (out[:, :dims] / total).to(v.dtype)
 
 
 def largest_logits(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Half precision and compilation: what stays exact, what comes close."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -15,13 +16,19 @@ from eomt_mm.registry import MODELS
 ARCHS = ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb']
 
 
-def network(arch=ARCHS[0]):
+def network(arch=ARCHS[0], token_merging=None):
     torch.manual_seed(0)
     timm_args = dict(embed_dim=64, depth=4, num_heads=4)
     if 'giant' in arch:  # SwiGLU, of a width that can be halved
         timm_args['mlp_ratio'] = 5.5
     backbone = QueryViT(
-        arch, 64, num_queries=6, num_blocks=2, pretrained=False, timm_args=timm_args
+        arch,
+        64,
+        num_queries=6,
+        num_blocks=2,
+        pretrained=False,
+        timm_args=timm_args,
+        token_merging=token_merging,
     )
     head = MaskHead(64, 5)
     for parameter in [*backbone.parameters(), *head.parameters()]:
@@ -50,12 +57,52 @@ def test_layers_of_adapters_keep_their_gelu(change):
         assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
 
 
+def test_layers_with_hooks_keep_their_gelu():
+    """Else the hook would see what is behind it."""
+    backbone, head = network()
+    images = torch.randn(1, 3, 64, 64)
+    for block in backbone.blocks:
+        block.mlp.fc1.register_forward_hook(lambda module, args, out: 2 * out)
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        ours = fast_network(backbone, head)(images)
+    for one, other in zip(ours, expected, strict=True):
+        assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
+
+
 def test_a_model_keeps_its_dtype():
     model = segmentor()
+    speed_up(model, 'fp32')
     speed_up(model, 'bf16')
     speed_up(model, 'bf16')
     with pytest.raises(UserError, match='made faster before, in bf16'):
         speed_up(model, 'fp32')
+    with pytest.raises(UserError, match='can no longer be trained'):
+        model.train()
+
+
+def test_a_model_whose_dtype_is_refused_stays_as_it_was():
+    model, image = segmentor(), torch.randn(3, 32, 50)
+    expected = scores(model, image)
+    with pytest.raises(UserError, match='fp16 on a CPU'):
+        speed_up(model, 'fp16')
+    assert torch.equal(scores(model.train().eval(), image), expected)
+    speed_up(model, 'fp32')
+
+
+@pytest.mark.parametrize('available', [True, False])
+@pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
+def test_copies_have_weights_of_their_own(monkeypatch, dtype, available):
+    monkeypatch.setattr(onednn, 'is_available', lambda dtype: available)
+    model, image = segmentor(), torch.randn(3, 32, 50)
+    speed_up(model, dtype)
+    expected = scores(model, image)
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(scores(copied, image), expected)
+        for parameter in copied.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert not torch.equal(scores(copied, image), expected)
+        assert torch.equal(scores(model, image), expected)
 
 
 def test_fp16_is_refused_on_a_cpu():
@@ -66,7 +113,7 @@ def test_fp16_is_refused_on_a_cpu():
 @pytest.mark.parametrize('arch', [*ARCHS, 'vit_giant_patch14_reg4_dinov2'])
 @pytest.mark.parametrize('available', [True, False])
 def test_fp32_is_the_same_but_for_rounding(monkeypatch, arch, available):
-    monkeypatch.setattr(onednn, 'is_available', lambda: available)
+    monkeypatch.setattr(onednn, 'is_available', lambda dtype: available)
     backbone, head = network(arch)
     images = torch.randn(1, 3, 64, 64)
     run = fast_network(*copy.deepcopy((backbone, head)))
@@ -88,6 +135,20 @@ def test_the_state_dict_stays_as_it_is():
         assert all(torch.equal(after[key], states[key]) for key in states)
 
 
+def test_batches_that_are_merged_are_not_computed_in_parts(monkeypatch):
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: 1)
+    merging = dict(type='eomt_mm.ALGM', threshold=0.3, global_block=None, policy='min')
+    backbone, head = network(token_merging=merging)
+    images = torch.randn(3, 3, 64, 64)
+    images[0] = 1  # could lose more tokens than the other two
+    with torch.inference_mode():
+        expected = head(*backbone(images))
+        ours = fast_network(backbone, head)(images)
+        alone = torch.cat([head(*backbone(image[None]))[1] for image in images])
+    assert (ours[1] - expected[1]).norm() < 1e-4 * expected[1].norm()
+    assert (alone - expected[1]).norm() > 1e-2 * expected[1].norm()
+
+
 @pytest.mark.parametrize('threads', [1, 2, 5])
 def test_batches_are_computed_in_parts_on_a_cpu(monkeypatch, threads):
     monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
@@ -104,7 +165,9 @@ def test_batches_are_computed_in_parts_on_a_cpu(monkeypatch, threads):
     with torch.inference_mode():
         expected = head(*backbone(images))
         ours = fast_network(backbone, head)(images)
-    assert sizes == {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[threads]
+        classes, masks = fast_network(backbone, head)(images[:0])
+    assert sizes == {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[threads] + [0]
+    assert (len(classes), len(masks)) == (0, 0)
     for one, other in zip(ours, expected, strict=True):
         assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
 

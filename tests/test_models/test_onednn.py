@@ -1,11 +1,19 @@
 """Products and attention by oneDNN against PyTorch's own, and against float64."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from eomt_mm.models import onednn, onednn_attention
 from eomt_mm.models.onednn_attention import attention_in_pieces, largest_logits
+
+needs_bf16 = pytest.mark.skipif(
+    not onednn.is_available(torch.bfloat16), reason='needs a CPU with AVX-512'
+)
 
 
 def qkv(dtype=torch.float32, tokens=37):
@@ -41,6 +49,7 @@ def test_attention_in_pieces_equals_the_fused_kernel(monkeypatch, at_once):
     assert out.transpose(1, 2).is_contiguous()
 
 
+@needs_bf16
 def test_attention_in_bf16_is_as_close_as_bf16_is():
     q, k, v = qkv(torch.bfloat16)
     exact = F.scaled_dot_product_attention(*(t.double() for t in (q, k, v)))
@@ -48,8 +57,9 @@ def test_attention_in_bf16_is_as_close_as_bf16_is():
     assert (out.double() - exact).norm() / exact.norm() < 2 * 2**-8
 
 
+@needs_bf16
 @pytest.mark.parametrize('dims', [64, 32])  # sqrt(32) is no power of two
-@pytest.mark.parametrize('kind', ['common', 'outliers', 'peaks', 'sharp'])
+@pytest.mark.parametrize('kind', ['common', 'huge', 'outliers', 'peaks', 'sharp'])
 def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
     """Also where rounded products of q and k would be magnified by the softmax."""
     torch.manual_seed(0)
@@ -57,6 +67,9 @@ def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
     if kind == 'common':  # a channel that all keys share, as a bias or a sink does
         q[..., 0] += 8
         k[..., 0] += 400
+    elif kind == 'huge':  # logits that bf16 could not hold to the integer
+        q[..., 0] += 100
+        k[..., 0] += 10000
     elif kind == 'outliers':
         k[..., ::250, :] *= 5
     elif kind == 'peaks':
@@ -71,9 +84,10 @@ def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
 
     theirs = error(F.scaled_dot_product_attention(q, k, v))
     assert error(attention_in_pieces(q, k, v)) < 2 * theirs
-    assert bool(fallbacks) == (kind == 'sharp')
+    assert bool(fallbacks) == (kind in ('huge', 'sharp') or dims == 32)
 
 
+@needs_bf16
 def test_only_rows_out_of_range_are_left_to_the_softmax(fallbacks):
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 1, 1, 200, 64)
@@ -87,6 +101,7 @@ def test_only_rows_out_of_range_are_left_to_the_softmax(fallbacks):
     assert error.amax() < 0.02
 
 
+@needs_bf16
 def test_nan_and_infinity_spoil_their_own_rows_alone():
     q, k, v = qkv(torch.bfloat16)
     expected = attention_in_pieces(q, k, v)
@@ -111,7 +126,9 @@ def test_bounds_hold_the_largest_logit(tokens):
         torch.testing.assert_close(upper, lower)
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    'dtype', [torch.float32, pytest.param(torch.bfloat16, marks=needs_bf16)]
+)
 @pytest.mark.parametrize('gelu', [False, True])
 def test_linear_layers_equal_pytorchs(dtype, gelu):
     torch.manual_seed(0)
@@ -131,5 +148,39 @@ def test_products_equal_pytorchs_without_onednn_too(monkeypatch):
     torch.manual_seed(0)
     x, weight = torch.randn(5, 6, 7), torch.randn(9, 7)
     torch.testing.assert_close(onednn.product(x, weight), x @ weight.T)
-    monkeypatch.setattr(onednn, 'is_available', lambda: False)
+    monkeypatch.setattr(onednn, 'is_available', lambda dtype: False)
     torch.testing.assert_close(onednn.product(x, weight), x @ weight.T)
+
+
+@pytest.mark.parametrize('images', [0, 1, 3])
+def test_mask_products_equal_pytorchs(images):
+    torch.manual_seed(0)
+    embeddings, features = torch.randn(images, 5, 8), torch.randn(images, 8, 6, 7)
+    masks = onednn.mask_product(embeddings, features)
+    torch.testing.assert_close(
+        masks, torch.einsum('bkc,bchw->bkhw', embeddings, features)
+    )
+
+
+def test_bf16_without_avx512_is_left_to_pytorch():
+    """oneDNN refuses it there: seen by a process that may use AVX2 alone."""
+    code = (
+        'import torch\n'
+        'from eomt_mm.models import MaskHead, QueryViT, onednn\n'
+        'from eomt_mm.models.inference import fast_network\n'
+        'timm_args = dict(embed_dim=64, depth=2, num_heads=1)\n'
+        'arch = "vit_small_patch14_reg4_dinov2"\n'
+        'backbone = QueryViT(arch, 64, num_queries=3, num_blocks=1,\n'
+        '                    pretrained=False, timm_args=timm_args).eval()\n'
+        'run = fast_network(backbone, MaskHead(64, 5).eval(), "bf16")\n'
+        'with torch.inference_mode():\n'
+        '    run(torch.randn(2, 3, 64, 64))\n'
+        'print(onednn.is_available(torch.bfloat16))\n'
+    )
+    found = subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, 'ONEDNN_MAX_CPU_ISA': 'AVX2'},
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.strip() == 'False', found.stderr
