@@ -20,6 +20,8 @@ from torch import Tensor
 
 from .onednn import inputs_side_by_side, linear
 
+# So few tokens PyTorch's kernel, which is a single call, attends to as fast.
+LEAST_TOKENS = 300
 # Weights that each thread computes at once: 2 MiB in either precision, and more where
 # that were fewer rows than a product needs to be fast.
 WEIGHTS_AT_ONCE = {torch.float32: 2**19, torch.bfloat16: 2**20}
@@ -52,6 +54,8 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (B, heads, T, d).
     """
+    if q.shape[2] < LEAST_TOKENS:
+        return F.scaled_dot_product_attention(q, k, v)
     return _attention(q, k, v)
 
 
@@ -62,7 +66,7 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     # bf16 holds the scaled q if the scale is a power of two: of the usual 64 channels.
     is_exact = q.dtype == torch.bfloat16 and math.frexp(scale)[0] == 0.5
     attend = attend_in_bf16 if is_exact else attend_by_softmax
-    at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // max(1, tokens))
+    at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // tokens)
     rows = torch.get_num_threads() * at_once
     out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
     for image in range(batch):

@@ -22,6 +22,12 @@ def qkv(dtype=torch.float32, tokens=37):
     return torch.randn(2, tokens, 3, 3, 8).to(dtype).permute(2, 0, 3, 1, 4)
 
 
+@pytest.fixture(autouse=True)
+def of_any_length(monkeypatch):
+    """Few tokens are not left to PyTorch, with which all is compared."""
+    monkeypatch.setattr(onednn_attention, 'LEAST_TOKENS', 0)
+
+
 @pytest.fixture
 def fallbacks(monkeypatch):
     """The queries that were left to the softmax, of each call."""
@@ -85,6 +91,16 @@ def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
     theirs = error(F.scaled_dot_product_attention(q, k, v))
     assert error(attention_in_pieces(q, k, v)) < 2 * theirs
     assert bool(fallbacks) == (kind in ('huge', 'sharp') or dims == 32)
+
+
+@pytest.mark.parametrize('tokens', [299, 300])
+def test_few_tokens_are_left_to_pytorch(monkeypatch, tokens):
+    monkeypatch.undo()
+    q, k, v = torch.randn(3, 1, 2, tokens, 16)
+    expected = F.scaled_dot_product_attention(q, k, v)
+    out = attention_in_pieces(q, k, v)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(out, expected) == (tokens < 300)
 
 
 @needs_bf16
