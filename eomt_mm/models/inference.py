@@ -99,8 +99,10 @@ class FastNetwork:
             if self.graph is None:
                 self.graph = compiled_network(self.predict)
             return self.graph(images)
-        # Merging in batches decides for all images of a batch together.
-        in_parts = images.device.type == 'cpu' and self.backbone.token_merging is None
+        # By a threshold, the images of a batch are merged to one length.
+        merging = self.backbone.token_merging
+        independent = merging is None or merging.fixed_lengths
+        in_parts = images.device.type == 'cpu' and independent
         at_once = torch.get_num_threads()
         if not in_parts or len(images) <= at_once:
             return self.predict(images)
