@@ -61,6 +61,8 @@ def fast_network(
     if dtype == 'fp16' and backbone.queries.device.type == 'cpu':
         raise UserError('fp16 on a CPU: it computes in bf16 or fp32, take one of these')
     on_cpu = backbone.queries.device.type == 'cpu'
+    if on_cpu:
+        onednn.keep_freed_memory()
     for module in (backbone, head):
         if dtype != 'fp32':
             cast_weights(module, DTYPES[dtype])
@@ -94,6 +96,7 @@ class FastNetwork:
         """Predict, on a CPU as many images at a time as there are threads.
 
         More make nothing faster there: they only use memory, which is slow to come by.
+        What is compiled gets all of them, and so do images that are merged together.
         """
         if self.compiled:
             if self.graph is None:
@@ -146,6 +149,7 @@ def use_onednn(module: nn.Module) -> None:
             child.weight.data = onednn.inputs_side_by_side(child.weight.data)
         elif isinstance(child, (SplitAttention, RotarySplitAttention)):
             child.fast_attention = attention_in_pieces
+            child.multiply = onednn.linear
     for child in module.modules():
         # Adapters and quantisation put classes of their own in the place of `fc1`.
         is_fast = isinstance(child, Mlp) and isinstance(child.fc1, onednn.OneDnnLinear)
@@ -217,7 +221,8 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
     """Make a finished model faster, in place; it can no longer be trained.
 
     Of EoMT the network is replaced, see `fast_network`. Any other model of
-    MMSegmentation or MMDetection runs under autocast, and its backbone is compiled.
+    MMSegmentation or MMDetection runs under autocast, and its backbone is compiled; it
+    is not to be copied afterwards.
 
     Args:
         model (nn.Module): In evaluation mode on its device, with its weights loaded.
@@ -228,10 +233,10 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
         UserError: If there is no such dtype, or the model has another one.
     """
     if is_eomt(model):
-        if model.fast not in (None, 'fp32', dtype):
+        if model.fast not in (None, dtype):
             raise UserError(
-                f'the model was made faster before, in {model.fast}: its weights are '
-                'cast. Build and load it anew for another dtype'
+                f'the model was made faster before, in {model.fast}, which is fixed: '
+                'build and load it anew for another dtype'
             )
         model.network = fast_network(model.backbone, model.mask_head, dtype, compiled)
         model.fast, model.compiled = dtype, compiled

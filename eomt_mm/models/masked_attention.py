@@ -128,9 +128,11 @@ class RotarySplitAttention(EvaAttention):
 
     Attributes:
         fast_attention (Callable, optional): As of `SplitAttention`.
+        multiply (Callable): Computes `qkv`, of tokens, weights and biases.
     """
 
     fast_attention: Attend | None = None
+    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(F.linear)
 
     def forward(
         self,
@@ -172,7 +174,7 @@ class RotarySplitAttention(EvaAttention):
             bias = None
             if self.q_bias is not None:
                 bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
-            qkv = F.linear(x, self.qkv.weight, bias).chunk(3, dim=-1)
+            qkv = self.multiply(x, self.qkv.weight, bias).chunk(3, dim=-1)
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in qkv)
         return self.q_norm(q), self.k_norm(k), v
 

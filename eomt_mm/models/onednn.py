@@ -2,7 +2,7 @@
 
 PyTorch leaves fp32 matrix products to Intel's MKL, which uses only half of what many a
 processor of AMD can do. It ships oneDNN as well, and uses it for convolutions and for
-bf16: the functions here ask it directly. They have no gradients.
+bf16: the functions here ask it directly. Gradients do not go through them.
 """
 
 import torch
@@ -25,8 +25,9 @@ def linear(
     """A linear layer, and a function behind it that is computed along with it.
 
     Args:
-        x (Tensor): Shape (..., I), fp32 or bf16.
-        weight (Tensor): Shape (O, I), of the same dtype; dense, or it is slow.
+        x (Tensor): Shape (..., I).
+        weight (Tensor): Shape (O, I), fp32 or bf16, to which all is cast; dense, or it
+            is slow.
         bias (Tensor, optional): Shape (O,).
         after (str): 'none', 'gelu' or 'sigmoid', of the sums in fp32. Defaults to
             'none'.
@@ -34,6 +35,8 @@ def linear(
     Returns:
         Tensor: Shape (..., O).
     """
+    x = x.to(weight.dtype)
+    bias = None if bias is None else bias.to(weight.dtype)
     if torch.compiler.is_compiling():
         return _closed_linear(x, weight, bias, after)
     return _linear(x, weight, bias, after)
@@ -56,6 +59,16 @@ _closed_linear = torch.library.custom_op(
 @_closed_linear.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, after: str) -> Tensor:
     return x.new_empty(*x.shape[:-1], len(weight))
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed for what is allocated next.
+
+    It gives large blocks back to the system at once, and pays for every page of the
+    next one. How large depends on the largest block below 32 MiB that was ever freed.
+    Nothing happens where there is no glibc.
+    """
+    torch.empty(31 * 2**20, dtype=torch.uint8)
 
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
@@ -100,7 +113,7 @@ class OneDnnLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., I) to (..., O), in the dtype of the weights."""
         after = 'gelu' if self.gelu else 'none'
-        return linear(x.to(self.weight.dtype), self.weight, self.bias, after)
+        return linear(x, self.weight, self.bias, after)
 
 
 def mask_product(embeddings: Tensor, features: Tensor) -> Tensor:

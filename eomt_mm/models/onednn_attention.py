@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .onednn import inputs_side_by_side, linear
 
-# So few tokens PyTorch's kernel, which is a single call, attends to as fast.
+# Below this PyTorch's kernel, a single call, is as fast.
 LEAST_TOKENS = 300
 # Weights that each thread computes at once: 2 MiB in either precision, and more where
 # that were fewer rows than a product needs to be fast.
@@ -47,16 +47,18 @@ def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of all tokens to all; without gradients.
 
     Args:
-        q (Tensor): Shape (B, heads, T, d), fp32 or bf16.
+        q (Tensor): Shape (B, heads, T, d). What is not fp32 or bf16 is left to PyTorch,
+            as are few tokens.
         k (Tensor): The same.
         v (Tensor): The same.
 
     Returns:
         Tensor: Shape (B, heads, T, d).
     """
-    if q.shape[2] < LEAST_TOKENS:
-        return F.scaled_dot_product_attention(q, k, v)
-    return _attention(q, k, v)
+    is_known = q.dtype == k.dtype == v.dtype and q.dtype in WEIGHTS_AT_ONCE
+    if is_known and q.shape[2] >= LEAST_TOKENS:
+        return _attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
 
 
 @torch.library.custom_op('eomt_mm::attention_in_pieces', mutates_args=())
@@ -97,7 +99,7 @@ def attend_by_softmax(q: Tensor, k: Tensor, v: Tensor, rows: int) -> Tensor:
     keys, values = inputs_side_by_side(k.float()), v.contiguous().mT
     out = []
     for some in q.split(rows):
-        weights = linear(some, keys)  # in the place of the last ones, already cached
+        weights = linear(some, keys)  # frees the last ones first: theirs is cached
         weights = weights.softmax(-1).to(v.dtype)
         out.append(linear(weights, values))
     return torch.cat(out)

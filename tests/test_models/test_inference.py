@@ -69,6 +69,26 @@ def test_layers_of_adapters_keep_their_gelu(change):
         assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
 
 
+@pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
+@pytest.mark.parametrize('arch', ARCHS)
+def test_all_linear_layers_take_the_fast_way(monkeypatch, arch, dtype):
+    """Also those of rotary models, whose biases are put together."""
+    if not onednn.is_available(torch.bfloat16):
+        pytest.skip('needs a CPU with AVX-512')
+    monkeypatch.setattr(onednn_attention, 'LEAST_TOKENS', 10**6)
+    calls, linear = [], onednn._linear
+
+    def spy(*args):
+        calls.append(args)
+        return linear(*args)
+
+    monkeypatch.setattr(onednn, '_linear', spy)
+    with torch.inference_mode():
+        fast_network(*network(arch), dtype)(torch.randn(1, 3, 64, 64))
+    # Four of each block, three of the mask head and its product.
+    assert len(calls) == 4 * 4 + 3 + 1
+
+
 def test_layers_with_hooks_keep_their_gelu():
     """Else the hook would see what is behind it."""
     backbone, head = network()
@@ -84,7 +104,6 @@ def test_layers_with_hooks_keep_their_gelu():
 
 def test_a_model_keeps_its_dtype():
     model = segmentor()
-    speed_up(model, 'fp32')
     speed_up(model, 'bf16')
     speed_up(model, 'bf16')
     with pytest.raises(UserError, match='made faster before, in bf16'):

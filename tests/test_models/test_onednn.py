@@ -93,14 +93,28 @@ def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
     assert bool(fallbacks) == (kind in ('huge', 'sharp') or dims == 32)
 
 
-@pytest.mark.parametrize('tokens', [299, 300])
-def test_few_tokens_are_left_to_pytorch(monkeypatch, tokens):
+@pytest.mark.parametrize(
+    ('tokens', 'dtype', 'ours'),
+    [
+        (299, torch.float32, False),
+        (300, torch.float32, True),
+        (300, torch.float64, False),
+    ],
+)
+def test_what_is_left_to_pytorch(monkeypatch, tokens, dtype, ours):
     monkeypatch.undo()
-    q, k, v = torch.randn(3, 1, 2, tokens, 16)
+    calls, attention = [], onednn_attention._attention
+    monkeypatch.setattr(
+        onednn_attention,
+        '_attention',
+        lambda *args: calls.append(args) or attention(*args),
+    )
+    q, k, v = torch.randn(3, 1, 2, tokens, 16, dtype=dtype)
     expected = F.scaled_dot_product_attention(q, k, v)
-    out = attention_in_pieces(q, k, v)
-    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(out, expected) == (tokens < 300)
+    torch.testing.assert_close(
+        attention_in_pieces(q, k, v), expected, rtol=1e-5, atol=1e-6
+    )
+    assert bool(calls) == ours
 
 
 @needs_bf16
