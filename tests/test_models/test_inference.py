@@ -22,6 +22,11 @@ from eomt_mm.registry import MODELS
 ARCHS = ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb']
 
 
+needs_bf16 = pytest.mark.skipif(
+    not onednn.is_available(torch.bfloat16), reason='needs a CPU with AVX-512'
+)
+
+
 @pytest.fixture(autouse=True)
 def of_any_length(monkeypatch):
     """Few tokens are not left to PyTorch's attention, as in larger images."""
@@ -69,12 +74,10 @@ def test_layers_of_adapters_keep_their_gelu(change):
         assert ((one - other).abs().max() / other.abs().max()).item() < 1e-5
 
 
-@pytest.mark.parametrize('dtype', ['fp32', 'bf16'])
+@pytest.mark.parametrize('dtype', ['fp32', pytest.param('bf16', marks=needs_bf16)])
 @pytest.mark.parametrize('arch', ARCHS)
 def test_all_linear_layers_take_the_fast_way(monkeypatch, arch, dtype):
     """Also those of rotary models, whose biases are put together."""
-    if not onednn.is_available(torch.bfloat16):
-        pytest.skip('needs a CPU with AVX-512')
     monkeypatch.setattr(onednn_attention, 'LEAST_TOKENS', 10**6)
     calls, linear = [], onednn._linear
 

@@ -1,6 +1,7 @@
 """Products and attention by oneDNN against PyTorch's own, and against float64."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -190,6 +191,31 @@ def test_mask_products_equal_pytorchs(images):
     torch.testing.assert_close(
         masks, torch.einsum('bkc,bchw->bkhw', embeddings, features)
     )
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glibc')
+def test_freed_memory_is_kept():
+    """Without it every page of three tensors is new to the system in each round."""
+    code = (
+        'import resource, sys, torch\n'
+        'from eomt_mm.models import onednn\n'
+        'if "keep" in sys.argv:\n'
+        '    onednn.keep_freed_memory()\n'
+        'def pages():\n'
+        '    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        'for round in range(12):\n'
+        '    if round == 2:\n'
+        '        before = pages()\n'
+        '    tensors = [torch.ones(2**20) for _ in range(3)]\n'
+        '    del tensors\n'
+        'print(pages() - before)\n'
+    )
+
+    def new_pages(*argv):
+        command = [sys.executable, '-c', code, *argv]
+        return int(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    assert new_pages('keep') < 0.1 * new_pages()
 
 
 def test_bf16_without_avx512_is_left_to_pytorch():
