@@ -19,8 +19,6 @@ from pycocotools.mask import decode
 
 from eomt_mm import registry
 from eomt_mm.errors import UserError
-from eomt_mm.models.criterion import Target
-from eomt_mm.models.targets import panoptic_targets
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 THINGS, STUFF = 3, 2
@@ -85,13 +83,10 @@ def photo(height, width, seed=0):
     )
 
 
-def test_batch(*shapes):
+def batch_of(*shapes):
     images = [photo(*shape, seed=i) for i, shape in enumerate(shapes)]
     samples = [sample((2 * h + 1, 3 * w), (h, w)) for h, w in shapes]
     return {'inputs': images, 'data_samples': samples}
-
-
-test_batch.__test__ = False
 
 
 def reference_logits(model, image, ori_shape):
@@ -134,7 +129,7 @@ def test_results_equal_the_reference_and_come_from_one_forward(model):
     shapes = [(32, 20), (17, 32), (32, 32), (1, 32)]
     calls = []
     model.backbone.register_forward_pre_hook(lambda *_: calls.append(1))
-    batch = test_batch(*shapes)
+    batch = batch_of(*shapes)
     with torch.no_grad():
         results = model.test_step(copy.deepcopy(batch))
     assert len(calls) == 1
@@ -174,7 +169,7 @@ def test_each_result_can_be_asked_for_alone(model, on):
     off = dict(panoptic_on=False, instance_on=False)
     model.panoptic_fusion_head.test_cfg.update(off | {on: True})
     with torch.no_grad():
-        (result,) = model.test_step(test_batch((32, 32)))
+        (result,) = model.test_step(batch_of((32, 32)))
     assert ('pred_panoptic_seg' in result) is (on == 'panoptic_on')
     assert ('pred_instances' in result) is (on == 'instance_on')
     assert ('pred_sem_seg' in result) is (on == 'semantic_on')
@@ -188,7 +183,7 @@ def test_semantic_results(model):
     torch.nn.init.ones_(model.backbone.norm.weight)
     torch.nn.init.normal_(model.panoptic_head.mask_mlp[-1].weight, std=2)
     shapes = [(32, 20), (17, 32)]
-    batch = test_batch(*shapes)
+    batch = batch_of(*shapes)
     with torch.no_grad():
         results = model.test_step(copy.deepcopy(batch))
     metric = SemSegMetric()
@@ -227,7 +222,7 @@ def test_semantic_results(model):
 
 
 def test_encoded_masks_are_the_same_masks(model):
-    batch = test_batch((32, 20), (17, 32))
+    batch = batch_of((32, 20), (17, 32))
     with torch.no_grad():
         plain = model.test_step(copy.deepcopy(batch))
         model.panoptic_fusion_head.test_cfg['encode_masks'] = True
@@ -274,7 +269,7 @@ def test_stock_maskformer_runs_the_same_weights(model):
     )
     stock = MODELS.build(stock).eval()
     stock.load_state_dict(model.state_dict(), strict=True)
-    batch = test_batch((32, 20), (17, 32))
+    batch = batch_of((32, 20), (17, 32))
     with torch.no_grad():
         expected = stock.test_step(copy.deepcopy(batch))
         results = model.test_step(batch)
@@ -294,7 +289,7 @@ def test_stock_maskformer_runs_the_same_weights(model):
 
 
 def test_padding_is_raw_zero_and_img_shape_stays(model):
-    batch = test_batch((20, 32), (32, 11))
+    batch = batch_of((20, 32), (32, 11))
     data = model.data_preprocessor(batch)
     assert data['inputs'].shape == (2, 3, 32, 32)
     black = -torch.tensor(MEAN) / torch.tensor(STD)
@@ -308,7 +303,7 @@ def test_padding_is_raw_zero_and_img_shape_stays(model):
 
 def test_an_image_larger_than_the_network_is_refused(model):
     with pytest.raises(UserError, match='40 x 20 pixels is larger .* 32 x 32'):
-        model.data_preprocessor(test_batch((40, 20)))
+        model.data_preprocessor(batch_of((40, 20)))
 
 
 def training_batch(*images, size=(32, 32), stuff=4):
@@ -362,34 +357,6 @@ def test_ground_truth_is_padded_with_the_image(model):
     assert target.masks.sum((1, 2)).tolist() == [9 * 32, 11 * 32]
 
 
-def test_targets_are_instances_and_one_mask_per_class_of_stuff():
-    labels = torch.tensor([[[0, 0, 3], [255, 3, 4]], [[1, 1, 255]] * 2])
-    mask = torch.tensor([[[1, 0, 0], [0, 0, 0]]]).bool()
-    things = [
-        Target(torch.tensor([0]), mask),
-        Target(torch.tensor([], dtype=torch.int64), mask[:0]),  # a crowd only
-    ]
-    first, second = panoptic_targets(things, labels, 3, 5, 255, ['a', 'b'])
-    assert first.labels.tolist() == [0, 3, 4]
-    assert first.masks.int().tolist() == [
-        [[1, 0, 0], [0, 0, 0]],
-        [[0, 0, 1], [0, 1, 0]],
-        [[0, 0, 0], [0, 0, 1]],
-    ]
-    assert second.masks.shape == (0, 2, 3)
-    assert panoptic_targets(things, None, 3, 3, 255, ['a', 'b']) == things
-
-
-def test_targets_of_a_wrong_class_name_it_and_the_file():
-    mask = torch.ones(1, 2, 2).bool()
-    fine, wrong = (Target(torch.tensor([i]), mask) for i in (2, 3))
-    with pytest.raises(UserError, match=r'class 3 .* b\.png: expected 0 to 2'):
-        panoptic_targets([fine, wrong], None, 3, 3, 255, ['a.png', 'b.png'])
-    labels = torch.full((1, 2, 2), 5)
-    with pytest.raises(UserError, match=r'label 5 .* a\.png: expected 0 to 4'):
-        panoptic_targets([fine], labels, 3, 5, 255, ['a.png'])
-
-
 def test_polygons_do_as_well(model):
     square = [np.array([4.0, 4, 12, 4, 12, 12, 4, 12])]
     batch = training_batch([])
@@ -401,7 +368,7 @@ def test_polygons_do_as_well(model):
 
 
 def test_validation_masks_while_training_masks(model):
-    image = model.data_preprocessor(test_batch((32, 32)))['inputs']
+    image = model.data_preprocessor(batch_of((32, 32)))['inputs']
     with torch.no_grad():
         plain = model(image)
         model.backbone.mask_probs = [1.0, 1.0]

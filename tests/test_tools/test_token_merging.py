@@ -15,12 +15,8 @@ from PIL import Image
 from eomt_mm import cli
 from eomt_mm.cli.calibration import (
     Trial,
-    lowest_within,
-    merged_fraction,
-    threshold_for,
 )
 from eomt_mm.cli.inference import Images, score
-from eomt_mm.cli.timing import block_seconds
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold
@@ -152,15 +148,6 @@ def test_statistics_alone(run_tool, tiny, tmp_path):
     assert not (tmp_path / 'a.png').exists()
 
 
-@pytest.mark.parametrize('fraction', [0.0, 0.1, 0.5, 0.77, 1.0])
-def test_the_threshold_lets_the_share_pass(fraction):
-    torch.manual_seed(0)
-    similarities = (2 * torch.rand(1000) - 1).sort().values
-    threshold = threshold_for(similarities, fraction)
-    assert merged_fraction(similarities, threshold) == pytest.approx(fraction, abs=1e-3)
-    assert (similarities >= threshold).sum() >= round(fraction * 1000)
-
-
 def test_merging_by_options_and_back(tiny, measured):
     """The same checkpoint; without a merge, and without merging, the same score."""
     config, checkpoint = tiny()
@@ -220,22 +207,6 @@ def test_training_with_merging_is_refused(tool, tiny, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('content', 'expected'),
-    [
-        ('{"threshold": 0.5', 'is no calibration'),
-        ('[0.5]', 'is no calibration'),
-        ('{"threshold": 0.5}', "'local_block'"),
-        ('{"threshold": 0.5, "local_block": 2, "window": 2}', 'block 2'),
-    ],
-)
-def test_calibration_files_that_do_not_fit(tmp_path, content, expected):
-    path = tmp_path / 'algm.json'
-    path.write_text(content)
-    with pytest.raises(UserError, match=expected):
-        read_threshold(str(path), 1, 2)
-
-
-@pytest.mark.parametrize(
     ('argv', 'expected'),
     [
         (['--fraction', '1.2'], 'between 0 and 1'),
@@ -270,15 +241,6 @@ def trials(*scores):
     """Without merging, then with thresholds 0.9, 0.8, ..."""
     thresholds = [None, *(round(0.9 - 0.1 * i, 1) for i in range(len(scores)))]
     return [Trial(t, 0, [], 0, s) for t, s in zip(thresholds, scores, strict=False)]
-
-
-@pytest.mark.parametrize(
-    ('loss', 'expected'), [(0.2, None), (0.3, 0.9), (1, 0.8), (20, 0.7)]
-)
-def test_the_lowest_threshold_within_a_loss(loss, expected):
-    plain, *tried = trials(80.75, 80.5, 80.0, 64.0)
-    found = lowest_within(plain, tried, loss)
-    assert (found and found.threshold) == expected
 
 
 @pytest.mark.parametrize(
@@ -390,32 +352,6 @@ def test_benchmark_of_photographs_with_random_weights(
     for side in (found['plain'], found['merged']):
         assert side['gflops_counted'] == pytest.approx(side['gflops'], rel=0.05)
     assert 'by the formula' in capsys.readouterr().out
-
-
-def test_seconds_of_blocks_add_up_over_groups():
-    """Two passes through the same blocks, one after the other."""
-
-    class Block(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm1, self.norm2 = torch.nn.Identity(), torch.nn.Identity()
-
-    class Network(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.blocks = torch.nn.ModuleList([Block(), Block()])
-            self.norm = torch.nn.Identity()
-
-        def forward(self, x):
-            for block in self.blocks:
-                block.norm2(block.norm1(x))
-            return self.norm(x)
-
-    vit = Network()
-    spent = block_seconds(vit, lambda: (vit(1), vit(1)))
-    assert len(spent) == 2 and all(half > 0 for halves in spent for half in halves)
-    vit(1)
-    assert not vit.norm._forward_pre_hooks
 
 
 @pytest.mark.parametrize(
