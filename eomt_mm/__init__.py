@@ -3,6 +3,7 @@
 import warnings
 from importlib import metadata
 
+from . import files  # noqa: F401 - registers the file backend `atomic_local`
 from .engine.safe_files import allow_mmengine_checkpoints
 from .version import __version__
 

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 
 # (iterations, values)
 Curve = tuple[Sequence[float], Sequence[float]]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from eomt_mm.engine.safe_files import atomic_path
+from eomt_mm.files import atomic_path
 from eomt_mm.version import __version__
 
 LINUX = sys.platform == 'linux'

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import distance_transform_edt
 
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 
 SMALLEST_SIDE = 256  # px; smaller photos are enlarged, so that one can see something
 LARGEST_SIDE = 640  # px of a picture in a panel

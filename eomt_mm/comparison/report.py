@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from eomt_mm.analysis.markdown import markdown_table
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 
 from .model import Model
 from .picture import as_svg, draw

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from eomt_mm.engine.safe_files import atomic_path
+from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
 
 

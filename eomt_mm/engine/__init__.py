@@ -4,11 +4,10 @@ from .fast_inference import FastInferenceHook
 from .iteration_seed import IterationSeedHook
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
 from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
-from .safe_files import AtomicLocalBackend, allow_mmengine_checkpoints, atomic_path
+from .safe_files import allow_mmengine_checkpoints
 from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
-    'AtomicLocalBackend',
     'FastInferenceHook',
     'IterationSeedHook',
     'LayerDecayConstructor',
@@ -16,7 +15,6 @@ __all__ = [
     'TwoStageWarmupPolyLR',
     'allow_mmengine_checkpoints',
     'annealing_windows',
-    'atomic_path',
     'layer_decay_scale',
     'mask_probability',
     'two_stage_factor',

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eomt_mm.cli import override, read_config, settings_of
 from eomt_mm.cli.jobs import Launch, run_alone
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 
 from .runs import Recipe
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 from eomt_mm.visualization import ACCENT, INK
 
 COLORS = {'PQ': ACCENT, 'mIoU': '#1f6f8b'}

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from eomt_mm.analysis.markdown import markdown_table
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 
 from .cost import Costs
 from .picture import draw_scores

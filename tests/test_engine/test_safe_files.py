@@ -12,7 +12,7 @@ import torch
 from mmengine.fileio import get_file_backend
 from mmengine.logging import HistoryBuffer
 
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 
 
 class Calls:
@@ -103,7 +103,7 @@ def test_killed_write_leaves_the_previous_file(tmp_path):
     path.write_bytes(b'whole')
     script = f"""
         import os, signal
-        from eomt_mm.engine import atomic_path
+        from eomt_mm.files import atomic_path
         with atomic_path({str(path)!r}) as partial:
             partial.write_bytes(b'half')
             os.kill(os.getpid(), signal.SIGKILL)

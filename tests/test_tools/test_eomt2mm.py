@@ -385,7 +385,7 @@ def test_a_signal_leaves_nothing(
     if not to_hf:
         argv = [tmp_path / 'tiny.bin', tmp_path / 'new/out', '--config', config]
     before = set(tmp_path.rglob('*'))
-    monkeypatch.setattr('eomt_mm.engine.safe_files.os.fsync', end)
+    monkeypatch.setattr('eomt_mm.files.os.fsync', end)
     try:
         assert cli.run(tool(NAME).main, [str(x) for x in argv]) == 128 + number
     finally:

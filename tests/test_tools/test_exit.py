@@ -10,7 +10,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from eomt_mm.cli.exit import noted_interrupts, one_line, run
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

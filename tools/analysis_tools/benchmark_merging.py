@@ -34,7 +34,7 @@ from eomt_mm.cli.inference import (
     windows_of,
 )
 from eomt_mm.cli.timing import block_seconds, merging_seconds, seconds
-from eomt_mm.engine import atomic_path
+from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES

@@ -15,7 +15,7 @@ import sys
 
 from eomt_mm import cli
 from eomt_mm.analysis import complexity_of, find_config
-from eomt_mm.engine.safe_files import atomic_path
+from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
 
 
