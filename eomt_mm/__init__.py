@@ -4,7 +4,7 @@ import warnings
 from importlib import metadata
 
 from . import files  # noqa: F401 - registers the file backend `atomic_local`
-from .engine.safe_files import allow_mmengine_checkpoints
+from .checkpoints import schemes
 from .version import __version__
 
 # Major and minor versions this package was run with. Others may well work.
@@ -34,6 +34,6 @@ def _warn_of_untested_versions() -> None:
 
 
 _warn_of_untested_versions()
-allow_mmengine_checkpoints()
+schemes.register()
 
 __all__ = ['TESTED', '__version__']

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
 TINY_MODEL = [
@@ -111,14 +112,14 @@ def test_resumed_training_equals_uninterrupted(
     resumed = train(half, '--resume', half / 'iter_3.pth')
     assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
 
-    halfway = torch.load(half / 'iter_3.pth', weights_only=True)['state_dict']
+    halfway = checkpoints.read(half / 'iter_3.pth')['state_dict']
     assert any(not torch.equal(value, whole[name]) for name, value in halfway.items())
 
 
 def test_train_then_test(train, test, tmp_path):
     train(tmp_path)
     checkpoint = tmp_path / 'iter_6.pth'
-    saved = torch.load(checkpoint, weights_only=True)
+    saved = checkpoints.read(checkpoint)
     assert saved['meta']['dataset_meta']['classes'][0] == 'sky'
 
     (log,) = tmp_path.glob('*/vis_data/scalars.json')
@@ -171,7 +172,7 @@ def test_fine_tuning_of_panoptic_weights_at_another_size(
     (log,) = fine.glob('*/*.log')
     assert log.read_text().count('fine-tuning from') == 1
     table = log.read_text().partition('fine-tuning from ')[2].splitlines()
-    state = torch.load(checkpoint)['state_dict']
+    state = checkpoints.read(checkpoint)['state_dict']
     count, heads = len(state), sum('head' in key for key in state)
     assert table[:6] == [
         str(checkpoint),

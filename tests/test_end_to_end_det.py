@@ -5,11 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
 from PIL import Image
 
+from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
 TINY_MODEL = {
@@ -58,7 +58,7 @@ def test_train_test_and_pictures(run_tool, tiny, tmp_path, task):
     config, run = tiny(task), tmp_path / 'run'
     run_tool('train', config, '--work-dir', run)
     checkpoint = run / 'iter_6.pth'
-    saved = torch.load(checkpoint, weights_only=True)
+    saved = checkpoints.read(checkpoint)
     assert saved['meta']['dataset_meta']['classes'][0] == 'disc'
     names = {name.split('.')[0] for name in saved['state_dict']}
     assert names == {'backbone', 'panoptic_head'}

@@ -5,23 +5,20 @@ Each costs little and saves the user a traceback from deep inside a framework.
 
 import errno
 import os
-import pickle
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
 from .exit import rank
 from .unconverted import refuse_unconverted
 
-LARGE = 10**9  # bytes; reading that much takes a while
 _WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
 
 
@@ -153,7 +150,7 @@ def _check_path(path: str | None, what: str) -> None:
         raise UserError(f'{what} not found: {os.path.abspath(path)}; {_WAY_OUT}')
 
 
-def check_checkpoint(path: str, resume: bool = False) -> None:
+def check_checkpoint(path: str, resume: bool = False) -> dict | None:
     """Checks that a local file is a readable checkpoint.
 
     Args:
@@ -161,61 +158,28 @@ def check_checkpoint(path: str, resume: bool = False) -> None:
         resume (bool): Whether training goes on from it, which needs the state of
             optimiser and schedules beside the weights.
 
+    Returns:
+        dict: What it holds, its tensors on disk; None for an address.
+
     Raises:
-        UserError: Not found, not a checkpoint, damaged, or without training state.
+        UserError: Not found, not a checkpoint, damaged, with NaN values, or without
+            training state.
     """
     if '://' in path:
-        return
+        return None
     refuse_unconverted(path)
     if not os.path.isfile(path):
         raise UserError(f'checkpoint not found: {path}{_other_checkpoints(path)}')
-    with open(path, 'rb') as file:
-        start = file.read(2)
-    if start[:1] == b'\x80':
-        return  # the format before torch 1.6 has no index to check
-    if not zipfile.is_zipfile(path):
-        kind = 'is cut short or damaged' if start == b'PK' else 'is not a checkpoint'
-        raise UserError(
-            f'checkpoint {path} {kind} ({os.path.getsize(path):,} bytes)'
-            f'{_other_checkpoints(path)}'
-        )
-    if rank() == 0:
-        _check_sums(path)
-    content = _read(path)
-    if resume and not {'meta', 'optimizer', 'message_hub'} <= content.keys():
-        raise UserError(
-            f'checkpoint {path} holds weights only, so that no run can go on from it; '
-            f'to start from its weights use --cfg-options load_from={path}'
-        )
-
-
-def _check_sums(path: str) -> None:
-    """PyTorch itself loads weights with flipped bits without a word."""
-    size = os.path.getsize(path)
-    if size > LARGE:
-        print_log(f'checking {path} ({size / 1e9:.1f} GB)')
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged:
-        raise UserError(
-            f'checkpoint {path} is damaged: wrong checksum of {damaged}'
-            f'{_other_checkpoints(path)}'
-        )
-
-
-def _read(path: str) -> dict:
-    """Reads a checkpoint's structure; the tensors stay on disk."""
     try:
-        return torch.load(path, map_location='cpu', mmap=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = next(
-            (line for line in str(error).splitlines() if 'Unsupported' in line),
-            str(error).split('\n')[0],
-        )
-        raise UserError(
-            f'checkpoint {path} cannot be read: {reason.strip()}'
-            f'{_other_checkpoints(path)}'
-        ) from error
+        if rank() == 0 and zipfile.is_zipfile(path):
+            checkpoints.check_sums(path)
+        content = checkpoints.read(path, mmap=True)
+        checkpoints.weights_of(content, path)
+        if resume:
+            checkpoints.refuse_unresumable(content, path)
+    except UserError as error:
+        raise UserError(f'{error}{_other_checkpoints(path)}') from error
+    return content
 
 
 def _other_checkpoints(path: str) -> str:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor
 
+from eomt_mm.checkpoints import config_of
 from eomt_mm.errors import UserError
 from eomt_mm.version import __version__
 
@@ -183,9 +184,10 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
             f'{path} is no checkpoint of this package: it lacks backbone.queries'
         )
     if cfg is None:
-        if 'cfg' not in meta:
+        text = config_of(checkpoint)
+        if text is None:
             raise UserError(f'{path} carries no config: add --config')
-        cfg = stored_config(meta['cfg'])
+        cfg = stored_config(text)
     plan = blueprint(cfg, f'the config of {path}')
     layout, config = hf.model_config(plan.model, plan.head)
     network = plan.to_network(state_dict)

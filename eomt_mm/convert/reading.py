@@ -1,25 +1,19 @@
 """Reading weights of others: tensors and JSON, never an unpickled object.
 
-A `.bin`, `.pth` or `.ckpt` file is a pickle, and a pickle may run any code while it
-is read. `weights_only=True` builds tensors and builtin containers and refuses the
-rest; safetensors hold nothing else in the first place.
+A `.bin`, `.pth` or `.ckpt` file is a pickle, which `eomt_mm.checkpoints` reads;
+safetensors hold nothing but tensors in the first place.
 """
 
 import json
-import re
-import warnings
-import zipfile
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
 _WANTED = 'give a file of weights, as pytorch_model.bin and model.safetensors are'
-# How PyTorch names the code that a pickle asks for.
-_CODE = re.compile(r'GLOBAL (\S+)')
 # What a folder of the Hugging Face hub may hold, the best first.
 HUB_FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin')
 
@@ -64,14 +58,12 @@ def read_checkpoint(path: Path) -> dict:
     if path.name.endswith('.index.json'):
         return _read_shards(path)
     with open(path, 'rb') as file:
-        start = file.read(64)
-    if start.startswith(b'version https://git-lfs'):
-        raise UserError(
-            f'{path} is a pointer of Git LFS, not the file: run `git lfs pull`'
-        )
-    if start[8:9] == b'{':
+        start = file.read(9)
+    if start[8:] == b'{':
         return _read_safetensors(path)
-    return _read_torch(path, is_zip=start.startswith(b'PK'))
+    if start.startswith(b'PK'):
+        checkpoints.check_sums(path)
+    return checkpoints.read(path, mmap=True)
 
 
 def tensors_of(content: dict, path: Path) -> dict[str, Tensor]:
@@ -177,51 +169,3 @@ def _read_shards(index: Path) -> dict[str, Tensor]:
             )
         tensors |= _read_safetensors(shard)
     return tensors
-
-
-def _read_torch(path: Path, is_zip: bool) -> dict:
-    if is_zip:
-        _check_sums(path)
-    try:
-        with warnings.catch_warnings():  # that an old or new pickle may not be read
-            warnings.simplefilter('ignore')
-            content = torch.load(
-                path, map_location='cpu', weights_only=True, mmap=is_zip
-            )
-    # A broken file can fail anywhere inside the reader.
-    except Exception as error:
-        raise UserError(_reason(path, str(error))) from error
-    if not isinstance(content, dict):
-        raise UserError(
-            f'{path} holds a {type(content).__name__}, no state dict: {_WANTED}'
-        )
-    return content
-
-
-def _check_sums(path: Path) -> None:
-    """PyTorch itself reads flipped bits without a word."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise UserError(
-            f'{path} is cut short or damaged ({path.stat().st_size:,} bytes): '
-            'download it again'
-        ) from error
-    if damaged:
-        raise UserError(
-            f'{path} is damaged: wrong checksum of {damaged}. Download it again'
-        )
-
-
-def _reason(path: Path, message: str) -> str:
-    code = _CODE.search(message)
-    if code:
-        return (
-            f'{path} holds more than weights ({code[1]}), and none of that was run. If '
-            'you trust the file, take its state dict out with the program that wrote it'
-        )
-    return (
-        f'{path} is no file of weights, or is cut short or damaged '
-        f'({path.stat().st_size:,} bytes): download it again'
-    )

@@ -5,10 +5,9 @@ name as `type`, `os.system` as well. A checkpoint may come from anywhere: here t
 is read as literals, and models are built from this package's own classes only.
 """
 
-import ast
-
 from mmengine.config import Config
 
+from eomt_mm.checkpoints import NotLiteral, read_literals
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
@@ -29,7 +28,13 @@ def stored_config(text: str) -> Config:
     Raises:
         UserError: If it holds more than literals, or names what is not of this package.
     """
-    values = _literals(text)
+    try:
+        values = read_literals(text)
+    except NotLiteral as error:
+        raise UserError(
+            f'the config in the checkpoint is more than literals ({error}), and it is '
+            f'not run: {WAY_OUT}'
+        ) from error
     scope, model = values.get('default_scope'), values.get('model')
     if scope not in ('mmseg', 'mmdet') or not isinstance(model, dict):
         raise UserError(
@@ -47,34 +52,6 @@ def stored_config(text: str) -> Config:
             f'package, and a checkpoint is not trusted that far: {WAY_OUT}'
         )
     return Config(dict(default_scope=scope, model=model))
-
-
-def _literals(text: str) -> dict:
-    try:
-        return {
-            line.targets[0].id: ast.literal_eval(_WithoutCalls().visit(line.value))
-            for line in ast.parse(text).body
-        }
-    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(
-            f'the config in the checkpoint is more than literals ({error}), and it is '
-            f'not run: {WAY_OUT}'
-        ) from error
-
-
-class _WithoutCalls(ast.NodeTransformer):
-    """Turns `dict(a=1)` and `dict({'a': 1})` into `{'a': 1}`."""
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: D102, N802
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == 'dict':
-            names = [keyword.arg for keyword in node.keywords]
-            if not node.args and None not in names:
-                values = [keyword.value for keyword in node.keywords]
-                return ast.Dict([ast.Constant(name) for name in names], values)
-            if len(node.args) == 1 and not names:
-                return node.args[0]
-        return node  # which `literal_eval` refuses
 
 
 def _types(node: object) -> list:

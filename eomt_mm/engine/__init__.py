@@ -4,7 +4,6 @@ from .fast_inference import FastInferenceHook
 from .iteration_seed import IterationSeedHook
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
 from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
-from .safe_files import allow_mmengine_checkpoints
 from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
@@ -13,7 +12,6 @@ __all__ = [
     'LayerDecayConstructor',
     'MaskAnnealingHook',
     'TwoStageWarmupPolyLR',
-    'allow_mmengine_checkpoints',
     'annealing_windows',
     'layer_decay_scale',
     'mask_probability',

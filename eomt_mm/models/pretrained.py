@@ -10,10 +10,10 @@ import os
 
 import safetensors.torch
 import timm
-import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
 
@@ -125,8 +125,12 @@ def _read_file(path: str) -> dict:
     try:
         if path.endswith('.safetensors'):
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location='cpu', weights_only=True)
-    # A broken file can fail anywhere inside the readers.
+        content = checkpoints.read(path)
+        checkpoints.weights_of(content, path)
+        return content
+    except UserError:
+        raise
+    # A broken file can fail anywhere inside the reader.
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

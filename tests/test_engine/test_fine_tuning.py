@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
+from eomt_mm import checkpoints
 from eomt_mm.engine import fine_tuning
 from eomt_mm.engine.fine_tuning import (
     _backbone_settings,
@@ -148,7 +149,7 @@ def make_runner(tmp_path):
 
 
 def weights(path):
-    return torch.load(path, weights_only=True)['state_dict']
+    return checkpoints.read(path)['state_dict']
 
 
 def differing(state, path, ours='decode_head.'):
@@ -225,7 +226,7 @@ def test_twice_the_size(make_runner, checkpoint, logged):
 
 def test_semantic_to_panoptic_with_everything_else(make_runner, checkpoint, logged):
     """The whole table."""
-    saved = torch.load(checkpoint)
+    saved = checkpoints.read(checkpoint)
     saved['state_dict']['backbone.head.weight'] = torch.zeros(3, 32)
     saved['state_dict']['backbone.head.bias'] = torch.zeros(3)
     torch.save(saved, checkpoint)
@@ -439,7 +440,7 @@ def test_other_architectures_are_refused(change, message):
     ],
 )
 def test_nan_is_refused(make_runner, checkpoint, key, value):
-    saved = torch.load(checkpoint)
+    saved = checkpoints.read(checkpoint)
     saved['state_dict'][key].view(-1)[3] = value
     torch.save(saved, checkpoint)
     runner = make_runner(load_from=str(checkpoint), model=dict(img_size=64))
@@ -448,7 +449,7 @@ def test_nan_is_refused(make_runner, checkpoint, key, value):
 
 
 def test_nan_in_what_is_not_loaded_is_no_matter(make_runner, checkpoint):
-    saved = torch.load(checkpoint)
+    saved = checkpoints.read(checkpoint)
     for key in CLASS_HEAD:
         saved['state_dict'][key].fill_(torch.nan)
     saved['state_dict']['backbone.head.bias'] = torch.tensor([torch.nan])
@@ -464,7 +465,7 @@ def test_another_number_of_heads_is_refused(make_runner, checkpoint):
     options = dict(load_from=str(checkpoint), model=dict(timm_args=timm_args))
     with pytest.raises(UserError, match='has 2 heads .* the config 4: .*heads=2'):
         make_runner(**options).train()
-    saved = torch.load(checkpoint)
+    saved = checkpoints.read(checkpoint)
     del saved['meta']['cfg']  # then there is nothing to compare with
     torch.save(saved, checkpoint)
     assert not differing(make_runner(**options).train().state_dict(), checkpoint)

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from eomt_mm import cli
+from eomt_mm import checkpoints, cli
 from eomt_mm.comparison.model import Score
 from eomt_mm.errors import UserError
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_tested_is_told_whole_and_before_the_timing(
 
 @pytest.mark.slow
 def test_scores_of_the_evaluators(tool, config, trained, tmp_path):
-    state = torch.load(trained)['state_dict']
+    state = checkpoints.read(trained)['state_dict']
     key = 'decode_head.conv_seg.weight'
     torch.save({**state, key: state[key][:2]}, tmp_path / 'other.pth')
     # Semantic, with the annotations of another task.

@@ -168,7 +168,7 @@ class TestBadInput:
         assert 'wrong checksum' in fails(path)
 
     def test_not_a_checkpoint(self, fails, config):
-        assert 'is not a checkpoint' in fails(config)
+        assert 'is no file of weights' in fails(config)
 
     def test_unsafe_object(self, fails, tmp_path):
         path = tmp_path / 'evil.pth'

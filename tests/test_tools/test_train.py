@@ -13,7 +13,7 @@ import torch
 from mmengine.config import Config
 from safetensors.torch import save_file
 
-from eomt_mm import cli
+from eomt_mm import checkpoints, cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +34,7 @@ def fails(tool, capsys):
 
 
 def iterations(path):
-    return torch.load(path)['meta']['iter']
+    return checkpoints.read(path)['meta']['iter']
 
 
 def test_trains_and_writes_checkpoints(trained):
@@ -65,9 +65,9 @@ def test_resume_of_nothing_starts_from_load_from(
     tool('train').main([*argv, '--cfg-options', *options])
     said = f'nothing to resume in {tmp_path / "run"}: training starts from load_from='
     assert f'{said}{trained}' in capsys.readouterr().out
-    first = torch.load(tmp_path / 'run/iter_2.pth')
+    first = checkpoints.read(tmp_path / 'run/iter_2.pth')
     assert first['meta']['iter'] == 2  # from the weights, not from the iteration
-    start = torch.load(trained)['state_dict']
+    start = checkpoints.read(trained)['state_dict']
     learnt = [key for key in start if key.endswith(('weight', 'bias'))]
     assert all(torch.equal(first['state_dict'][k], start[k]) for k in learnt)
 
@@ -193,7 +193,7 @@ class TestBadInput:
 
     def test_resume_from_weights_only(self, fails, config, trained, tmp_path):
         path = tmp_path / 'weights.pth'
-        torch.save(dict(state_dict=torch.load(trained)['state_dict']), path)
+        torch.save(dict(state_dict=checkpoints.read(trained)['state_dict']), path)
         line = fails(config, '--resume', path)
         assert 'weights only' in line and 'load_from=' in line
 

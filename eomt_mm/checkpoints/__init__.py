@@ -1,0 +1,18 @@
+"""Files of weights from anywhere: read as data, never executed."""
+
+from .config_text import NotLiteral, read_literals
+from .content import refuse_other_optimizer, refuse_unresumable, weights_of
+from .reading import Meta, check_sums, config_of, read, refuse_nan
+
+__all__ = [
+    'Meta',
+    'NotLiteral',
+    'check_sums',
+    'config_of',
+    'read',
+    'read_literals',
+    'refuse_nan',
+    'refuse_other_optimizer',
+    'refuse_unresumable',
+    'weights_of',
+]
