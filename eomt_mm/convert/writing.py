@@ -8,8 +8,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eomt_mm.cli import iterations_done, last_checkpoint, read_config, read_scores
-from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 
 SCORES = {'PQ': 'coco_panoptic/PQ', 'mIoU': 'mIoU'}
 # Iterations after which the time of one has settled.

@@ -10,8 +10,8 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from eomt_mm.cli.exit import noted_interrupts, one_line, run
-from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
