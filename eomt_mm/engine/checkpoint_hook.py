@@ -15,7 +15,9 @@ from eomt_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class CheckpointHook(MMEngineCheckpointHook):
-    """Saves checkpoints like MMEngine's hook, with the same options, and in addition:
+    """Saves checkpoints like MMEngine's hook, but loses none.
+
+    The options are the same. What differs:
 
     - A file is removed only after its successor is whole. MMEngine removes first.
     - `last_checkpoint` is written whole or not at all.

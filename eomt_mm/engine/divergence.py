@@ -60,9 +60,7 @@ class DivergenceHook(Hook):
             return
         terms = ', '.join(f'{name}={x}' for name, x in bad.items() if name != 'loss')
         path, _ = latest_checkpoint(runner.work_dir)
-        good = (
-            f'the last good checkpoint is {path}' if path else 'no checkpoint is good'
-        )
+        good = f'the last good checkpoint is {path}' if path else 'there is no good one'
         raise UserError(
             f'training has diverged: for {self.patience} iterations in a row, up to '
             f'iteration {runner.iter + 1}, the loss is no finite number '
