@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 import zipfile
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> Runner:
     lock = sole_user(Path(cfg.work_dir)) if cli.rank() == 0 else nullcontext()
     with lock, cli.noted_interrupts() as interrupts:
         set_start(cfg, args.resume)
-        stop = InterruptHook(interrupts)
+        stop, runner = InterruptHook(interrupts), None
         try:
             runner = (
                 RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -90,7 +90,10 @@ def main(argv: list[str] | None = None) -> Runner:
             runner.register_hook(stop)
             runner.train()
         except BaseException as error:
-            stop.end()
+            if runner is not None:
+                stop.save_between(runner)
+            with suppress(KeyboardInterrupt):  # `interrupts` has it
+                stop.end()
             full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
             if not interrupts and not full:
                 raise

@@ -46,11 +46,13 @@ class InterruptHook(Hook):
         self.pending: int | None = None
         self._before: dict = {}
         self._owner = os.getpid()
+        self._is_between = False
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Hold signals back from the first iteration on."""
         if self.delivered:
             raise KeyboardInterrupt
+        self._is_between = False
         if self._before:
             return
         for number in _SIGNALS:
@@ -66,10 +68,19 @@ class InterruptHook(Hook):
         number = torch.tensor(self.pending or 0)
         all_reduce(number, 'max')
         if not number:
+            self._is_between = True
             return
         self.pending = int(number)
         self._save(runner, runner.iter + 1)
         self.end()
+
+    def before_val(self, runner) -> None:
+        """Other hooks may change the model for the validation."""
+        self._is_between = False
+
+    def after_val(self, runner) -> None:
+        """The model is that of the training again."""
+        self._is_between = True
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Stop, if there is a signal; the resumed run repeats the validation."""
@@ -84,6 +95,15 @@ class InterruptHook(Hook):
     def after_train(self, runner) -> None:
         """Deliver what came in too late to stop anything."""
         self.end()
+
+    def save_between(self, runner) -> None:
+        """Save a checkpoint if an error came between two iterations, after a signal.
+
+        Data workers that got the signal too end before the data of the next iteration
+        are there.
+        """
+        if self.pending is not None and self._is_between:
+            self._save(runner, runner.iter)
 
     def end(self) -> None:
         """Hold no more signals back, and deliver the one that is pending.

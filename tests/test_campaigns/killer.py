@@ -38,9 +38,9 @@ class Killer(Hook):
 
     def before_run(self, runner):
         reach('start')
-        runner.model.backbone.register_forward_hook(self._forward)
+        runner.model.data_preprocessor.register_forward_hook(self._in_step)
 
-    def _forward(self, module, inputs, output):
+    def _in_step(self, module, inputs, output):
         if module.training:
             Killer.trains = True
             reach('iteration')
