@@ -7,7 +7,7 @@ MMCV_CUDA ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reproduce test lint clean
+.PHONY: help env demo reproduce test campaign lint clean
 
 help:
 	@echo 'make demo     train, test and draw a small EoMT on synthetic scenes (TASK=$(TASK))'
@@ -15,6 +15,7 @@ help:
 	@echo '              two tables of the paper in miniature, 3 seeds, 40 to 60 minutes on'
 	@echo '              2 cores (ARGS="--table annealing --seeds 0 1 2 3 4")'
 	@echo 'make test     the whole test suite (ARGS="-k windows" is passed to pytest)'
+	@echo 'make campaign trainings killed in every phase and resumed, about 20 minutes'
 	@echo 'make env      only the environment in .venv; demo and test do it by themselves'
 	@echo 'make lint     ruff: rules and format'
 	@echo 'make clean    caches and build output; .venv and work_dirs stay'
@@ -41,7 +42,10 @@ reproduce: env
 	@.venv/bin/python tools/reproduce.py $(ARGS)
 
 test: env
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest -m 'not campaign' $(ARGS)
+
+campaign: env
+	@.venv/bin/python -m pytest -m campaign -s $(ARGS)
 
 lint: env
 	@.venv/bin/python -m ruff check .

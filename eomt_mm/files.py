@@ -1,11 +1,24 @@
-"""Writing files whole or not at all."""
+"""Files are written whole or not at all, folders have one user at a time."""
 
+import errno
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, register_backend
+
+from eomt_mm.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+# What file systems without locks answer, network file systems above all.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_held: set[int] = set()  # descriptors of the locks that this process holds
 
 
 @contextmanager
@@ -38,9 +51,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 class AtomicLocalBackend(LocalBackend):
     """MMEngine's local files, written all or nothing.
 
-    `default_hooks.checkpoint=dict(type='CheckpointHook', max_keep_ckpts=2,
-    backend_args=dict(backend='atomic_local'))` lets a run be killed at any time.
-    Keep two or more: CheckpointHook removes an old file before it writes the new.
+    `default_hooks.checkpoint=dict(type='eomt_mm.CheckpointHook',
+    backend_args=dict(backend='atomic_local'))` lets a run be killed at any time. With
+    MMEngine's own CheckpointHook keep two files or more (`max_keep_ckpts`): it removes
+    the old one before it writes the new.
     """
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
@@ -52,3 +66,85 @@ class AtomicLocalBackend(LocalBackend):
         """Write text."""
         with atomic_path(filepath) as partial:
             partial.write_text(obj, encoding=encoding)
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Create a folder for results before anything is spent on them.
+
+    Args:
+        folder (Path): Created if need be, with its parents.
+        option (str): The option that names it.
+
+    Raises:
+        UserError: The folder cannot be created, or is not writable.
+    """
+    reason = 'no permission to write there'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+    except OSError as error:
+        reason = error.strerror
+    raise UserError(
+        f'{option}: {folder} cannot be a folder for results ({reason}); give another '
+        f'{option}'
+    )
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[int]:
+    """Hold a folder's lock, so that no second process works in it.
+
+    The lock ends with the process, however that ends. Forked processes do not hold it:
+    data workers outlive a killed training by seconds, and it may be resumed at once.
+
+    Args:
+        folder (Path): Created if need be.
+
+    Yields:
+        int: A file descriptor; a command that inherits it goes on holding the lock.
+        Where the file system has no locks there is a warning, and none is held.
+
+    Raises:
+        UserError: The folder is in use, or cannot be written to.
+    """
+    make_folder(folder, '--work-dir')
+    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
+    _held.add(descriptor)
+    try:
+        _lock(descriptor, folder)
+        yield descriptor
+    finally:
+        if descriptor in _held:  # not in a forked process
+            _held.remove(descriptor)
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        if fcntl is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f'{folder} is in use by another call of this tool, or by a training '
+            'that a killed one left behind: wait until it has ended, or give '
+            'another --work-dir'
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        warnings.warn(
+            f'{folder} cannot be locked ({error.strerror}): make sure that nothing '
+            'else writes there',
+            stacklevel=4,
+        )
+
+
+def _let_go() -> None:
+    while _held:
+        os.close(_held.pop())
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_let_go)

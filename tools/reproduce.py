@@ -23,16 +23,9 @@ from pathlib import Path
 import torch
 
 from eomt_mm import cli
-from eomt_mm.cli.jobs import (
-    LOG,
-    Failure,
-    Job,
-    Launch,
-    run_alone,
-    run_jobs,
-    sole_user,
-)
+from eomt_mm.cli.jobs import LOG, Failure, Job, Launch, run_alone, run_jobs
 from eomt_mm.errors import UserError
+from eomt_mm.files import sole_user
 from eomt_mm.reproduction.cost import cost_of
 from eomt_mm.reproduction.plan import TABLES, configs
 from eomt_mm.reproduction.report import Report

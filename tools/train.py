@@ -12,16 +12,19 @@ import shlex
 import sys
 import time
 import zipfile
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from eomt_mm import cli
+from eomt_mm.engine import DueValidationHook, InterruptHook, latest_checkpoint
 from eomt_mm.errors import UserError
+from eomt_mm.files import sole_user
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -68,20 +71,29 @@ def main(argv: list[str] | None = None) -> Runner:
     auto_scale_lr = args.auto_scale_lr or scales_itself(cfg)
     if auto_scale_lr:
         check_scaling(cfg)
-    set_start(cfg, args.resume)
     cli.check_data(cfg, 'train', 'val')
 
     command = resume_command(sys.argv[1:] if argv is None else argv, args.resume)
     started = time.time()
-    with cli.noted_interrupts() as interrupts:
+    lock = sole_user(Path(cfg.work_dir)) if cli.rank() == 0 else nullcontext()
+    with lock, cli.noted_interrupts() as interrupts:
+        set_start(cfg, args.resume)
+        stop, runner = InterruptHook(interrupts), None
         try:
             runner = (
                 RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             )
             if auto_scale_lr:
                 scale_learning_rate(runner)
+            # The last hooks of all: what they save and validate is complete.
+            runner.register_hook(DueValidationHook())
+            runner.register_hook(stop)
             runner.train()
         except BaseException as error:
+            if runner is not None:
+                stop.save_between(runner)
+            with suppress(KeyboardInterrupt):  # `interrupts` has it
+                stop.end()
             full = getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT)
             if not interrupts and not full:
                 raise
@@ -175,9 +187,10 @@ def set_start(cfg: Config, resume: str | None) -> None:
         resume (str, optional): None, 'auto' or a checkpoint.
     """
     if resume == 'auto':
-        cfg.resume = find_latest_checkpoint(cfg.work_dir) is not None
+        newest = find_newest(cfg.work_dir)
+        cfg.resume = newest is not None
         if cfg.resume:
-            cfg.load_from = None
+            cfg.load_from = newest
         elif cli.rank() == 0:
             start = (
                 f'from load_from={cfg.load_from}' if cfg.get('load_from') else 'anew'
@@ -185,11 +198,22 @@ def set_start(cfg: Config, resume: str | None) -> None:
             print_log(f'nothing to resume in {cfg.work_dir}: training starts {start}')
     elif resume is not None:
         cfg.resume, cfg.load_from = True, resume
-    checkpoint = cfg.get('load_from')
-    if cfg.get('resume') and checkpoint is None:
-        checkpoint = find_latest_checkpoint(cfg.work_dir)
-    if checkpoint is not None:
-        cli.check_checkpoint(checkpoint, resume=bool(cfg.get('resume')))
+    elif cfg.get('resume') and cfg.get('load_from') is None:
+        # Given here, so that MMEngine does not look for another one.
+        cfg.load_from = find_newest(cfg.work_dir)
+    if cfg.get('load_from') is not None:
+        cli.check_checkpoint(cfg.load_from, resume=bool(cfg.get('resume')))
+
+
+def find_newest(work_dir: str) -> str | None:
+    """The newest whole checkpoint of a work directory; the log says which."""
+    path, passed_over = latest_checkpoint(work_dir)
+    if cli.rank() == 0:
+        if passed_over:
+            print_log(f'passed over in {work_dir}: {"; ".join(passed_over)}')
+        if path is not None:
+            print_log(f'going on from {path}, the newest whole checkpoint')
+    return path
 
 
 def resume_command(argv: list[str], resume: str | None) -> str:

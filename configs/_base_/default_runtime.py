@@ -23,7 +23,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='eomt_mm.CheckpointHook',
         by_epoch=False,
         interval=2000,
         max_keep_ckpts=3,
@@ -32,6 +32,8 @@ default_hooks = dict(
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    # Stops where the loss is no number; patience=None switches it off.
+    divergence=dict(type='eomt_mm.DivergenceHook', patience=20),
 )
 custom_hooks = [
     dict(type='eomt_mm.MaskAnnealingHook'),

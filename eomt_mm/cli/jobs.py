@@ -1,14 +1,11 @@
 """Several commands at a time, each with a log of its own."""
 
-import fcntl
-import os
 import shlex
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -181,55 +178,6 @@ def run_alone(command: list[str], launch: Launch) -> None:
         raise
     if status:
         raise UserError(f'{command[0]} ended with status {status}')
-
-
-def make_folder(folder: Path, option: str) -> None:
-    """Create a folder for results before anything is spent on them.
-
-    Args:
-        folder (Path): Created if need be, with those above it.
-        option (str): That names it.
-
-    Raises:
-        UserError: It cannot be created, or not be written to.
-    """
-    reason = 'no permission to write there'
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return
-    except OSError as error:
-        reason = error.strerror
-    raise UserError(
-        f'{option}: {folder} cannot be a folder for results ({reason}); give another '
-        f'{option}'
-    )
-
-
-@contextmanager
-def sole_user(folder: Path) -> Iterator[int]:
-    """Refuse to work beside another process, or beside what a killed one left running.
-
-    Args:
-        folder (Path): Where the work is done; created if need be.
-
-    Yields:
-        int: A file descriptor; a command that inherits it goes on holding the lock.
-
-    Raises:
-        UserError: The folder is in use, or cannot be written to.
-    """
-    make_folder(folder, '--work-dir')
-    with (folder / '.lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f'{folder} is in use by another call of this tool, or by a training '
-                'that a killed one left behind: wait until it has ended, or give '
-                'another --work-dir'
-            ) from error
-        yield file.fileno()
 
 
 def _last_word(log: Path, status: int) -> str:

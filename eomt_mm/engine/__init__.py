@@ -1,18 +1,28 @@
 """Training machinery: annealing, learning rates, seeds, files."""
 
+from .checkpoint_hook import CheckpointHook
+from .divergence import DivergenceHook
+from .due_validation import DueValidationHook
 from .fast_inference import FastInferenceHook
+from .interrupts import InterruptHook
 from .iteration_seed import IterationSeedHook
+from .latest_checkpoint import latest_checkpoint
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
 from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
 from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
+    'CheckpointHook',
+    'DivergenceHook',
+    'DueValidationHook',
     'FastInferenceHook',
+    'InterruptHook',
     'IterationSeedHook',
     'LayerDecayConstructor',
     'MaskAnnealingHook',
     'TwoStageWarmupPolyLR',
     'annealing_windows',
+    'latest_checkpoint',
     'layer_decay_scale',
     'mask_probability',
     'two_stage_factor',

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from eomt_mm.cli import noted_interrupts
-from eomt_mm.cli.jobs import LOG, Launch, run_alone, run_jobs, sole_user
+from eomt_mm.cli.jobs import LOG, Launch, run_alone, run_jobs
 from eomt_mm.errors import UserError
+from eomt_mm.files import sole_user
 
 CLOCK = 'import time; print(time.monotonic(), flush=True); time.sleep(0.6); '
 

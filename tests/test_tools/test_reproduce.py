@@ -171,7 +171,7 @@ def test_failures_are_told_at_the_end(imagined, tmp_path, capsys):
 def test_two_calls_do_not_meet(root, tool, tmp_path):
     code = (
         'import sys, time\nfrom pathlib import Path\n'
-        'from eomt_mm.cli.jobs import sole_user\n'
+        'from eomt_mm.files import sole_user\n'
         'with sole_user(Path(sys.argv[1])):\n'
         '    print("held", flush=True)\n    time.sleep(60)\n'
     )

@@ -47,8 +47,8 @@ from eomt_mm.benchmark.run import (  # noqa: E402
     refuse_differing,
     run_job,
 )
-from eomt_mm.cli.jobs import make_folder  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.files import make_folder  # noqa: E402
 from eomt_mm.models.inference import DTYPES  # noqa: E402
 
 

@@ -34,8 +34,8 @@ from eomt_mm.cli.inference import (
     windows_of,
 )
 from eomt_mm.cli.timing import block_seconds, merging_seconds, seconds
-from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
 from eomt_mm.models.token_merging.build import build_merging

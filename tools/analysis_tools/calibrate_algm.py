@@ -38,8 +38,8 @@ from eomt_mm.cli.calibration import (
     threshold_for,
 )
 from eomt_mm.cli.inference import Images, load_model
-from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 from eomt_mm.models.token_merging import ALGM
 from eomt_mm.visualization import ACCENT, INK
 

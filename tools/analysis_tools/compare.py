@@ -31,7 +31,7 @@ from eomt_mm.benchmark.options import (  # noqa: E402
 )
 from eomt_mm.benchmark.report import machine  # noqa: E402
 from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
-from eomt_mm.cli.jobs import Failure, Launch, make_folder, run_jobs  # noqa: E402
+from eomt_mm.cli.jobs import Failure, Launch, run_jobs  # noqa: E402
 from eomt_mm.comparison.model import (  # noqa: E402
     Model,
     Timing,
@@ -46,6 +46,7 @@ from eomt_mm.comparison.scores import (  # noqa: E402
     refuse_untestable,
 )
 from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.files import make_folder  # noqa: E402
 from eomt_mm.models.inference import DTYPES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

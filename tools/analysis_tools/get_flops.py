@@ -15,8 +15,8 @@ import sys
 
 from eomt_mm import cli
 from eomt_mm.analysis import complexity_of, find_config
-from eomt_mm.files import atomic_path
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -1,0 +1,86 @@
+"""The checkpoint from which an interrupted training goes on."""
+
+import zipfile
+from pathlib import Path
+
+import torch
+
+from eomt_mm.engine.finite import non_finite
+
+# What a training needs besides its weights.
+TRAINING_STATE = {'meta', 'state_dict', 'optimizer', 'message_hub'}
+
+
+def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
+    """Find the newest whole checkpoint of a work directory.
+
+    MMEngine trusts the file `last_checkpoint`, which is empty if the process was killed
+    while it was written, and wrong once the directory has moved. Here the checkpoints
+    themselves tell: the newest is the one with the latest time stated inside, at equal
+    times the one with the most iterations. The number of iterations alone would go on
+    with an older, longer training in the same directory, and a copy of a file has
+    another time of modification.
+
+    Every process of a distributed training finds the same one.
+
+    Args:
+        work_dir (str | Path): Where MMEngine's CheckpointHook writes. Where that has an
+            `out_dir`, `last_checkpoint` leads to it.
+
+    Returns:
+        tuple[str | None, list[str]]: The path, None if there is none, and a reason for
+        each damaged file that was passed over. Files without training state are no
+        candidates: `best_*.pth`, published weights.
+    """
+    folder = Path(work_dir)
+    note = folder / 'last_checkpoint'
+    noted = note.read_text(errors='replace').strip() if note.is_file() else ''
+    path, passed_over = _newest(folder)
+    if path is None and noted:
+        if '://' in noted:
+            return noted, passed_over
+        path, elsewhere = _newest(Path(noted).parent)
+        passed_over += elsewhere
+    return path, passed_over
+
+
+def _newest(folder: Path) -> tuple[str | None, list[str]]:
+    candidates, damaged = [], []
+    for path in sorted(folder.glob('*.pth')):
+        if path.name.startswith(('.', 'best_')) or not path.is_file():
+            continue
+        try:
+            checkpoint = _read(path)
+            if TRAINING_STATE <= checkpoint.keys():
+                meta = checkpoint['meta']
+                age = str(meta.get('time', '')), int(meta['iter'])
+                candidates.append((age, path))
+        except Exception as error:  # whatever is in it, the next one may be whole
+            damaged.append(f'{path.name} ({_reason(error)})')
+    for _, path in sorted(candidates, reverse=True):
+        reason = _damage(path)
+        if reason is None:
+            return str(path), damaged
+        damaged.append(f'{path.name} ({reason})')
+    return None, damaged
+
+
+def _read(path: Path) -> dict:
+    """Read the structure of a checkpoint; the tensors stay on disk."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError('cut short')
+    return torch.load(path, map_location='cpu', mmap=True, weights_only=True)
+
+
+def _damage(path: Path) -> str | None:
+    """Read a file to its end: why no training can go on from it."""
+    with zipfile.ZipFile(path) as archive:
+        wrong = archive.testzip()
+    if wrong:
+        return f'wrong checksum of {wrong}'
+    broken = non_finite(_read(path)['state_dict'])
+    return f'NaN or infinite values in {broken[0]}' if broken else None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
