@@ -12,6 +12,7 @@ import shlex
 import sys
 import time
 import zipfile
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -22,7 +23,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from eomt_mm import cli
-from eomt_mm.engine import DueValidationHook, InterruptHook, latest_checkpoint
+from eomt_mm.engine import (
+    DueValidationHook,
+    InterruptHook,
+    ResumeCheckHook,
+    latest_checkpoint,
+)
 from eomt_mm.errors import UserError
 from eomt_mm.files import sole_user
 
@@ -86,6 +92,7 @@ def main(argv: list[str] | None = None) -> Runner:
             if auto_scale_lr:
                 scale_learning_rate(runner)
             # The last hooks of all: what they save and validate is complete.
+            runner.register_hook(ResumeCheckHook())
             runner.register_hook(DueValidationHook())
             runner.register_hook(stop)
             runner.train()
@@ -202,7 +209,24 @@ def set_start(cfg: Config, resume: str | None) -> None:
         # Given here, so that MMEngine does not look for another one.
         cfg.load_from = find_newest(cfg.work_dir)
     if cfg.get('load_from') is not None:
-        cli.check_checkpoint(cfg.load_from, resume=bool(cfg.get('resume')))
+        resumes = bool(cfg.get('resume'))
+        content = cli.check_checkpoint(cfg.load_from, resume=resumes)
+        if resumes and content is not None:
+            refuse_beyond_end(cfg, content['meta'])
+
+
+def refuse_beyond_end(cfg: Config, meta: Mapping) -> None:
+    """A checkpoint from behind the end leaves nothing to train.
+
+    MMEngine would read as many batches as the checkpoint says, and train on none.
+    """
+    for unit, end in (('iter', 'max_iters'), ('epoch', 'max_epochs')):
+        last = cfg.train_cfg.get(end)
+        if last and meta[unit] > last:
+            raise UserError(
+                f'{cfg.load_from} stands at {unit} {meta[unit]:,}, behind the end of '
+                f'this run, train_cfg.{end}={last}: raise that, or test the checkpoint'
+            )
 
 
 def find_newest(work_dir: str) -> str | None:

@@ -54,6 +54,8 @@ def refuse_unresumable(content: Mapping, path: str | Path) -> None:
     meta, hub = content['meta'], content['message_hub']
     where = None
     if not isinstance(meta, Mapping):
+        where = f'meta is a {_kind(meta)}'
+    elif not all(_counts(meta.get(key)) for key in ('epoch', 'iter')):
         found = [f'{key} {str(meta.get(key))[:20]}' for key in ('epoch', 'iter')]
         where = f'meta has {" and ".join(found)}'
     elif not isinstance(meta.get('seed', 0), (int, type(None))):

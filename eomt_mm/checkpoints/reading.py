@@ -2,14 +2,17 @@
 
 Two barriers that know nothing of each other stand before a value is made: the walk of
 `walk.py` through the file's pickles, and PyTorch's reader with `weights_only=True`, to
-which the stand-ins of `stand_ins.py` are open for the time of one load. Nothing is
-allowed for the rest of the process, and nothing that another library allows or removes
-matters here.
+which the stand-ins of `stand_ins.py`, and they alone, are open for the time of one
+load. Nothing is allowed for the rest of the process, and nothing that another library
+allows or removes matters here.
 """
 
 import io
+import threading
 import zipfile
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -27,6 +30,8 @@ LARGE = 10**9  # bytes; reading that much takes a while
 # PyTorch 1.6 has left this format, whose pickles stand one behind the other: a magic
 # number, a version, the system, the content, and the keys of the storages.
 _PICKLES_BEFORE_1_6 = 5
+# PyTorch's list is one for all threads.
+_LOCK = threading.Lock()
 
 
 def read(path: str | Path, map_location: object = 'cpu', mmap: bool = False) -> dict:
@@ -63,7 +68,7 @@ def read(path: str | Path, map_location: object = 'cpu', mmap: bool = False) -> 
             _walk_zip(path)
         else:
             _walk_pickles(path, start)
-        with torch.serialization.safe_globals([(v, k) for k, v in STAND_INS.items()]):
+        with _stand_ins_alone():
             content = torch.load(
                 path, map_location=map_location, weights_only=True, mmap=mmap and is_zip
             )
@@ -103,6 +108,10 @@ class Meta(dict):
         super().__init__(meta)
         found = {key: self.pop(key) for key in ('cfg', 'config') if key in self}
         self.texts = {k: v for k, v in found.items() if isinstance(v, str)}
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        # Saved as an OrderedDict, with its texts: any reader knows that class.
+        return OrderedDict, (), None, None, iter({**self, **self.texts}.items())
 
     def __missing__(self, key: str) -> object:
         if key in ('cfg', 'config'):
@@ -158,6 +167,25 @@ def refuse_nan(tensors: dict[str, Tensor], path: str | Path) -> None:
             f'{path} has NaN values in {", ".join(broken[:3])}{more}: the training '
             'that wrote it diverged, or the file is damaged. Take an earlier checkpoint'
         )
+
+
+@contextmanager
+def _stand_ins_alone() -> Iterator[None]:
+    """Allow the stand-ins and nothing else.
+
+    Where another library has listed `numpy.ndarray` or `HistoryBuffer` itself, PyTorch
+    would take whichever of the two comes first.
+    """
+    with _LOCK:
+        others = torch.serialization.get_safe_globals()
+        torch.serialization.clear_safe_globals()
+        try:
+            with torch.serialization.safe_globals(
+                [(stand_in, name) for name, stand_in in STAND_INS.items()]
+            ):
+                yield
+        finally:
+            torch.serialization.add_safe_globals(others)
 
 
 def _walk_zip(path: Path) -> None:

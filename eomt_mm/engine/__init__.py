@@ -9,6 +9,7 @@ from .iteration_seed import IterationSeedHook
 from .latest_checkpoint import latest_checkpoint
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
 from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
+from .resume_check import ResumeCheckHook
 from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     'IterationSeedHook',
     'LayerDecayConstructor',
     'MaskAnnealingHook',
+    'ResumeCheckHook',
     'TwoStageWarmupPolyLR',
     'annealing_windows',
     'latest_checkpoint',

@@ -3,8 +3,7 @@
 import zipfile
 from pathlib import Path
 
-import torch
-
+from eomt_mm import checkpoints
 from eomt_mm.engine.finite import non_finite
 
 # What a training needs besides its weights.
@@ -69,7 +68,7 @@ def _read(path: Path) -> dict:
     """Read the structure of a checkpoint; the tensors stay on disk."""
     if not zipfile.is_zipfile(path):
         raise ValueError('cut short')
-    return torch.load(path, map_location='cpu', mmap=True, weights_only=True)
+    return checkpoints.read(path, mmap=True)
 
 
 def _damage(path: Path) -> str | None:

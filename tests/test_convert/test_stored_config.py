@@ -3,7 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from eomt_mm.convert.stored_config import _literals, stored_config
+from eomt_mm.checkpoints import read_literals
+from eomt_mm.convert.stored_config import stored_config
 from eomt_mm.errors import UserError
 
 MODEL = "default_scope = 'mmdet'\nmodel = dict(type='eomt_mm.EoMTDetector', {})"
@@ -14,7 +15,7 @@ MODEL = "default_scope = 'mmdet'\nmodel = dict(type='eomt_mm.EoMTDetector', {})"
 )
 def test_configs_are_read_without_being_run(root, name):
     cfg = Config.fromfile(root / f'configs/{name}.py')
-    assert _literals(cfg.pretty_text) == cfg.to_dict()
+    assert read_literals(cfg.pretty_text) == cfg.to_dict()
     stored = stored_config(cfg.pretty_text)
     assert stored.model == cfg.model and stored.default_scope == cfg.default_scope
 
@@ -22,9 +23,9 @@ def test_configs_are_read_without_being_run(root, name):
 def test_keys_that_are_no_names():
     """MMEngine writes them as `{'a.b': 1}`, below the top level inside a `dict`."""
     cfg = Config(dict(x=dict(custom_keys={'a.b': dict(c=-1), 'd': [None, (1,)]})))
-    assert _literals(cfg.pretty_text) == cfg.to_dict()
+    assert read_literals(cfg.pretty_text) == cfg.to_dict()
     items = Config(dict(x=[{'a.b': 1}]))
-    assert _literals(items.pretty_text) == items.to_dict()
+    assert read_literals(items.pretty_text) == items.to_dict()
 
 
 @pytest.mark.parametrize(
