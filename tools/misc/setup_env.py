@@ -52,8 +52,8 @@ print('      torch', torch.__version__, '| mmcv', mmcv.__version__, '| GPU:', gp
 SIGN = re.compile(r'\s*(\[\d+/\d+\]|(Progress|Collecting|Downloading|Install|Build).*)')
 CAUSES = {
     'No space left on device': 'the disk is full: make room',
-    'ConnectionError|ResolutionError|Timeout|timed out|ProxyError|SSLError|IncompleteRead'
-    '|Connection (refused|broken)': 'no package index reached: check network and proxy',
+    'ConnectionError|ResolutionError|Timeout|timed out|ProxyError|SSLError|'
+    'IncompleteRead|Connection (refused|broken)': 'no package index reached: check network and proxy',
     'Killed signal|signal terminated|bad_alloc': 'out of memory: try MAX_JOBS=1',
 }
 
@@ -111,7 +111,7 @@ def find_compiler(include):
         except (OSError, subprocess.SubprocessError):
             pass
     raise SetupError(
-        f'no C++ compiler ({", ".join(names)}) that takes C++17 and {include}/Python.h, '
+        f'no C++ compiler ({", ".join(names)}) with C++17 and {include}/Python.h, '
         "needed once to build mmcv: 'apt install g++ python3-dev' or 'dnf install "
         "gcc-c++ python3-devel', or name others with CXX= and PYTHON="
     )
@@ -146,10 +146,11 @@ def is_whole(dist_info):
     try:
         with open(os.path.join(dist_info, 'RECORD'), newline='') as file:
             rows = [row for row in csv.reader(file) if not row[0].endswith('.pyc')]
-        sizes = [os.stat(os.path.join(dist_info, '..', row[0])).st_size for row in rows]
+        site = os.path.dirname(dist_info)
+        sizes = {row[0]: os.stat(os.path.join(site, row[0])).st_size for row in rows}
     except OSError:
         return False
-    return all(row[2] in ('', str(size)) for row, size in zip(rows, sizes))
+    return all(size in ('', str(sizes[name])) for name, _, size in rows)
 
 
 def forget_damaged(site):
@@ -246,7 +247,7 @@ def run(lock, *command, **env):
 
 def pip(lock, *arguments, **env):
     """Runs `pip install`; explains a failure in one line."""
-    flags = ['--progress-bar=raw', '--disable-pip-version-check', '--no-input']
+    flags = ['--disable-pip-version-check', '--no-input']
     command = [PYTHON, '-m', 'pip', 'install', *flags, '-c', CONSTRAINTS, *arguments]
     status, lines = run(lock, *command, **env)
     if status:
@@ -308,7 +309,8 @@ def build(lock, python, site, cuda, key):
     print('[1/5] pip, setuptools, ninja: seconds')
     pip(lock, 'pip', 'setuptools', 'wheel', 'ninja', 'packaging')
     print('[2/5] torch: 2 GB to download, 2 to 10 minutes; seconds where it is there')
-    pip(lock, 'torch', 'torchvision')
+    # The pip that comes with Python may be too old for 'raw'; by now it is new.
+    pip(lock, '--progress-bar=raw', 'torch', 'torchvision')
     print('[3/5] OpenMMLab, timm, test tools: 1 to 3 minutes')
     needed = [word for name in REQUIREMENTS for word in ('-r', name)]
     pip(lock, *needed, 'mmengine', 'mmsegmentation')
