@@ -53,7 +53,9 @@ SIGN = re.compile(r'\s*(\[\d+/\d+\]|(Progress|Collecting|Downloading|Install|Bui
 CAUSES = {
     'No space left on device': 'the disk is full: make room',
     'ConnectionError|ResolutionError|Timeout|timed out|ProxyError|SSLError|'
-    'IncompleteRead|Connection (refused|broken)': 'no package index reached: check network and proxy',
+    'IncompleteRead|Connection (refused|broken)': (
+        'no package index reached: check network and proxy'
+    ),
     'Killed signal|signal terminated|bad_alloc': 'out of memory: try MAX_JOBS=1',
 }
 
@@ -234,7 +236,9 @@ def run(lock, *command, **env):
                 log.write(lines[-1] + '\n')
                 seconds = int(time.monotonic() - began)
                 sign = SIGN.match(lines[-1])
-                if sign and seconds - shown >= pause:
+                # Nothing follows 'Installing' for a minute or more: always shown.
+                due = seconds - shown >= pause or 'Installing' in lines[-1]
+                if sign and due:
                     shown = seconds
                     text = f'      {seconds // 60}:{seconds % 60:02d}  {sign.group(1)}'
                     print(frame.format(text[:79]), end='', flush=True)
@@ -257,7 +261,8 @@ def pip(lock, *arguments, **env):
         for pattern, cause in CAUSES.items():
             if re.search(pattern, '\n'.join(lines)):
                 errors = [cause]
-        raise SetupError(f'{(errors or lines)[-1]}; log: {LOG}')
+        last = (errors or lines or [f'pip failed, status {status}'])[-1]
+        raise SetupError(f'{last}; log: {LOG}')
 
 
 def create_venv(lock, base):
