@@ -233,7 +233,8 @@ def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
     slow = executable(checkout / 'python', 'echo > began; sleep 3; echo > ended')
     code = (
         'import os, signal, sys; sys.path.insert(0, "tools/misc"); import setup_env;'
-        'signal.signal(signal.SIGTERM, setup_env.interrupt); os.makedirs(setup_env.VENV);'
+        'signal.signal(signal.SIGTERM, setup_env.interrupt);'
+        'os.makedirs(setup_env.VENV);'
         f'setup_env.create_venv(setup_env.take_lock(), {slow!r})'
     )
     command = [sys.executable, '-c', code]
