@@ -29,8 +29,8 @@ help:
 env:
 	@for python in $(or $(PYTHON),python3 python python3.11 python3.12 python3.10); do \
 	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null; \
-	    then exec "$$python" tools/misc/setup_env.py \
-	        --python '$(PYTHON)' --mmcv-cuda '$(MMCV_CUDA)'; fi; \
+	    then PYTHON='$(PYTHON)' MMCV_CUDA='$(MMCV_CUDA)' \
+	        exec "$$python" tools/misc/setup_env.py; fi; \
 	done; \
 	echo 'error: $(or $(PYTHON),python3) does not run here: install Python 3.10 to 3.12' \
 	    'or name one, e.g. make $(MAKECMDGOALS) PYTHON=/usr/bin/python3.11' >&2; exit 2

@@ -1,7 +1,12 @@
-"""The parts of tools/misc/setup_*.py that need no environment."""
+"""The set-up of `.venv`; interpreters, compilers, pip and the disk are stand-ins."""
 
-import io
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,127 +15,152 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools/misc'))
 
-import setup_checks  # noqa: E402
 import setup_env  # noqa: E402
-import setup_pip  # noqa: E402
-from setup_checks import SetupError  # noqa: E402
+from setup_env import SetupError  # noqa: E402
 
+COMMAND = [sys.executable, 'tools/misc/setup_env.py']
 VERSIONS = {
-    'python3': (3, 13),
-    'python3.8': (3, 8),
-    'python3.10': (3, 10),
-    'python3.12': (3, 12),
-    'shim': None,
+    'python3.8': [3, 8],
+    'python3.10': [3, 10],
+    'python3.12': [3, 12],
+    'python3': [3, 13],
 }
 
 
-def one_line(error):
-    return str(error.value) and '\n' not in str(error.value)
+def executable(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('#!/bin/sh\n' + text + '\n')
+    path.chmod(0o755)
+    return str(path)
 
 
-def test_unsupported_default_falls_through_to_a_supported_python():
-    names = ['python3', 'shim', 'python3.12', 'python3.10']
-    chosen = setup_checks.choose_python('', names, VERSIONS.get)
-    assert chosen == ('python3.12', (3, 12))
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of all that the set-up reads."""
+    for name in (*setup_env.INPUTS[:-1], COMMAND[1]):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def venv(tmp_path, monkeypatch):
+    """The module, working on a `.venv` in a temporary folder."""
+    folder = tmp_path / '.venv'
+    folder.mkdir()
+    for name, value in dict(
+        ROOT=tmp_path,
+        VENV=folder,
+        PYTHON=folder / 'bin/python',
+        RECORD=folder / 'setup.json',
+        LOG=folder / 'setup.log',
+        TMP=folder / 'tmp',
+        INPUTS=[],
+    ).items():
+        monkeypatch.setattr(setup_env, name, value if name == 'INPUTS' else str(value))
+    return folder
+
+
+def refused(pattern, function, *args):
+    with pytest.raises(SetupError, match=pattern) as error:
+        function(*args)
+    assert '\n' not in str(error.value)
+
+
+def fake_probe(name):
+    name = os.path.basename(name)
+    return [VERSIONS[name], '', '', ''] if name in VERSIONS else None
+
+
+def test_unsupported_default_falls_through_to_a_supported_python(monkeypatch):
+    monkeypatch.setattr(setup_env, 'probe', fake_probe)
+    assert setup_env.choose_python('')[0] == [3, 12]
+    monkeypatch.setattr(setup_env, 'probe', lambda name: None)
+    refused('no Python runs here', setup_env.choose_python, '')
 
 
 @pytest.mark.parametrize(
     'asked, words',
     [('python3.8', 'is Python 3.8'), ('python3', '3.13'), ('shim', 'does not run')],
 )
-def test_named_python_is_never_replaced(asked, words):
-    with pytest.raises(SetupError, match=words) as error:
-        setup_checks.choose_python(asked, ['python3.12'], VERSIONS.get)
-    assert one_line(error) and '3.10 to 3.12' in str(error.value)
-
-
-def test_no_python_at_all():
-    with pytest.raises(SetupError, match='no Python runs here'):
-        setup_checks.choose_python('', ['shim'], VERSIONS.get)
+def test_named_python_is_never_replaced(asked, words, monkeypatch):
+    monkeypatch.setattr(setup_env, 'probe', fake_probe)
+    refused(f'{words}.*3.10 to 3.12', setup_env.choose_python, asked)
 
 
 def test_probe_runs_the_interpreter(tmp_path):
-    assert setup_checks.probe(sys.executable) == sys.version_info[:2]
-    assert setup_checks.probe(str(tmp_path / 'missing')) is None
-    shim = tmp_path / 'python3.12'
-    shim.write_text('#!/bin/sh\necho "python3.12: command not found" >&2\nexit 127\n')
-    shim.chmod(0o755)
-    assert setup_checks.probe(str(shim)) is None
+    assert setup_env.probe(sys.executable)[:2] == [[*sys.version_info[:2]], sys.prefix]
+    assert setup_env.probe(str(tmp_path / 'missing')) is None
+    assert setup_env.probe(executable(tmp_path / 'python3.12', 'exit 127')) is None
 
 
-def test_full_disk_is_told_before_the_start():
-    usage = SimpleNamespace(free=6.5e9)
-    setup_checks.check_disk('/a', 6.4e9, usage=lambda path: usage)
-    with pytest.raises(SetupError, match='/a: 7.0 GB needed, 6.5 GB free') as error:
-        setup_checks.check_disk('/a', 7e9, usage=lambda path: usage)
-    assert one_line(error)
+def test_full_disk_is_reported_before_the_start(venv, monkeypatch):
+    usage = SimpleNamespace(free=8.4e9)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+    refused(r'8.5 GB needed, 8.4 GB free', setup_env.check_disk)
+    usage.free = 8.6e9
+    setup_env.check_disk()
 
 
-def test_tree_bytes(tmp_path):
-    (tmp_path / 'folder').mkdir()
-    (tmp_path / 'folder/file').write_bytes(b'x' * 100_000)
-    assert 100_000 <= setup_checks.tree_bytes(tmp_path) < 150_000
+def test_what_is_there_needs_no_room(venv, monkeypatch):
+    (venv / 'torch.so').write_bytes(b'x' * 1_000_000)
+    monkeypatch.setattr(setup_env, 'VENV_BYTES', 1_000_000)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=0))
+    setup_env.check_disk()
 
 
-def test_compiler_found_or_explained():
-    only_clang = {'clang++': '/usr/bin/clang++'}.get
-    assert setup_checks.find_compiler({}, only_clang) == 'clang++'
-    ccache = {'ccache': '/usr/bin/ccache'}.get
-    assert setup_checks.find_compiler({'CXX': 'ccache g++'}, ccache) == 'ccache g++'
-    with pytest.raises(SetupError, match='no C\\+\\+ compiler') as error:
-        setup_checks.find_compiler({}, {}.get)
-    assert one_line(error)
+def test_compiler_is_tried_or_explained(tmp_path, monkeypatch):
+    monkeypatch.delenv('CXX', raising=False)
+    monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
+    refused('no C.. compiler', setup_env.find_compiler, '/include')
+    executable(tmp_path / 'bin/g++', 'exit 1')
+    refused('/include/Python.h', setup_env.find_compiler, '/include')
+    executable(tmp_path / 'bin/clang++', 'exit 0')
+    assert setup_env.find_compiler('/include') == 'clang++'
+    executable(tmp_path / 'bin/ccache', '[ "$1" = g++ ]')
+    monkeypatch.setenv('CXX', 'ccache g++')
+    assert setup_env.find_compiler('/include') == 'ccache g++'
 
 
-def test_compile_jobs():
-    assert setup_checks.compile_jobs({}, 8, 32e9) == 8
-    assert setup_checks.compile_jobs({}, 8, 4e9) == 2
-    assert setup_checks.compile_jobs({}, 8, 1e9) == 1
-    assert setup_checks.compile_jobs({'MAX_JOBS': '3'}, 8, 1e9) == 3
+def test_compile_jobs(monkeypatch):
+    monkeypatch.delenv('MAX_JOBS', raising=False)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 8)
+    for memory, jobs in ((32e9, 8), (4e9, 2), (1e9, 1)):
+        sizes = {'SC_PAGE_SIZE': 1, 'SC_PHYS_PAGES': memory}
+        monkeypatch.setattr(os, 'sysconf', sizes.get)
+        assert setup_env.compile_jobs() == jobs
+    monkeypatch.setenv('MAX_JOBS', '3')
+    assert setup_env.compile_jobs() == 3
     for wrong in ('0', 'all', '-1'):
-        with pytest.raises(SetupError, match=f'MAX_JOBS={wrong}'):
-            setup_checks.compile_jobs({'MAX_JOBS': wrong}, 8, 32e9)
+        monkeypatch.setenv('MAX_JOBS', wrong)
+        refused(f'MAX_JOBS={wrong}', setup_env.compile_jobs)
 
 
-def test_key_follows_everything_the_environment_depends_on(tmp_path):
-    (tmp_path / 'a.txt').write_text('torch==1')
-    (tmp_path / 'b.txt').write_text('')
+def test_ready_only_with_the_same_inputs_and_every_package(venv, tmp_path, monkeypatch):
+    monkeypatch.setenv('PYTHON', '')
+    monkeypatch.delenv('MMCV_CUDA', raising=False)
+    monkeypatch.setattr(setup_env, 'probe', lambda name: [[3, 11], '', '', ''])
+    (tmp_path / 'pins.txt').write_text('torch==1')
+    monkeypatch.setattr(setup_env, 'INPUTS', ['pins.txt'])
+    _, site, cuda, key, ready = setup_env.read_state()
+    assert not cuda and not ready
 
-    def key(version=(3, 11), cuda=False, root=str(tmp_path)):
-        return setup_env.stamp_key(version, cuda, root, ('a.txt', 'b.txt'))
+    (Path(site) / 'torch').mkdir(parents=True)
+    setup_env.write_record(key=key, cuda=False, packages=['torch'])
+    assert setup_env.read_state()[-1]
+    monkeypatch.setenv('MMCV_CUDA', '1')
+    assert not setup_env.read_state()[-1]
+    monkeypatch.delenv('MMCV_CUDA')
+    (tmp_path / 'pins.txt').write_text('torch==2')
+    assert not setup_env.read_state()[-1]
+    (tmp_path / 'pins.txt').write_text('torch==1')
+    (Path(site) / 'torch').rmdir()
+    assert not setup_env.read_state()[-1]
 
-    first = key()
-    assert key(version=[3, 11]) == first  # as it comes back from JSON
-    assert first not in (key(version=(3, 12)), key(cuda=True))
-    (tmp_path / 'a.txt').write_text('torch==2')
-    assert key() != first
-
-
-def test_inputs_of_the_key_exist():
-    assert all((ROOT / name).is_file() for name in setup_env.INPUTS)
-
-
-def test_stamp_is_read_back_or_taken_for_missing(tmp_path):
-    path = str(tmp_path / 'setup.json')
-    assert setup_env.read_stamp(path) == {}
-    setup_env.write_stamp({'key': 'k', 'done': ['torch']}, path)
-    assert setup_env.read_stamp(path) == {'key': 'k', 'done': ['torch']}
-    Path(path).write_text('{"key": "k", "do')
-    assert setup_env.read_stamp(path) == {}
-
-
-def test_complete_only_with_every_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup_env, 'PYTHON', sys.executable)
-    for name in ('numpy', 'torch', 'more'):
-        (tmp_path / name).mkdir()
-    stamp = {'key': 'k', 'packages': ['numpy', 'torch']}
-    site = str(tmp_path)
-    assert setup_env.complete(stamp, 'k', site)
-    assert not setup_env.complete(stamp, 'other', site)
-    assert not setup_env.complete({'key': 'k', 'done': ['torch']}, 'k', site)
-    (tmp_path / 'torch').rmdir()
-    assert not setup_env.complete(stamp, 'k', site)
-    assert not setup_env.complete(stamp, 'k', str(tmp_path / 'missing'))
+    setup_env.write_record(cuda=True)  # an interrupted set-up with MMCV_CUDA=1
+    assert setup_env.read_state()[2]
+    (venv / 'setup.json').write_text('{"key": "k", "pack')
+    assert not setup_env.read_state()[-1]
 
 
 def fake_package(site, name, content='print()'):
@@ -150,89 +180,71 @@ def test_damaged_packages_are_forgotten(tmp_path):
     unrecorded = fake_package(tmp_path, 'unrecorded')
     (unrecorded / 'RECORD').unlink()
     (tmp_path / '~umpy').mkdir()
-
-    names = ['missing', 'short', 'unrecorded']
-    assert setup_env.forget_damaged(str(tmp_path)) == names
-    assert kept.exists() and not short.exists() and not missing.exists()
-    assert not (tmp_path / '~umpy').exists()
-    assert setup_env.forget_damaged(str(tmp_path / 'nowhere')) == []
-
-
-@pytest.mark.parametrize(
-    'line, shown',
-    [
-        ('Collecting torch==2.11.0 (from -c x (line 3))', 'looking for torch'),
-        (
-            'Downloading torch-2.11.0-cp311-cp311-linux_x86_64.whl (530.6 MB)',
-            'getting torch-2.11.0 (530.6 MB)',
-        ),
-        ('Progress 250 of 1000', 'getting x (9 MB): 25 %'),
-        ('Progress 0 of 0', 'getting x (9 MB): 24 %'),
-        ('Installing collected packages: a, b, c', 'installing a and 2 more'),
-        ('Installing collected packages: a', 'installing a'),
-        ('Processing /x/scipy-1.17.1-cp311.whl (from -r x)', 'getting scipy-1.17.1'),
-        ('Building wheel for mmcv (pyproject.toml): started', 'building mmcv'),
-        ('  [12/77] c++ -MMD -MF x.o.d -c x.cpp', 'compiling: file 12 of 77'),
-        ('  anything else', 'getting x (9 MB): 24 %'),
-    ],
-)
-def test_describe(line, shown):
-    assert setup_pip.describe(line, 'getting x (9 MB): 24 %') == shown
+    setup_env.forget_damaged(str(tmp_path))
+    assert [*tmp_path.glob('*.dist-info')] == [kept] and not short.exists()
+    assert not missing.exists() and not (tmp_path / '~umpy').exists()
 
 
 @pytest.mark.parametrize(
     'output, words',
     [
-        (['ERROR: x: [Errno 28] No space left on device'], 'disk is full'),
-        (
-            [
-                'WARNING: Retrying (...) after connection broken by '
-                "'NewConnectionError(...)': /simple/timm/",
-                'ERROR: No matching distribution found for timm==1.0.31',
-            ],
-            'no package index reached for timm==1.0.31',
-        ),
-        (
-            [
-                'The user requested (constraint) pip==26.3',
-                'ERROR: ResolutionImpossible',
-            ],
-            'has no pip==26.3',
-        ),
-        (
-            ['x', 'ERROR: No matching distribution found for numpy==9'],
-            'has no numpy==9',
-        ),
-        (
-            ['c++: fatal error: Killed signal terminated program cc1plus'],
-            'MAX_JOBS=1',
-        ),
-        (
-            ['a.cpp:3:1: error: expected ;', 'ERROR: Failed to build mmcv'],
-            'a.cpp:3:1: error: expected ;',
-        ),
-        (['some', 'ERROR: Failed to build x', ''], 'Failed to build x'),
-        ([], 'without a word'),
+        ('ERROR: x: [Errno 28] No space left on device', 'disk is full'),
+        ("WARNING: Retrying after 'NewConnectionError(...)'", 'network and proxy'),
+        ('ERROR: No matching distribution found for numpy==9', 'numpy==9'),
+        ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
+        ('a.cpp:3:1: error: expected ;', 'a.cpp:3:1: error: expected ;'),
+        ('some last word', 'some last word'),
+        ('', 'status 1'),
     ],
 )
-def test_explain_in_one_line(output, words):
-    line = setup_pip.explain(output)
-    assert words in line and '\n' not in line
+def test_failure_of_pip_in_one_line(output, words, venv, tmp_path):
+    executable(venv / 'bin/python', f'printf "%s" "{output}"; exit 1')
+    lock = os.open(tmp_path, os.O_RDONLY)
+    refused(words, setup_env.pip, lock, 'x')
+    os.close(lock)
+    assert output in (venv / 'setup.log').read_text()
 
 
-def test_progress_on_a_pipe_is_a_line_now_and_then():
-    stream, now = io.StringIO(), [0]
-    progress = setup_pip.Progress(stream, every=20, clock=lambda: now[0])
-    for now[0] in range(0, 70):
-        progress.show('installing')
-    progress.close()
-    assert stream.getvalue().split('\n')[:-1] == [
-        '      0:20  installing',
-        '      0:40  installing',
-        '      1:00  installing',
-    ]
+def test_foreign_folder_is_never_emptied(checkout):
+    for folder in ('a', 'b'):
+        (checkout / '.venv' / folder).mkdir(parents=True)
+    result = subprocess.run(COMMAND, cwd=checkout, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr.count('\n') == 1
+    assert 'was not made by this set-up' in result.stderr
+    assert sorted(os.listdir(checkout / '.venv')) == ['a', 'b']
 
 
-def test_steps_announce_the_compile_time():
-    notes = {name: note for name, note, _ in setup_env.make_steps(jobs=2)}
-    assert 'about 6 minutes with 2' in notes['mmcv']
+def test_second_setup_waits_for_the_lock(checkout):
+    (checkout / '.venv/foreign').mkdir(parents=True)  # ends it once it has the lock
+    lock = os.open(checkout, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(COMMAND, cwd=checkout, **pipes) as second:
+        assert 'another set-up' in second.stdout.readline()
+        assert second.poll() is None
+        os.close(lock)
+        assert 'not made by this set-up' in second.stdout.readline()
+        assert second.wait(60) == 2
+
+
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
+    """Killed while `python -m venv` runs: that ends first, or goes with the set-up."""
+    slow = executable(checkout / 'python', 'echo > began; sleep 3; echo > ended')
+    code = (
+        'import os, signal, sys; sys.path.insert(0, "tools/misc"); import setup_env;'
+        'signal.signal(signal.SIGTERM, setup_env.interrupt);'
+        'os.makedirs(setup_env.VENV);'
+        f'setup_env.create_venv(setup_env.take_lock(), {slow!r})'
+    )
+    command = [sys.executable, '-c', code]
+    setup = subprocess.Popen(command, cwd=checkout, stderr=subprocess.DEVNULL)
+    while not (checkout / 'began').exists():
+        assert setup.poll() is None
+        time.sleep(0.02)
+    setup.send_signal(number)
+    setup.wait(30)
+    lock = os.open(checkout, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert (checkout / 'ended').exists() == (number == signal.SIGKILL)
+    os.close(lock)

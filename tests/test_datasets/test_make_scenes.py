@@ -1,7 +1,13 @@
 """The dataset of scenes appears whole or not at all."""
 
 import errno
+import fcntl
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -133,3 +139,58 @@ def test_zero_is_refused(option, tool, tmp_path, capsys):
         tool.main([str(tmp_path / 'scenes'), option, '0'])
     assert caught.value.code == 2
     assert f'{option} is 0' in capsys.readouterr().err
+
+
+def test_a_users_file_among_the_scenes_is_kept(tool, tmp_path):
+    out = tmp_path / 'scenes'
+    tool.main([str(out), *ARGS])
+    for folder in (out, out / 'ADEChallengeData2016'):
+        (folder / 'thesis.tex').write_text('years of work')
+        before = contents(out)
+        with pytest.raises(UserError, match='thesis.tex.*move it away'):
+            tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
+        assert contents(out) == before
+        (folder / 'thesis.tex').unlink()
+
+
+def test_a_second_call_waits_and_finds_the_scenes(tool, tmp_path, capsys):
+    tool.main([str(tmp_path / 'elsewhere'), *ARGS])
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    second = threading.Thread(
+        target=tool.main, args=([str(tmp_path / 'scenes'), *ARGS],)
+    )
+    second.start()
+    second.join(0.5)
+    assert second.is_alive()
+    (tmp_path / 'elsewhere').rename(tmp_path / 'scenes')
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+    os.close(lock)
+    second.join(30)
+    assert not second.is_alive()
+    said = capsys.readouterr().out
+    assert 'waiting for another make_scenes.py' in said and 'is there already' in said
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob('*')}
+
+
+@pytest.mark.slow
+def test_calls_at_once_and_after_a_kill_leave_one_whole_dataset(tool, tmp_path, root):
+    args = ['--train', '300', '--val', '2', '--size', '32', '--workers', '2']
+    tool.main([str(tmp_path / 'alone/scenes'), *args])
+    parent = tmp_path / 'shared'
+    script = root / 'tools/dataset_converters/make_scenes.py'
+    env = {**os.environ, 'PYTHONPATH': str(root)}
+
+    def start():
+        command = [sys.executable, str(script), str(parent / 'scenes'), *args]
+        return subprocess.Popen(command, env=env)
+
+    killed = start()
+    while not list(parent.glob('.scenes.partial/new/*/images/training/*.png')):
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    calls = [start(), start()]
+    assert [call.wait(120) for call in calls] == [0, 0]
+    killed.wait()
+    assert contents(parent) == contents(tmp_path / 'alone')

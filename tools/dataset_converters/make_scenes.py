@@ -8,16 +8,20 @@ instance), each split into `training/` and `validation/`; and, for MMDet, the ma
 `panoptic/` with `panoptic_{training,validation}.json` and
 `instances_{training,validation}.json`.
 
-The dataset is written whole or not at all; the same call again does nothing. What an
-older version of this tool has written is written anew.
+The dataset is written whole or not at all; the same call again does nothing, and a
+second call beside the first waits for it. What an older version of this tool has
+written is written anew.
 """
 
 import argparse
+import fcntl
 import json
+import os
 import shutil
 import signal
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -26,7 +30,9 @@ from pathlib import Path
 
 MANIFEST = 'make_scenes.json'
 SPLITS = ('training', 'validation')
+DATASET = 'ADEChallengeData2016'
 FOLDERS = ('images', 'annotations', 'annotations_instance', 'panoptic')
+ANNOTATIONS = ('panoptic', 'instances')
 LAYOUT = 2  # to be raised with what is written
 CHUNK = 50  # scenes per step of the progress bar
 
@@ -107,10 +113,8 @@ def write_annotations(root: Path, split: str, records: list[dict]) -> None:
     panoptic = [record['panoptic'] for record in records]
     instances = [thing for record in records for thing in record['instances']]
     things = [category for category in CATEGORIES if category['isthing']]
-    for name, annotations, categories in (
-        ('panoptic', panoptic, CATEGORIES),
-        ('instances', instances, things),
-    ):
+    contents = ((panoptic, CATEGORIES), (instances, things))
+    for name, (annotations, categories) in zip(ANNOTATIONS, contents, strict=True):
         content = dict(images=images, annotations=annotations, categories=categories)
         (root / f'{name}_{split}.json').write_text(json.dumps(content) + '\n')
 
@@ -127,8 +131,9 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
     from eomt_mm import cli
 
     partial = out.with_name(f'.{out.name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    root = partial / 'ADEChallengeData2016'
+    shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed
+    new, replaced = partial / 'new', partial / 'replaced'
+    root = new / DATASET
     counts = (arguments['train'], arguments['val'])
     tasks = [
         (
@@ -155,10 +160,11 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
                 records[split] += written
         for split in SPLITS:
             write_annotations(root, split, records[split])
-        (partial / MANIFEST).write_text(json.dumps(arguments) + '\n')
+        (new / MANIFEST).write_text(json.dumps(arguments) + '\n')
+        # Moved, not emptied in place: a kill would leave half a dataset.
         if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+            out.rename(replaced)
+        new.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -197,6 +203,20 @@ def check_replaceable(args: argparse.Namespace) -> None:
             f'{out} exists and was not written by make_scenes.py (no {MANIFEST} '
             'in it); choose another directory'
         )
+    written = {
+        out: {MANIFEST, DATASET},
+        out / DATASET: {
+            *FOLDERS,
+            *(f'{name}_{split}.json' for name in ANNOTATIONS for split in SPLITS),
+        },
+    }
+    for folder, names in written.items():
+        foreign = sorted({path.name for path in folder.glob('*')} - names)
+        if foreign:
+            raise UserError(
+                f'{folder} is to be replaced, but {foreign[0]} in it was not written '
+                'by make_scenes.py; move it away or choose another directory'
+            )
     outdated = {**found, 'layout': LAYOUT} == dataset_arguments(args)
     if not args.overwrite and not outdated:
         raise UserError(
@@ -205,14 +225,39 @@ def check_replaceable(args: argparse.Namespace) -> None:
         )
 
 
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Wait until no other call, or worker of a killed one, writes into a folder.
+
+    Args:
+        folder (Path): Locked itself, so that no file of a lock stays; created if need
+            be. Workers inherit the lock and hold it until they end.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f'waiting for another make_scenes.py in {folder}', flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Write the dataset, unless it is there."""
     args = parse_args(argv)
     if is_there(args):
         return
-    check_replaceable(args)
-    print(f'writing {args.train} + {args.val} scenes to {args.out}')
-    write_dataset(args.out.absolute(), dataset_arguments(args), args.workers)
+    out = args.out.resolve()
+    with sole_writer(out.parent):
+        if is_there(args):  # written while this call waited
+            return
+        check_replaceable(args)
+        print(f'writing {args.train} + {args.val} scenes to {args.out}', flush=True)
+        write_dataset(out, dataset_arguments(args), args.workers)
 
 
 if __name__ == '__main__':

@@ -1,15 +1,15 @@
 """Creates the environment in `.venv` and keeps it whole; run through `make env`.
 
-Standard library only, and no syntax newer than Python 3.6, so that an old Python can
-still say in one line what is wrong. Every step may be run again. The stamp lists the
-finished steps, under a key of all they depend on; a complete stamp is all that the
-next start reads.
+Any Python from 3.6 may run this file, so that an old one can still say in one line
+what is wrong. Every step may be repeated: pip finds what is there. The record
+`.venv/setup.json` marks the folder as made here and lists what a finished set-up holds.
 """
 
-import argparse
 import csv
 import errno
 import fcntl
+import functools
+import glob
 import hashlib
 import json
 import os
@@ -18,350 +18,344 @@ import shutil
 import signal
 import subprocess
 import sys
-
-from setup_checks import (
-    SetupError,
-    check_compiler,
-    check_disk,
-    check_venv_module,
-    choose_python,
-    compile_jobs,
-    tree_bytes,
-)
-from setup_pip import Runner
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VENV = os.path.join(ROOT, '.venv')
 PYTHON = os.path.join(VENV, 'bin', 'python')
-STAMP = os.path.join(VENV, 'setup.json')
-LOG = os.path.join(VENV, 'setup.log')
+RECORD, LOG = os.path.join(VENV, 'setup.json'), os.path.join(VENV, 'setup.log')
+TMP = os.path.join(VENV, 'tmp')  # a killed pip leaves gigabytes behind
 
-# 3.11 first: the stack was run most on it.
-NAMES = ('python3.11', 'python3.12', 'python3.10')
+VERSIONS = ([3, 11], [3, 12], [3, 10])  # the stack was run most on the first
+# Measured: the finished .venv, and the wheels that pip keeps while it installs torch.
+VENV_BYTES, WHEELS_BYTES = 6.0e9, 2.5e9
+MMCV_CORE_MINUTES = 20
 
-# Measured: the finished .venv, and the wheels that pip keeps in .venv/tmp while it
-# installs torch with its CUDA libraries.
-VENV_BYTES = 6.0e9
-WHEELS_BYTES = 2.5e9
-MMCV_CORE_MINUTES = 12
+REQUIREMENTS = [f'requirements/{name}.txt' for name in ('runtime', 'optional', 'tests')]
+CONSTRAINTS = 'requirements/constraints.txt'
+INPUTS = [CONSTRAINTS, *REQUIREMENTS, 'setup.py', 'eomt_mm/version.py', __file__]
 
-INPUTS = (
-    'requirements/constraints.txt',
-    'requirements/runtime.txt',
-    'requirements/optional.txt',
-    'requirements/tests.txt',
-    'setup.py',
-    'eomt_mm/version.py',
-    'tools/misc/setup_env.py',
-)
-CONSTRAINTS = ('-c', 'requirements/constraints.txt')
-INSTALL = ('install', '--progress-bar', 'raw', *CONSTRAINTS)
-PACKAGES = (
-    *('-r', 'requirements/runtime.txt'),
-    *('-r', 'requirements/optional.txt'),
-    *('-r', 'requirements/tests.txt'),
-    *('mmengine', 'mmsegmentation'),
-)
-CHECK_MMCV = 'import mmcv._ext as ext; print(ext.get_compiling_cuda_version())'
-CHECK_ALL = """
+PROBE = """
+import json, sys, sysconfig
+base, include = getattr(sys, '_base_executable', None), sysconfig.get_path('include')
+print(json.dumps([sys.version_info[:2], sys.prefix, base, include]))
+"""
+HAS_CUDA = 'import mmcv._ext as ext; int(ext.get_compiling_cuda_version()[0])'
+EVERYTHING = """
 import mmcv._ext, mmcv, mmdet, mmengine, mmseg, scipy, timm, torch, torchvision
 import eomt_mm.version
 gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else 'none, CPU only'
-print('torch', torch.__version__, '| mmcv', mmcv.__version__, '| GPU:', gpu)
+print('      torch', torch.__version__, '| mmcv', mmcv.__version__, '| GPU:', gpu)
 """
 
-
-def say(text):
-    """Prints at once, also into a pipe."""
-    print(text, flush=True)
-
-
-# The stamp
-
-
-def stamp_key(version, cuda, root=ROOT, inputs=INPUTS):
-    """Hash of all the environment depends on; the place too, for venvs cannot move."""
-    digest = hashlib.sha256(repr((tuple(version), cuda, root)).encode())
-    for name in inputs:
-        with open(os.path.join(root, name), 'rb') as file:
-            digest.update(name.encode() + b'\0' + file.read())
-    return digest.hexdigest()
+# What pip and ninja write that shows how far they are.
+SIGN = re.compile(r'\s*(\[\d+/\d+\]|(Progress|Collecting|Downloading|Install|Build).*)')
+CAUSES = {
+    'No space left on device': 'the disk is full: make room',
+    'ConnectionError|ResolutionError|Timeout|timed out|ProxyError|SSLError|'
+    'IncompleteRead|Connection (refused|broken)': (
+        'no package index reached: check network and proxy'
+    ),
+    'Killed signal|signal terminated|bad_alloc': 'out of memory: try MAX_JOBS=1',
+}
 
 
-def read_stamp(path=STAMP):
-    """The stamp, or an empty dict where it is missing or cut short."""
-    try:
-        with open(path) as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return {}
+class SetupError(Exception):
+    """What a user can mend, in one line."""
 
 
-def write_stamp(stamp, path=STAMP):
-    """Writes the stamp in one move: an interrupted write leaves the old one."""
-    with open(path + '.new', 'w') as file:
-        json.dump(stamp, file)
-    os.replace(path + '.new', path)
+def probe(name):
+    """What an interpreter says about itself; None where it does not run.
 
-
-def complete(stamp, key, site):
-    """Whether all steps are done for this key and no package has gone since."""
-    if stamp.get('key') != key or 'packages' not in stamp or not os.path.exists(PYTHON):
-        return False
-    return set(stamp['packages']) <= set(listdir(site))
-
-
-def listdir(path):
-    """Entries of a directory in order; none where there is no directory."""
-    return sorted(os.listdir(path)) if os.path.isdir(path) else []
-
-
-def site_packages(version):
-    """Where the packages of `.venv` lie."""
-    return os.path.join(VENV, 'lib', 'python{}.{}'.format(*version), 'site-packages')
-
-
-# Repair
-
-
-def forget_damaged(site):
-    """Removes the records of packages with missing or short files.
-
-    pip then takes them for not installed, and installs just these again.
-
-    Returns:
-        list[str]: Names of the packages.
+    Running it matters: pyenv puts a `python3.12` on PATH that only fails.
     """
-    damaged = []
-    for entry in listdir(site):
-        path = os.path.join(site, entry)
-        if entry.startswith('~'):  # left behind by a pip that was killed
-            shutil.rmtree(path, ignore_errors=True)
-        elif entry.endswith('.dist-info') and not whole(path):
-            shutil.rmtree(path)
-            damaged.append(entry.split('-')[0])
-    return damaged
-
-
-def whole(dist_info):
-    """Whether every file that a package's RECORD lists is there at full size."""
     try:
-        with open(os.path.join(dist_info, 'RECORD'), newline='') as file:
-            rows = list(csv.reader(file))
-        for name, _, size in rows:
-            if not name.endswith('.pyc'):
-                found = os.stat(os.path.join(dist_info, '..', name)).st_size
-                if size and int(size) != found:
-                    return False
-        return bool(rows)
-    except (OSError, ValueError):
-        return False
+        silent = {'stdin': subprocess.DEVNULL, 'stderr': subprocess.DEVNULL}
+        answer = subprocess.check_output([name, '-c', PROBE], timeout=60, **silent)
+        return json.loads(answer.decode())
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
 
 
-# The steps
-
-
-def install_tools(runner, options):
-    """Build tools; with `--no-build-isolation` mmcv sees just these."""
-    # The pip that comes with Python may be too old for '--progress-bar raw'.
-    tools = ('pip', 'setuptools', 'wheel', 'ninja', 'packaging')
-    runner.pip('install', *CONSTRAINTS, *tools)
-
-
-def install_torch(runner, options):
-    """PyTorch as the package index has it: with CUDA on Linux."""
-    runner.pip(*INSTALL, 'torch', 'torchvision')
-
-
-def install_packages(runner, options):
-    """Everything else that comes as a wheel."""
-    runner.pip(*INSTALL, *PACKAGES)
-    if not runner.ask('import cv2')[0]:
-        # Servers without libGL: the headless build brings the same cv2.
-        runner.pip('uninstall', '-y', 'opencv-python')
-        runner.pip(*INSTALL, '--no-deps', '--force-reinstall', 'opencv-python-headless')
-
-
-def install_mmcv(runner, options):
-    """Compiles mmcv, or takes the wheel pip kept from the last time."""
-    env = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(options.jobs), 'CXX': options.compiler}
-    # mmcv builds CUDA operators where it sees a GPU; none is needed unless asked for.
-    env.update({'FORCE_CUDA': '1'} if options.cuda else {'CUDA_VISIBLE_DEVICES': ''})
-    install = (*INSTALL, '-v', '--no-build-isolation', '--no-deps')
-    runner.pip(*install, 'mmcv', env=env)
-    if not mmcv_works(runner, options.cuda):
-        # pip's cache knows neither which torch a wheel was built for nor about CUDA.
-        minutes = compile_minutes(options.jobs)
-        say('      mmcv was built for another torch, or without CUDA: compiling it')
-        say(f'      again, about {minutes} minutes')
-        runner.pip(*install, '--no-cache-dir', '--force-reinstall', 'mmcv', env=env)
-        if not mmcv_works(runner, options.cuda):
-            raise SetupError('mmcv was built, but its operators do not load')
-
-
-def mmcv_works(runner, cuda):
-    """Whether mmcv's operators load, with CUDA if wanted."""
-    loads, compiled = runner.ask(CHECK_MMCV)
-    return loads and not (cuda and compiled == 'not available')
-
-
-def install_project(runner, options):
-    """The package itself, editable."""
-    runner.pip('install', '--no-build-isolation', '--no-deps', '-e', '.')
-
-
-def check_all(runner, options):
-    """Imports everything together."""
-    imported, line = runner.ask(CHECK_ALL)
-    if not imported:
-        raise SetupError(f'{line} (log: .venv/setup.log); if it stays, rm -rf .venv')
-    say('      ' + line)
-
-
-def compile_minutes(jobs):
-    """How long mmcv takes on an otherwise idle machine."""
-    return max(1, round(MMCV_CORE_MINUTES / jobs))
-
-
-def make_steps(jobs):
-    """(name, announcement, function) of each step, in order."""
-    minutes = compile_minutes(jobs)
-    return (
-        ('tools', 'pip, setuptools, ninja: seconds', install_tools),
-        ('torch', 'torch: 2 GB to download, 2 to 10 minutes', install_torch),
-        ('packages', 'OpenMMLab, timm, test tools: 1 to 3 minutes', install_packages),
-        (
-            'mmcv',
-            f'mmcv: compiled once, about {minutes} minutes with {jobs} '
-            'at a time; seconds where pip has it cached',
-            install_mmcv,
-        ),
-        ('project', 'eomt_mm itself: seconds', install_project),
-        ('check', 'importing everything: seconds', check_all),
+def choose_python(asked):
+    """Probes the interpreter that PYTHON= names, else finds a supported one."""
+    names = ['python{}.{}'.format(*version) for version in VERSIONS]
+    unfit = []
+    for name in [asked] if asked else [PYTHON, sys.executable, *names]:
+        found = probe(name)
+        if found and found[0] in VERSIONS:
+            return found
+        if found or asked:
+            is_what = 'is Python {}.{}'.format(*found[0]) if found else 'does not run'
+            unfit.append(f'{name} {is_what}')
+    raise SetupError(
+        f'{", ".join(unfit) or "no Python runs here"}; Python 3.10 to 3.12 is needed: '
+        'install one, or name it with PYTHON=/path/to/python3.11'
     )
 
 
-# The whole
+def find_compiler(include):
+    """The first C++ compiler that takes C++17 and the headers of this Python."""
+    names = [os.environ['CXX']] if os.environ.get('CXX') else ['c++', 'g++', 'clang++']
+    flags = [
+        '-std=c++17',
+        '-fsyntax-only',
+        '-include',
+        'Python.h',
+        '-include',
+        'vector',
+    ]
+    for name in names:
+        command = [*name.split(), '-I' + include, *flags, '-x', 'c++', os.devnull]
+        try:
+            subprocess.check_output(command, stderr=subprocess.STDOUT)
+            return name
+        except (OSError, subprocess.SubprocessError):
+            pass
+    raise SetupError(
+        f'no C++ compiler ({", ".join(names)}) with C++17 and {include}/Python.h, '
+        "needed once to build mmcv: 'apt install g++ python3-dev' or 'dnf install "
+        "gcc-c++ python3-devel', or name others with CXX= and PYTHON="
+    )
 
 
-def lock_venv():
-    """Takes the lock on `.venv`, after any other set-up there has ended."""
-    os.makedirs(VENV, exist_ok=True)
-    lock = os.open(VENV, os.O_RDONLY)
+def compile_jobs():
+    """Compilers at a time: MAX_JOBS, or what cores and memory carry."""
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    carried = min(os.cpu_count() or 1, int(memory / 1.5e9))  # for the largest file
+    asked = os.environ.get('MAX_JOBS') or str(max(1, carried))
+    if not asked.isdigit() or int(asked) < 1:
+        raise SetupError(f'MAX_JOBS={asked}: a whole number from 1 is expected')
+    return int(asked)
+
+
+def check_disk():
+    """Refuses to start what would fill the disk."""
+    paths = (
+        os.path.join(top, name) for top, _, names in os.walk(VENV) for name in names
+    )
+    missing = max(0, VENV_BYTES - sum(os.lstat(path).st_blocks * 512 for path in paths))
+    needed, free = missing + min(missing, WHEELS_BYTES), shutil.disk_usage(VENV).free
+    if free < needed:
+        raise SetupError(
+            f'not enough disk space for {VENV}: {needed / 1e9:.1f} GB needed, '
+            f'{free / 1e9:.1f} GB free; make room and run the same command again'
+        )
+
+
+def is_whole(dist_info):
+    """Whether a package's files are all there at full size."""
+    try:
+        with open(os.path.join(dist_info, 'RECORD'), newline='') as file:
+            rows = [row for row in csv.reader(file) if not row[0].endswith('.pyc')]
+        site = os.path.dirname(dist_info)
+        sizes = {row[0]: os.stat(os.path.join(site, row[0])).st_size for row in rows}
+    except OSError:
+        return False
+    return all(size in ('', str(sizes[name])) for name, _, size in rows)
+
+
+def forget_damaged(site):
+    """Removes what makes pip take a damaged package for installed."""
+    for path in glob.glob(os.path.join(site, '~*')):  # a killed pip leaves these
+        shutil.rmtree(path)
+    for path in glob.glob(os.path.join(site, '*.dist-info')):
+        if not is_whole(path):
+            print('      damaged, installed again:', os.path.basename(path))
+            shutil.rmtree(path)
+
+
+def read_state():
+    """What is wanted and what is there.
+
+    Returns:
+        tuple: The chosen interpreter, its folder of packages, whether mmcv gets CUDA,
+        the key (a hash of all the environment depends on), and whether all is done.
+    """
+    try:
+        with open(RECORD) as file:
+            record = json.load(file)
+    except (OSError, ValueError):
+        record = {}
+    python = choose_python(os.environ.get('PYTHON'))
+    site = os.path.join(VENV, 'lib', 'python{}.{}'.format(*python[0]), 'site-packages')
+    asked = os.environ.get('MMCV_CUDA')
+    cuda = asked == '1' if asked else record.get('cuda', False)
+    digest = hashlib.sha256(repr((python[0], cuda, ROOT)).encode())
+    for name in INPUTS:
+        with open(os.path.join(ROOT, name), 'rb') as file:
+            digest.update(file.read())
+    key, packages = digest.hexdigest(), record.get('packages', [])
+    there = [os.path.exists(os.path.join(site, name)) for name in packages]
+    return (
+        python,
+        site,
+        cuda,
+        key,
+        record.get('key') == key and any(there) and all(there),
+    )
+
+
+def write_record(**record):
+    """Writes in one move: an interrupted write leaves the old record."""
+    with open(RECORD + '.new', 'w') as file:
+        json.dump(record, file)
+    os.replace(RECORD + '.new', RECORD)
+
+
+def take_lock():
+    """Locks the set-up of this checkout, when another one here has ended."""
+    lock = os.open(ROOT, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        say('another set-up, or the rest of a killed one, works here: waiting for it')
+    except BlockingIOError:
+        print('another set-up, or the rest of a killed one, works here: waiting for it')
         fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 
 
-def usable(version):
-    """Whether `.venv` has the wanted Python, in this place, with a pip that runs."""
-    code = 'import sys, pip; print(*sys.version_info[:2], sys.prefix)'
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.DEVNULL}
-    try:
-        out = subprocess.run([PYTHON, '-c', code], **pipes).stdout.decode()
-    except OSError:
-        return False
-    return out.strip() == '{} {} {}'.format(*version, VENV)
+def run(lock, *command, **env):
+    """Runs a command: all it writes goes to the log, how far it is to the screen.
 
-
-def create_venv():
-    """A fresh `.venv`; what was in it goes."""
-    for entry in os.scandir(VENV):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path)
-        else:
-            os.unlink(entry.path)
-    command = [sys.executable, '-m', 'venv', VENV]
-    made = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if made.returncode:
-        words = made.stdout.decode(errors='replace').split('\n')
-        raise SetupError(f'{" ".join(command)} failed: {" ".join(words).strip()}')
-
-
-def build(options):
-    """Does what is missing, with this interpreter and under the lock."""
-    lock = lock_venv()
-    version = tuple(sys.version_info[:2])
-    key, site = stamp_key(version, options.cuda), site_packages(version)
-    stamp = read_stamp()
-    if complete(stamp, key, site):
-        return
-    check_venv_module()
-    options.compiler = check_compiler(options.cuda)
-    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
-    options.jobs = compile_jobs(os.environ, os.cpu_count() or 1, memory)
-
-    damaged = forget_damaged(site)
-    fresh = not usable(version)
-    if fresh or damaged or stamp.get('key') != key or 'packages' in stamp:
-        stamp = {'key': key, 'version': version, 'cuda': options.cuda, 'done': []}
-    shutil.rmtree(os.path.join(VENV, 'tmp'), ignore_errors=True)
-    missing = max(0, VENV_BYTES - (0 if fresh else tree_bytes(VENV)))
-    check_disk(VENV, missing + min(missing, WHEELS_BYTES))
-
-    say('setting up .venv with Python {}.{}; log: .venv/setup.log'.format(*version))
-    if fresh and os.path.exists(PYTHON):
-        say('      the old one was for another Python or another place: made afresh')
-    elif damaged and not fresh:
-        say('      damaged, installed again: ' + ', '.join(damaged))
-    if fresh:
-        create_venv()
-    steps = make_steps(options.jobs)
-    with open(LOG, 'a') as log:
-        runner = Runner(VENV, log, lock)
-        for number, (name, note, function) in enumerate(steps, 1):
-            if name not in stamp['done']:
-                say(f'[{number}/{len(steps)}] {note}')
-                function(runner, options)
-                stamp['done'].append(name)
-                write_stamp(stamp)
-    stamp['packages'] = [name for name in listdir(site) if name != '__pycache__']
-    write_stamp(stamp)
-
-
-def candidates():
-    """Interpreters to try: that of the existing `.venv`, this one, the usual names."""
-    try:
-        with open(os.path.join(VENV, 'pyvenv.cfg')) as file:
-            home = re.search(r'^home\s*=\s*(.+)$', file.read(), re.M).group(1)
-        return [os.path.join(home.strip(), 'python3'), sys.executable, *NAMES]
-    except (OSError, AttributeError):
-        return [sys.executable, *NAMES]
-
-
-def main(args):
-    """Leaves at once where all is there; else hands over to the chosen Python."""
-    parser = argparse.ArgumentParser(description='Creates the environment in .venv')
-    parser.add_argument('--python', default='', help='the Python to use, 3.10 to 3.12')
-    parser.add_argument(
-        '--mmcv-cuda',
-        choices=('', '0', '1'),
-        default='',
-        help="compile mmcv's CUDA operators; by default as the last time, at first not",
+    The lock is handed on: a command that outlives a killed set-up keeps the next one
+    waiting, instead of both writing into the same packages.
+    """
+    clean = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
+    clean.update(TMPDIR=TMP, PYTHONNOUSERSITE='1', PYTHONUNBUFFERED='1', PIP_USER='0')
+    clean.update(PATH=os.path.dirname(PYTHON) + os.pathsep + os.environ['PATH'], **env)
+    output = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=clean, pass_fds=[lock], start_new_session=True, **output
     )
-    parser.add_argument('--chosen', action='store_true', help=argparse.SUPPRESS)
-    options = parser.parse_args(args)
-    stamp = read_stamp()
-    options.cuda = stamp.get('cuda', False)
-    if options.mmcv_cuda:
-        options.cuda = options.mmcv_cuda == '1'
+    frame, pause = ('\r\033[K{}', 0.5) if sys.stdout.isatty() else ('{}\n', 20)
+    lines, began, shown = [], time.monotonic(), 0
+    try:
+        with open(LOG, 'a', buffering=1) as log:
+            for line in process.stdout:
+                lines.append(line.decode(errors='replace').rstrip())
+                log.write(lines[-1] + '\n')
+                seconds = int(time.monotonic() - began)
+                sign = SIGN.match(lines[-1])
+                # Nothing follows 'Installing' for a minute or more: always shown.
+                due = seconds - shown >= pause or 'Installing' in lines[-1]
+                if sign and due:
+                    shown = seconds
+                    text = f'      {seconds // 60}:{seconds % 60:02d}  {sign.group(1)}'
+                    print(frame.format(text[:79]), end='', flush=True)
+        return process.wait(), lines
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
 
-    if not options.chosen:
-        python, version = None, stamp.get('version')
-        if options.python or not version:
-            python, version = choose_python(options.python, candidates())
-        key = stamp_key(version, options.cuda)
-        if not complete(stamp, key, site_packages(version)):
-            python = python or choose_python('', candidates())[0]
-            cuda = str(int(options.cuda))
-            script = os.path.abspath(__file__)
-            os.execvp(python, [python, script, '--chosen', '--mmcv-cuda', cuda])
-    else:
-        build(options)
-    say('.venv is ready')
+
+def pip(lock, *arguments, **env):
+    """Runs `pip install`; explains a failure in one line."""
+    flags = ['--disable-pip-version-check', '--no-input']
+    command = [PYTHON, '-m', 'pip', 'install', *flags, '-c', CONSTRAINTS, *arguments]
+    status, lines = run(lock, *command, **env)
+    if status:
+        errors = [
+            line for line in lines if re.search(r'^ERROR: |:\d+: .*error: ', line)
+        ]
+        for pattern, cause in CAUSES.items():
+            if re.search(pattern, '\n'.join(lines)):
+                errors = [cause]
+        last = (errors or lines or [f'pip failed, status {status}'])[-1]
+        raise SetupError(f'{last}; log: {LOG}')
+
+
+def create_venv(lock, base):
+    """A fresh `.venv`: what an earlier set-up made goes, but for record and log."""
+    for path in set(glob.glob(os.path.join(VENV, '*'))) - {RECORD, LOG}:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    status, lines = run(lock, base, '-m', 'venv', VENV)
+    if status:
+        raise SetupError(f'{base} -m venv failed: {" ".join(lines).strip()}')
+
+
+def install_mmcv(lock, compiler, jobs, cuda):
+    """Compiles mmcv, or takes the wheel that pip kept from the last time."""
+    env = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(jobs), 'CXX': compiler}
+    # mmcv builds CUDA operators where it sees a GPU; none is needed unless asked for.
+    env.update({'FORCE_CUDA': '1'} if cuda else {'CUDA_VISIBLE_DEVICES': ''})
+    build = ['mmcv', '-v', '--no-build-isolation', '--no-deps']
+    check = [PYTHON, '-I', '-c', HAS_CUDA if cuda else 'import mmcv._ext']
+    pip(lock, *build, **env)
+    if run(lock, *check)[0]:
+        # pip's cache knows neither which torch a wheel was built for nor about CUDA.
+        print(
+            '      mmcv was built for another torch, or without CUDA: compiling again'
+        )
+        pip(lock, *build, '--no-cache-dir', '--force-reinstall', **env)
+    if run(lock, *check)[0]:
+        raise SetupError(f'mmcv was built, but its operators do not load; log: {LOG}')
+
+
+def build(lock, python, site, cuda, key):
+    """Makes what is missing; the lock is held."""
+    version, _, base, include = python
+    compiler, jobs = find_compiler(include), compile_jobs()
+    check_disk()
+    print('setting up .venv with Python {}.{}; log: .venv/setup.log'.format(*version))
+    write_record(cuda=cuda)
+    shutil.rmtree(TMP, ignore_errors=True)
+    forget_damaged(site)
+    there = probe(PYTHON)
+    # Without pip's record, `venv` was interrupted or pip is damaged.
+    has_pip = glob.glob(os.path.join(site, 'pip-*.dist-info'))
+    if not has_pip or not there or there[:2] != [version, VENV]:
+        create_venv(lock, base)
+    os.makedirs(TMP)
+
+    print('[1/5] pip, setuptools, ninja: seconds')
+    pip(lock, 'pip', 'setuptools', 'wheel', 'ninja', 'packaging')
+    print('[2/5] torch: 2 GB to download, 2 to 10 minutes; seconds where it is there')
+    # The pip that comes with Python may be too old for 'raw'; by now it is new.
+    pip(lock, '--progress-bar=raw', 'torch', 'torchvision')
+    print('[3/5] OpenMMLab, timm, test tools: 1 to 3 minutes')
+    needed = [word for name in REQUIREMENTS for word in ('-r', name)]
+    pip(lock, *needed, 'mmengine', 'mmsegmentation')
+    if run(lock, PYTHON, '-I', '-c', 'import cv2')[0]:
+        # Servers without libGL: the headless build brings the same cv2.
+        run(lock, PYTHON, '-m', 'pip', 'uninstall', '-y', 'opencv-python')
+        pip(lock, '--no-deps', '--force-reinstall', 'opencv-python-headless')
+    minutes = max(1, round(MMCV_CORE_MINUTES / jobs))
+    print(
+        f'[4/5] mmcv: compiled once, about {minutes} minutes with {jobs} at a time; '
+        'seconds where pip has it cached'
+    )
+    install_mmcv(lock, compiler, jobs, cuda)
+    print('[5/5] eomt_mm itself, and importing everything: seconds')
+    pip(lock, '--no-build-isolation', '--no-deps', '-e', '.')
+    status, lines = run(lock, PYTHON, '-I', '-W', 'ignore', '-c', EVERYTHING)
+    if status:
+        raise SetupError(f'{lines[-1]}; log: {LOG}; if it stays, rm -rf .venv')
+    print(lines[-1])
+    shutil.rmtree(TMP)
+    packages = [name for name in os.listdir(site) if name != '__pycache__']
+    write_record(key=key, cuda=cuda, packages=packages)
+
+
+def main():
+    """Leaves at once where all is there."""
+    *wanted, ready = read_state()
+    if not ready:
+        lock = take_lock()
+        os.makedirs(VENV, exist_ok=True)
+        ours = (os.path.basename(path) for path in (RECORD, RECORD + '.new'))
+        if not os.path.exists(RECORD) and set(os.listdir(VENV)) - set(ours):
+            raise SetupError(
+                f'{VENV} was not made by this set-up (no setup.json in it): move it '
+                'away or remove it, then run the same command again'
+            )
+        *wanted, ready = read_state()  # another set-up may have ended in between
+        if not ready:
+            build(lock, *wanted)
+    print('.venv is ready')
 
 
 def interrupt(*_):
@@ -369,21 +363,16 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-def fail(text, code=2):
-    """Ends with one line."""
-    print(text, file=sys.stderr)
-    sys.exit(code)
-
-
 if __name__ == '__main__':
     signal.signal(signal.SIGTERM, interrupt)
+    print = functools.partial(print, flush=True)
     try:
-        main(sys.argv[1:])
-    except SetupError as error:
-        fail(f'error: {error}')
+        main()
     except KeyboardInterrupt:
-        fail('\ninterrupted: the same command goes on from here', code=130)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            fail('error: the disk is full: make room, run the same command again')
-        fail(f'error: {error}')
+        print('\ninterrupted: the same command goes on from here', file=sys.stderr)
+        sys.exit(130)
+    except (SetupError, OSError) as error:
+        full = getattr(error, 'errno', None) == errno.ENOSPC
+        cause = 'the disk is full: make room, run it again' if full else error
+        print(f'error: {cause}', file=sys.stderr)
+        sys.exit(2)
