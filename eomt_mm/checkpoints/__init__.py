@@ -1,6 +1,6 @@
 """Files of weights from anywhere: read as data, never executed."""
 
-from .config_text import NotLiteral, read_literals
+from .config_text import NotLiteral, parse, read_literals
 from .content import refuse_other_optimizer, refuse_unresumable, weights_of
 from .reading import Meta, check_sums, config_of, read, refuse_nan
 
@@ -9,6 +9,7 @@ __all__ = [
     'NotLiteral',
     'check_sums',
     'config_of',
+    'parse',
     'read',
     'read_literals',
     'refuse_nan',

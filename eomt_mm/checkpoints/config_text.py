@@ -22,17 +22,32 @@ def read_literals(text: str) -> dict:
     Raises:
         NotLiteral: It holds anything else, or is too long or too deeply nested.
     """
-    if not isinstance(text, str) or len(text) > MAX_LENGTH:
-        raise NotLiteral(f'no text of at most {MAX_LENGTH:,} characters')
+    tree = parse(text)
     try:
         return {
             line.targets[0].id: ast.literal_eval(_WithoutCalls().visit(line.value))
-            for line in ast.parse(text).body
+            for line in tree.body
         }
+    except RecursionError as error:
+        raise NotLiteral('nested too deep') from error
+    except (ValueError, AttributeError, TypeError) as error:
+        raise NotLiteral(str(error)[:100]) from error
+
+
+def parse(text: str) -> ast.Module:
+    """Parse a text, which may hold anything, without running it.
+
+    Raises:
+        NotLiteral: It is no Python, or is too long or too deeply nested.
+    """
+    if not isinstance(text, str) or len(text) > MAX_LENGTH:
+        raise NotLiteral(f'no text of at most {MAX_LENGTH:,} characters')
+    try:
+        return ast.parse(text)
     # Deep nesting exhausts the parser, or the stack behind it.
     except (RecursionError, MemoryError) as error:
         raise NotLiteral('nested too deep') from error
-    except (SyntaxError, ValueError, AttributeError, TypeError) as error:
+    except (SyntaxError, ValueError) as error:
         raise NotLiteral(str(error)[:100]) from error
 
 

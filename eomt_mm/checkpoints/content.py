@@ -71,7 +71,7 @@ def refuse_unresumable(content: Mapping, path: str | Path) -> None:
         where = 'param_schedulers is none of MMEngine'
     if where:
         raise UserError(
-            f'no run can go on from {path}: its {where}. Resume from another '
+            f'{path} cannot be resumed: its {where}. Resume from another '
             'checkpoint, or start from its weights with --cfg-options '
             f'load_from={path}'
         )

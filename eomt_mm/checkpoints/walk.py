@@ -162,7 +162,7 @@ class _Machine:
         else:
             fits = self.storage_bytes.get(key) == size
         if not fits:
-            raise Refused(f'{size:,} bytes for storage {key[:20]!r}, which it has not')
+            raise ValueError(f'storage {key[:20]!r} lacks its {size:,} bytes')
         self.push(Made('storage', count))
 
     def put(self, index: int) -> None:

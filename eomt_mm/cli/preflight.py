@@ -178,7 +178,7 @@ def check_checkpoint(path: str, resume: bool = False) -> dict | None:
         if resume:
             checkpoints.refuse_unresumable(content, path)
     except UserError as error:
-        raise UserError(f'{error}{_other_checkpoints(path)}') from error
+        raise UserError(f'checkpoint {error}{_other_checkpoints(path)}') from error
     return content
 
 

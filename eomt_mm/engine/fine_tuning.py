@@ -5,6 +5,7 @@ and queries of another number start anew, and one table in the log says which is
 which. Whatever else does not fit is refused.
 """
 
+import ast
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from mmengine.runner import find_latest_checkpoint
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from eomt_mm.checkpoints import config_of, read_literals
+from eomt_mm.checkpoints import config_of, parse
 from eomt_mm.errors import UserError
 from eomt_mm.models.checkpoint_check import few, refuse_misfit
 from eomt_mm.models.plain_vit import build_vit
@@ -322,16 +323,25 @@ def _backbone_settings(cfg: str) -> dict:
     Returns:
         dict: `num_blocks`, `grid`, `arch` and `num_heads`.
     """
+    values = {}
     try:
-        config = read_literals(cfg)
-        backbone = config['model']['backbone']
-        options = {**backbone, **(backbone.get('timm_args') or {})}
-        values = {name: options[name] for name in _SETTINGS if name in options}
+        for node in ast.walk(parse(cfg)):
+            if isinstance(node, ast.keyword) and node.arg == 'backbone':
+                options = {option.arg: option.value for option in node.value.keywords}
+                timm_args = options.get('timm_args')
+                if isinstance(timm_args, ast.Call):
+                    options |= {o.arg: o.value for o in timm_args.keywords}
+                values = {
+                    name: ast.literal_eval(options[name])
+                    for name in _SETTINGS
+                    if name in options
+                }
+                break
         size, patch = values.pop('img_size', None), values.pop('patch_size', 16)
         if size is not None:
             height, width = (size, size) if isinstance(size, int) else size
             values['grid'] = height // patch, width // patch
     # Not a text that this package would write.
-    except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError):
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return {}
     return values
