@@ -12,6 +12,12 @@ The dataset is written whole or not at all; the same call again does nothing. Wh
 older version of this tool has written is written anew.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import shutil
