@@ -7,6 +7,12 @@ Each step is a command one can type oneself; the last lines print them. Paths ar
 relative to the root of the repository, whatever the current directory.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
 import shlex

@@ -11,6 +11,12 @@ given again; what is finished is not repeated. Paths are relative to the root of
 repository, whatever the current directory.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import os

@@ -6,6 +6,12 @@ python tools/test.py CONFIG CHECKPOINT --out predictions
 python tools/test.py CONFIG CHECKPOINT --dtype bf16 --compile
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from copy import deepcopy

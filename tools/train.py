@@ -5,6 +5,12 @@ python tools/train.py CONFIG --resume              # go on where it stopped
 python tools/train.py CONFIG --cfg-options data_root=/data/ade
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import errno
 import os

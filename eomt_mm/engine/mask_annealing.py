@@ -178,9 +178,17 @@ class MaskAnnealingHook(Hook):
         )
 
     def before_train(self, runner) -> None:
-        """Report a schedule that cannot work before any data is loaded."""
+        """Refuse a schedule that cannot work, before any data is loaded."""
         self._loaded_iter = None
-        self.windows(len(_masked_part(runner).mask_probs), runner.max_iters)
+        part = _masked_part(runner)
+        blocks = len(part.mask_probs)
+        self.windows(blocks, runner.max_iters)
+        if runner.iter:
+            # A resumed training may begin with a validation. That masks as the last
+            # iteration did.
+            part.mask_probs = self.probabilities(
+                runner.iter - 1, runner.max_iters, blocks
+            )
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Set the probabilities of this iteration."""

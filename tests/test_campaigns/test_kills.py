@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from eomt_mm import checkpoints
 from eomt_mm.engine import latest_checkpoint
 
 HERE = Path(__file__).parent
@@ -89,7 +90,7 @@ def uninterrupted(start, tmp_path_factory):
 
 def state(path):
     """What must be equal: weights, optimizer, schedules, scalars that are no times."""
-    checkpoint = torch.load(path, map_location='cpu')
+    checkpoint = checkpoints.read(path)
     scalars = checkpoint['message_hub']['log_scalars']
     return {
         'iter': checkpoint['meta']['iter'],

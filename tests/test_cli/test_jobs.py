@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -14,7 +12,6 @@ import pytest
 from eomt_mm.cli import noted_interrupts
 from eomt_mm.cli.jobs import LOG, Launch, run_alone, run_jobs
 from eomt_mm.errors import UserError
-from eomt_mm.files import sole_user
 
 CLOCK = 'import time; print(time.monotonic(), flush=True); time.sleep(0.6); '
 
@@ -147,29 +144,3 @@ def test_a_command_alone(tmp_path, launch, capfd):
     assert 'seen' in capfd.readouterr().out
     with pytest.raises(UserError, match='ended with status 3'):
         run_alone(['-c', 'raise SystemExit(3)'], launch)
-
-
-def test_what_a_killed_call_left_running_holds_the_lock(tmp_path):
-    """A folder is free again when the last command that inherited the lock is over."""
-    with sole_user(tmp_path / 'new') as lock:
-        with pytest.raises(UserError, match='in use by another call'):
-            with sole_user(tmp_path / 'new'):
-                pass
-        left = subprocess.Popen(
-            [sys.executable, '-c', 'import time; time.sleep(60)'], pass_fds=(lock,)
-        )
-    with pytest.raises(UserError, match='left behind'):
-        with sole_user(tmp_path / 'new'):
-            pass
-    left.kill()
-    left.wait()
-    with sole_user(tmp_path / 'new'):
-        pass
-
-
-def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / 'file').touch()
-    for folder in (tmp_path / 'file', tmp_path / 'file/below', Path('/proc/nothing')):
-        with pytest.raises(UserError, match='give another --work-dir'):
-            with sole_user(folder):
-                pass

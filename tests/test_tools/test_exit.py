@@ -4,7 +4,10 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
@@ -205,3 +208,29 @@ def test_file_where_a_folder_is_wanted(tmp_path):
     with pytest.raises(OSError) as caught:
         path.mkdir()
     assert one_line(caught.value) == f'File exists ({path})'
+
+
+TOOLS = sorted(
+    path
+    for path in (Path(__file__).parents[2] / 'tools').rglob('*.py')
+    if '\nfrom eomt_mm import' in path.read_text()
+)
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.stem)
+def test_an_interrupt_of_the_imports_has_no_traceback(path, tmp_path):
+    """The first import behind the standard library's sends Ctrl-C."""
+    package = tmp_path / 'eomt_mm'
+    package.mkdir()
+    (package / '__init__.py').write_text('')
+    code = 'import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(9)'
+    for name in ('torch', 'numpy', 'mmengine', 'mmdet', 'eomt_mm/cli'):
+        (tmp_path / f'{name}.py').write_text(code)
+    done = subprocess.run(
+        [sys.executable, path, '--help'],
+        env={**os.environ, 'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, '')

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from mmengine.config import Config
 from safetensors.torch import save_file
 
 from eomt_mm import checkpoints, cli
+from eomt_mm.files import sole_user
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +84,49 @@ def test_resume_of_nothing_starts_anew(tool, config, tmp_path, capsys):
     tool('train').main([str(config), '--work-dir', str(tmp_path / 'run'), '--resume'])
     assert iterations(tmp_path / 'run/iter_2.pth') == 2
     assert 'training starts anew' in capsys.readouterr().out
+
+
+def test_resume_needs_no_note(tool, config, trained, tmp_path, capsys):
+    """As after a kill -9: an empty note, and the newest file cut short."""
+    for name in ('iter_1.pth', 'iter_2.pth'):
+        shutil.copy(trained.with_name(name), tmp_path)
+    (tmp_path / 'last_checkpoint').touch()
+    (tmp_path / 'iter_3.pth').write_bytes(trained.read_bytes()[:5000])
+    argv = [str(config), '--work-dir', str(tmp_path), '--resume']
+    tool('train').main([*argv, '--cfg-options', 'train_cfg.max_iters=4'])
+    assert iterations(tmp_path / 'iter_4.pth') == 4
+    out = capsys.readouterr().out
+    assert f'passed over in {tmp_path}: iter_3.pth (cut short)' in out
+    assert f'going on from {tmp_path}/iter_2.pth, the newest whole checkpoint' in out
+    assert iterations(tmp_path / 'iter_3.pth') == 3  # written anew
+
+
+def test_config_that_resumes(tool, config, trained, tmp_path):
+    shutil.copy(trained, tmp_path)
+    options = ['--cfg-options', 'resume=True', 'train_cfg.max_iters=3']
+    tool('train').main([str(config), '--work-dir', str(tmp_path), *options])
+    assert iterations(tmp_path / 'iter_3.pth') == 3
+
+
+def test_one_training_a_work_dir(fails, config, tmp_path):
+    with sole_user(tmp_path):
+        line = fails(config, '--work-dir', tmp_path)
+    assert line.startswith(f'error: {tmp_path} is in use by ')
+    assert line.endswith('give another --work-dir')
+    assert not list(tmp_path.glob('**/*.log'))  # nothing was begun
+
+
+def test_divergence_is_one_line(fails, config, tmp_path):
+    options = [
+        'train_cfg.max_iters=50',
+        'optim_wrapper.optimizer.lr=1e30',
+        'default_hooks.divergence.type=eomt_mm.DivergenceHook',
+        'default_hooks.divergence.patience=3',
+        'default_hooks.checkpoint.type=eomt_mm.CheckpointHook',
+    ]
+    line = fails(config, '--work-dir', tmp_path / 'run', '--cfg-options', *options)
+    assert 'training has diverged: for 3 iterations in a row, up to iteration' in line
+    assert 'decode.loss_ce=nan' in line and 'the last good checkpoint is' in line
 
 
 def test_work_dir_defaults_to_the_name_of_the_config(

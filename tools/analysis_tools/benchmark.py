@@ -13,6 +13,12 @@ result. `--whole-path` is that way with the result written, against the same wei
 MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import itertools
 import os

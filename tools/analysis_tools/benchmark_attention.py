@@ -12,6 +12,12 @@ Memory is what a fresh process needs on top of its inputs (peak resident set on 
 peak allocation on a GPU).
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
 import sys

@@ -15,6 +15,12 @@ With --parts the time of every block and of the merging itself are listed instea
 the first batch size and policy, and GFLOPs are also counted operation by operation.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import statistics

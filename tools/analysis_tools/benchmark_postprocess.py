@@ -11,6 +11,12 @@ shared one the second contender would work in what the first has left.
 Needs MMDetection; runs on the CPU, on Linux.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
 import sys

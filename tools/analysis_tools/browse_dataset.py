@@ -3,6 +3,12 @@
 python tools/analysis_tools/browse_dataset.py CONFIG --not-show --output-dir OUT
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from itertools import islice

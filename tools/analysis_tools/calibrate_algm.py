@@ -15,6 +15,12 @@ uses in any tool, and `algm.png`, the share of merged windows, GFLOPs and score 
 the threshold.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import sys

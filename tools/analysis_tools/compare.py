@@ -11,6 +11,12 @@ config measures its score. Pre-trained weights are neither needed nor downloaded
 row lacks it says; the other rows come nevertheless.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import os
 import re

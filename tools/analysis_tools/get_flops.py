@@ -9,6 +9,12 @@ windows): a multiplication with its addition is one operation, and fused attenti
 counted. Nothing is downloaded or trained.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import sys

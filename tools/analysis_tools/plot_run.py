@@ -3,6 +3,12 @@
 python tools/analysis_tools/plot_run.py work_dirs/eomt_vitl_ade20k
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import sys

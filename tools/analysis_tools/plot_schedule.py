@@ -3,6 +3,12 @@
 python tools/analysis_tools/plot_schedule.py configs/eomt/eomt_vitl_ade20k.py
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from pathlib import Path

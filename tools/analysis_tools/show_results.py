@@ -5,6 +5,12 @@
 Writes one panel per image of the test dataset and `panels.png` with all of them.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from pathlib import Path

@@ -10,6 +10,12 @@ release, each split into `training/` and `validation/`, and writes beside them, 
 All of it is written or nothing; the same call again does nothing.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import json
 import os

@@ -13,6 +13,12 @@ second call beside the first waits for it. What an older version of this tool ha
 written is written anew.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import fcntl
 import json

@@ -9,6 +9,12 @@ Face's `Eomt` and `EomtDinov3`. What a file is, is read off its tensors. Files a
 unpickled; what is written is written whole or not at all.
 """
 
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import sys
 from pathlib import Path
