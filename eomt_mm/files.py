@@ -4,8 +4,8 @@ import errno
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PureWindowsPath
 
 from mmengine.fileio import LocalBackend, register_backend
 
@@ -38,13 +38,43 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     # The same name every time: what a killed process left is overwritten, not kept.
     partial = path.with_name(f'.partial-{path.name}')
     try:
-        yield partial
+        with naming(path):
+            yield partial
         with open(partial, 'rb') as file:
             os.fsync(file.fileno())  # or a power cut could leave the name without data
         os.replace(partial, path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Give an error of the disk the path that it concerns.
+
+    A write that fails, on a full disk, does not say where.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def is_below(name: object) -> bool:
+    """Whether a file name from somebody's file stays below the folder it is put to.
+
+    Args:
+        name (object): A relative name, perhaps with folders. Rules of Windows count
+            everywhere: data sets travel.
+    """
+    if not isinstance(name, str) or not name or '\0' in name:
+        return False
+    windows = PureWindowsPath(name)
+    parts = windows.parts
+    return not (windows.drive or windows.root or '..' in parts or not parts)
 
 
 @register_backend('atomic_local')

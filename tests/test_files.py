@@ -1,3 +1,4 @@
+import errno
 import signal
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 from mmengine.fileio import get_file_backend
 
-from eomt_mm.files import atomic_path
+from eomt_mm.cli.exit import one_line
+from eomt_mm.files import atomic_path, is_below
 
 
 def test_failed_write_leaves_the_previous_file(tmp_path):
@@ -43,3 +45,40 @@ def test_killed_write_leaves_the_previous_file(tmp_path):
     with atomic_path(path) as partial:
         partial.write_bytes(b'next')
     assert [p.name for p in tmp_path.iterdir()] == ['iter_10.pth']
+
+
+@pytest.mark.parametrize(
+    'name', ['a.png', 'val/a.png', 'a..b.png', '...png', 'ab/c d/ü.png', './a.png']
+)
+def test_names_below_their_folder(name):
+    assert is_below(name)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        '/a.png',
+        '../a.png',
+        'val/../../a.png',
+        'val\\..\\..\\a.png',
+        'C:\\a.png',
+        'C:a.png',
+        '\\\\host\\share\\a.png',
+        '..',
+        '.',
+        '',
+        'a\0.png',
+        None,
+        3,
+        ['a.png'],
+    ],
+)
+def test_names_that_lead_out(name):
+    assert not is_below(name)
+
+
+def test_a_full_disk_is_named(tmp_path):
+    path = tmp_path / 'file.txt'
+    with pytest.raises(OSError) as caught, atomic_path(path):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    assert one_line(caught.value) == f'No space left on device ({path})'

@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
+from eomt_mm.files import naming
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -100,7 +101,11 @@ def main(argv: list[str] | None = None) -> dict:
     cli.check_data(cfg, 'test')
 
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    return runner.test()
+    # MMSegmentation's visualization hook asks for the iteration, and MMEngine would
+    # build the loop of the training, with its images, to tell.
+    runner._train_loop = None
+    with naming(args.out or args.show_dir or cfg.work_dir):
+        return runner.test()
 
 
 def paint(cfg: Config, args: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from mmdet.datasets.api_wrappers import COCO, COCOPanoptic
 
 from eomt_mm.errors import UserError
+from eomt_mm.files import is_below
 
 IMAGE = ('id', 'file_name', 'height', 'width')
 SEGMENT = ('id', 'category_id', 'area', 'bbox', 'iscrowd')
@@ -45,6 +46,8 @@ class _Checked:
                 )
         self._check_fields(content['images'], IMAGE, 'image')
         self._check_unique(content['images'], 'image')
+        for image in content['images']:
+            self._check_name(image['file_name'], f'image {image["id"]}')
         self._check_fields(content['categories'], self.category, 'category')
         self._check_unique(content['categories'], 'category')
         self._check_annotations(content.get('annotations', []))
@@ -58,6 +61,14 @@ class _Checked:
                         f'{self.path}: {what} {entry.get("id", f"no. {place}")} has '
                         f"no {name}; COCO's format needs {', '.join(names)}"
                     )
+
+    def _check_name(self, name: object, what: str) -> None:
+        """Results are written under the names in the file, and stay below a folder."""
+        if not is_below(name):
+            raise UserError(
+                f'{self.path}: {what} has file_name {str(name)[:80]!r}, which leads '
+                'out of its folder; expected a name below data_prefix'
+            )
 
     def _check_unique(self, entries: list[dict], what: str, key: str = 'id') -> None:
         count = Counter(entry[key] for entry in entries)
@@ -114,6 +125,7 @@ class PanopticFile(_Checked, COCOPanoptic):
         self._check_unique(annotations, 'annotation', 'image_id')
         for annotation in annotations:
             segments, name = annotation['segments_info'], annotation['file_name']
+            self._check_name(name, f'the annotation of image {annotation["image_id"]}')
             what = f'in {name}, segment'
             self._check_fields(segments, SEGMENT, what)
             self._check_unique(segments, what)

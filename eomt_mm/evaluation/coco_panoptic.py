@@ -8,6 +8,7 @@ from mmdet.evaluation import CocoPanopticMetric as MMDetCocoPanopticMetric
 from mmdet.evaluation.functional import INSTANCE_OFFSET, pq_compute_single_core
 
 from eomt_mm.errors import UserError
+from eomt_mm.files import is_below
 from eomt_mm.registry import METRICS
 
 from .stand_in import provide_panopticapi
@@ -40,6 +41,12 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         if self._coco_api is not None:
             for annotation in self._coco_api.dataset.get('annotations', []):
                 image, name = annotation['image_id'], annotation['file_name']
+                if not is_below(name):  # results are written under it
+                    raise UserError(
+                        f'the ann_file of CocoPanopticMetric has file_name '
+                        f'{str(name)[:80]!r} for image {image}, which leads out of its '
+                        'folder; expected a name below seg_prefix'
+                    )
                 self._map_names[image] = name
                 self._coco_api.imgs[image]['segm_file'] = name
 

@@ -1,9 +1,12 @@
 """MMDet's dump of results, for encoded masks too."""
 
+import pickle
 from collections.abc import Sequence
 
 from mmdet.evaluation import DumpDetResults as MMDetDumpDetResults
+from mmengine.logging import print_log
 
+from eomt_mm.files import atomic_path
 from eomt_mm.registry import METRICS
 
 
@@ -29,3 +32,10 @@ class DumpDetResults(MMDetDumpDetResults):
             super().process(data_batch, [sample])
             if isinstance(encoded, list):
                 self.results[-1]['pred_instances']['masks'] = encoded
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write all predictions, whole or not at all."""
+        with atomic_path(self.out_file_path) as partial, partial.open('wb') as file:
+            pickle.dump(results, file, protocol=2)
+        print_log(f'results are saved to {self.out_file_path}', logger='current')
+        return {}

@@ -1,5 +1,6 @@
 """tools/test.py on a stock tiny model."""
 
+import errno
 import json
 import pickle
 
@@ -31,6 +32,53 @@ def test_out_and_show_dir(tool, config, trained, tmp_path):
     labels = np.array(Image.open(maps[0]))
     assert labels.shape == (32, 32) and labels.min() >= 1 and labels.max() <= 3
     assert len(list(show.glob('**/*.png'))) == 4
+
+
+def test_pictures_need_no_images_of_the_training(
+    tool, config, trained, ade_root, tmp_path
+):
+    for kind in ('images', 'annotations'):
+        (tmp_path / 'data' / kind).mkdir(parents=True)
+        (tmp_path / 'data' / kind / 'validation').symlink_to(
+            ade_root / kind / 'validation'
+        )
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path / 'w')]
+    show = ['--show-dir', str(tmp_path / 'show')]
+    root = ['--cfg-options', f'data_root={tmp_path / "data"}']
+    tool('test').main([*argv, *show, *root])
+    assert len(list((tmp_path / 'show').glob('**/*.png'))) == 4
+
+
+def test_a_full_disk_is_named(tool, config, trained, tmp_path, monkeypatch, capsys):
+    def full(self, *args, **kwargs):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(Image.Image, 'save', full)
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path / 'w')]
+    argv += ['--out', str(tmp_path / 'out')]
+    assert cli.run(tool('test').main, argv) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f'error: No space left on device ({tmp_path / "out"})'
+
+
+def test_a_dump_is_whole_or_absent(tmp_path, monkeypatch):
+    from eomt_mm.evaluation.dump_results import DumpDetResults
+
+    path = tmp_path / 'results.pkl'
+    metric = DumpDetResults(out_file_path=str(path))
+    metric.compute_metrics([dict(a=1)])
+    assert pickle.loads(path.read_bytes()) == [dict(a=1)]
+
+    def full(results, file, **kwargs):
+        file.write(b'half')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(pickle, 'dump', full)
+    with pytest.raises(OSError) as caught:
+        metric.compute_metrics([dict(a=2)])
+    assert caught.value.filename == str(path)
+    assert [p.name for p in tmp_path.iterdir()] == ['results.pkl']
+    assert pickle.loads(path.read_bytes()) == [dict(a=1)]
 
 
 def test_tta_without_a_pipeline_in_the_config(tool, config, trained, tmp_path):
