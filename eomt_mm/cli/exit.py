@@ -43,6 +43,8 @@ _DISK_ERRNOS = {
     errno.ENOTDIR,
     errno.EISDIR,
 }
+# What MMCV asserts, of which a worker's traceback is put in front.
+_UNREADABLE = re.compile(r'failed to load image: (.+)')
 _UNKNOWN_OPTION = re.compile(
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
 )
@@ -139,6 +141,9 @@ def one_line(error: BaseException) -> str | None:
                 f'{unknown[1]} has no option {unknown[2]!r}: look for a misspelling in '
                 'the config or in --cfg-options'
             )
+        unreadable = _UNREADABLE.findall(str(link))
+        if isinstance(link, AssertionError) and unreadable:
+            return f'{unreadable[-1]} is no image that can be read: look at the file'
         if isinstance(link, OSError):
             missing = _MISSING_DATA.search(str(link))
             if missing:

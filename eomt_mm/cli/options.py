@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from mmengine.config import Config, DictAction
 
 from eomt_mm.errors import UserError
 
+_CALL = re.compile(r'\s*((dict|list|tuple|set)\(.*\)|\{.*\})\s*$', re.DOTALL)
 WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
 
 
@@ -104,6 +106,13 @@ def load_config(args: argparse.Namespace) -> Config:
 def override(cfg: Config, options: dict | None) -> None:
     """Applies `--cfg-options`; a new `data_root` reaches every dataset."""
     options = options or {}
+    for key, value in options.items():
+        if isinstance(value, str) and _CALL.match(value):
+            raise UserError(
+                f'--cfg-options {key}={value}: a value is a number, a text, [1,2] or '
+                '(1,2), and no Python; give each setting by itself, as '
+                f'{key}.NAME=VALUE'
+            )
     if 'data_root' in options:
         move_data_root(cfg, str(options['data_root']))
     try:

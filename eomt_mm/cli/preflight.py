@@ -8,15 +8,16 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, TRANSFORMS
 
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
-from .exit import rank
+from .exit import one_line, rank
 from .unconverted import refuse_unconverted
 
 _WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
@@ -36,6 +37,7 @@ def check_data(cfg: Config, *splits: str) -> None:
         if cfg.get(f'{split}_dataloader'):
             for dataset in _leaves(cfg[f'{split}_dataloader']['dataset']):
                 _check_dataset(dataset, split, cfg.get('default_scope'))
+                _check_pipeline(dataset, split, cfg.get('default_scope'))
                 _check_classes(dataset, split, cfg)
         evaluators = cfg.get(f'{split}_evaluator') or []
         for metric in [evaluators] if isinstance(evaluators, dict) else evaluators:
@@ -74,6 +76,22 @@ def _leaves(dataset: dict) -> Iterator[dict]:
         yield from _leaves(dataset['dataset'])
     else:
         yield dataset
+
+
+def _check_pipeline(dataset: dict, split: str, scope: str | None) -> None:
+    """Build each transform once: MM's raise any error for a wrong argument."""
+    for place, step in enumerate(dataset.get('pipeline') or []):
+        try:
+            with TRANSFORMS.switch_scope_and_registry(scope) as registry:
+                registry.build(deepcopy(step))  # some build into their argument
+        except ImportError:
+            continue  # panopticapi: its stand-in comes with the detector
+        except (TypeError, ValueError, AssertionError, KeyError) as error:
+            name = step.get('type', step) if isinstance(step, dict) else step
+            raise UserError(
+                f'{split}_dataloader: step {place} of the pipeline, {name}, cannot be '
+                f'built: {one_line(error) or error or "its arguments do not fit"}'
+            ) from error
 
 
 def _check_dataset(dataset: dict, split: str, scope: str | None) -> None:

@@ -37,13 +37,28 @@ class DecodeSixteenBit(BaseTransform):
         self.backend_args = backend_args
 
     def transform(self, results: dict) -> dict:
-        """Replace `img` if the file at `img_path` is a 16-bit grey image."""
+        """Replace `img` if the file at `img_path` is a 16-bit grey image.
+
+        Raises:
+            UserError: The pixels have 32 bits, as those of some TIFF files.
+        """
         image, path = results['img'], results.get('img_path')
         if path is None or not np.array_equal(image[..., 0], image[..., 2]):
             return results
         with Image.open(io.BytesIO(fileio.get(path, self.backend_args))) as file:
+            if file.mode == 'F':
+                raise UserError(
+                    f'{path} has 32-bit floating-point pixels, whose range nothing '
+                    'tells: convert it to 8 or 16 bits'
+                )
             if file.mode.startswith('I'):
-                high_byte = (np.array(file) >> 8).astype(np.uint8)
+                pixels = np.array(file)
+                if pixels.min() < 0 or pixels.max() > 65535:
+                    raise UserError(
+                        f'{path} has 32-bit pixels from {pixels.min()} to '
+                        f'{pixels.max()}: convert it to 8 or 16 bits (0 to 65535)'
+                    )
+                high_byte = (pixels >> 8).astype(np.uint8)
                 results['img'] = np.repeat(high_byte[..., None], 3, axis=-1)
         return results
 

@@ -28,7 +28,8 @@ class ResumeCheckHook(Hook):
             return
         wrapper, state = runner.optim_wrapper, checkpoint.get('optimizer')
         if isinstance(wrapper, OptimWrapper) and 'param_groups' in (state or {}):
-            parameters = [group['params'] for group in wrapper.param_groups]
+            # The wrapper's own groups have one more, MMEngine's `base_lr`.
+            parameters = [group['params'] for group in wrapper.optimizer.param_groups]
             refuse_other_optimizer(state, parameters, runner._load_from)
         text = config_of(checkpoint)
         if text:

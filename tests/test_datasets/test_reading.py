@@ -50,6 +50,21 @@ def test_odd_images(kind, ade, build):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize(
+    ('pixels', 'found'),
+    [
+        (np.full((20, 30), 70000, np.int32), 'has 32-bit pixels from 70000 to 70000'),
+        (np.full((20, 30), -1, np.int32), 'has 32-bit pixels from -1 to -1'),
+        (np.full((20, 30), 0.5, np.float32), 'has 32-bit floating-point pixels'),
+    ],
+)
+def test_pixels_of_32_bits(pixels, found, ade, build):
+    root = ade()
+    Image.fromarray(pixels).save(root / 'images/training/0.jpg', format='TIFF')
+    with pytest.raises(UserError, match=found):
+        build(root, 'train')[0]
+
+
 @pytest.mark.parametrize('size', [(1, 50), (50, 1)])
 def test_one_pixel_high(size, ade, build):
     root = ade(size)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from eomt_mm.cli import check_checkpoint, check_data, preflight
+from eomt_mm.cli import check_checkpoint, check_data
 from eomt_mm.errors import UserError
 
 
@@ -31,7 +31,8 @@ LOADS = dict(pipeline=[dict(type='LoadPanopticAnnotations')])
 
 
 def test_complete(root):
-    check_data(config(coco(root, **LOADS)), 'train', 'val')
+    loads = config(coco(root, **LOADS), default_scope='mmdet')
+    check_data(loads, 'train', 'val')
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,6 @@ def test_a_large_checkpoint_is_announced(tmp_path, monkeypatch, capsys):
     torch.save(dict(weight=torch.ones(10)), path)
     check_checkpoint(str(path))
     assert capsys.readouterr().out == ''
-    monkeypatch.setattr(preflight, 'LARGE', 100)
+    monkeypatch.setattr('eomt_mm.checkpoints.reading.LARGE', 100)
     check_checkpoint(str(path))
     assert capsys.readouterr().out == f'checking {path} (0.0 GB)\n'

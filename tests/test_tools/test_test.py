@@ -3,6 +3,7 @@
 import errno
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -47,6 +48,20 @@ def test_pictures_need_no_images_of_the_training(
     root = ['--cfg-options', f'data_root={tmp_path / "data"}']
     tool('test').main([*argv, *show, *root])
     assert len(list((tmp_path / 'show').glob('**/*.png'))) == 4
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_photograph_that_mmcv_cannot_read(
+    tool, config, trained, ade_root, tmp_path, capsys, workers
+):
+    shutil.copytree(ade_root, tmp_path / 'data')
+    bad = tmp_path / 'data/images/validation/1.jpg'
+    Image.fromarray(np.ones((32, 32), np.float32)).save(bad, format='TIFF')
+    argv = [str(config), str(trained), '--work-dir', str(tmp_path / 'w')]
+    argv += ['--cfg-options', f'data_root={tmp_path / "data"}']
+    argv += [f'test_dataloader.num_workers={workers}']
+    assert cli.run(tool('test').main, argv) == 2
+    assert f'{bad} is no image that can be read' in capsys.readouterr().err
 
 
 def test_a_full_disk_is_named(tool, config, trained, tmp_path, monkeypatch, capsys):

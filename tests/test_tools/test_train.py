@@ -262,6 +262,18 @@ class TestBadInput:
         )
         assert 'model.backbone.pretrained' in line
 
+    @pytest.mark.parametrize(
+        ('option', 'found'),
+        [
+            ('x=dict(a=1)', '--cfg-options x=dict(a=1): a value is a number'),
+            ('train_dataloader.dataset.pipeline.2.prob=5', 'step 2 of the pipeline'),
+            ('train_dataloader.dataset.pipeline.2.probb=1', "no option 'probb'"),
+            ('train_dataloader.dataset.pipeline.2.type=Flip', 'Flip is not in'),
+        ],
+    )
+    def test_settings_that_mm_refuses(self, fails, config, option, found):
+        assert found in fails(config, '--cfg-options', option)
+
     def test_disk_full(self, fails, config, tmp_path, monkeypatch):
         from mmengine.fileio.backends import LocalBackend
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import torch
 
@@ -55,6 +55,10 @@ def _as_it_is(thing):
     return thing
 
 
+def _do_nothing(*_args, **_kwargs) -> None:
+    return None
+
+
 def _digit_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split('+')[0].split('.') if part.isdigit())
 
@@ -64,6 +68,10 @@ REAL = {
     'mmengine.model': {'BaseModule': BaseModule},
     'mmengine.utils': {'digit_version': _digit_version},
     'mmengine.fileio': {'register_backend': lambda *_args, **_kwargs: _as_it_is},
+    # Nothing is loaded without MMEngine.
+    'mmengine.runner.checkpoint': {
+        'CheckpointLoader': SimpleNamespace(register_scheme=_do_nothing)
+    },
     'mmengine.dist': {'is_distributed': lambda: False},
     'mmengine.logging': {
         'print_log': lambda message, *_args, **_kwargs: print(message)
