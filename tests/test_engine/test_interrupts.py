@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +98,48 @@ def test_handlers_are_given_back(toy_config):
     before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
     train(toy_config(max_iters=2))
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+RANK = """
+import os, signal, time
+from types import SimpleNamespace
+import torch.distributed as dist
+from eomt_mm.engine import InterruptHook
+
+dist.init_process_group('gloo')
+rank, hook = dist.get_rank(), InterruptHook()
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+runner = SimpleNamespace(hooks=[], iter=0)
+try:
+    for runner.iter in range(100):
+        hook.before_train_iter(runner, runner.iter)
+        if rank == 1 and runner.iter == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01 * rank)
+        hook.after_train_iter(runner, runner.iter)
+except KeyboardInterrupt:
+    print(runner.iter)
+"""
+
+
+def test_all_processes_stop_at_the_same_iteration(root):
+    """One of two has the signal; the other would wait for its gradients for ever."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    env = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=port, WORLD_SIZE='2')
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, '-c', RANK],
+            cwd=root,
+            env={**os.environ, **env, 'RANK': str(rank), 'PYTHONPATH': str(root)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        assert [rank.communicate(timeout=120)[0] for rank in ranks] == ['7\n', '7\n']
+    finally:
+        for rank in ranks:
+            rank.kill()
