@@ -111,7 +111,7 @@ def test_checkpoints_that_fit(tiny, tmp_path):
             lambda s: s.update({'backbone.queries': torch.ones(9, 32)}),
             r'backbone.queries is \(9, 32\), the config makes \(10, 32\)',
         ),
-        (lambda s: s.clear(), 'holds no parameter of this model'),
+        (lambda s: s.clear(), 'holds no weights: its state_dict is empty'),
     ],
 )
 def test_checkpoints_that_do_not_fit(tiny, tmp_path, change, message):

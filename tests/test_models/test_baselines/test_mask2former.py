@@ -182,6 +182,7 @@ def test_annealing_hook_sets_the_probabilities_of_the_layers(head_config):
     backbone = SimpleNamespace(mask_probs=[0.0] * 4)
     runner = SimpleNamespace(
         model=SimpleNamespace(panoptic_head=head, backbone=backbone),
+        iter=0,
         max_iters=12,
         message_hub=MessageHub('masks'),
     )
