@@ -177,9 +177,19 @@ def test_all(tool, config, tmp_path, root):
         'eomt2mm.py --to-hf': by_tool(convert, '{}', 'work/out', '--to-hf'),
         'pretrained': by_function(pretrained),
     }
+
+    def some(canary):
+        # What stands before a reader takes a second a file.
+        families = {}
+        for family, content in files(canary):
+            families.setdefault(family, []).append((family, content))
+        return [entry for group in families.values() for entry in group[:8]]
+
     rows = []
     for way, function in ways.items():
-        outcomes = count(function, files, tmp_path / way.replace('/', '_') / 'files')
+        hostile = files if way in READERS else some
+        outcomes = count(function, hostile, tmp_path / way.replace('/', '_') / 'files')
+        print(way, dict(outcomes), flush=True)
         rows.append(f'| {way} | {outcomes["refused"]} | {outcomes["read"]} |')
     print('\n| way in | refused in one line | read as data |\n|---|---|---|')
     print('\n'.join(rows))
