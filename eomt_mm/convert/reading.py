@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
+from eomt_mm.files import is_below
 
 _WANTED = 'give a file of weights, as pytorch_model.bin and model.safetensors are'
 # What a folder of the Hugging Face hub may hold, the best first.
@@ -128,12 +129,7 @@ def read_config_beside(path: Path) -> dict:
     beside = path.parent / 'config.json'
     if not beside.is_file():
         return {}
-    try:
-        config = json.loads(beside.read_text())
-    except ValueError as error:
-        raise UserError(
-            f'{beside} is no JSON ({error}): mend it, or remove it'
-        ) from error
+    config = _read_json(beside, 'mend it, or remove it')
     return config if isinstance(config, dict) else {}
 
 
@@ -154,18 +150,32 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:
-    try:
-        names = sorted(set(json.loads(index.read_text())['weight_map'].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    content = _read_json(index, 'download it again')
+    names = content.get('weight_map') if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names:
         raise UserError(
-            f'{index} is no index of safetensors: download it again'
-        ) from error
+            f'{index} has no weight_map from tensors to files: download it again'
+        )
     tensors = {}
-    for name in names:
-        shard = index.parent / Path(name).name
+    for name in sorted(set(map(str, names.values()))):
+        if not is_below(name):
+            raise UserError(
+                f'{index} names {name!r:.80}, which is outside its folder: '
+                'take the index from the publisher'
+            )
+        shard = index.parent / name
         if not shard.is_file():
             raise UserError(
-                f'{index} names {name}, which is not beside it: download that, too'
+                f'{index} names {name!r:.80}, which is not beside it: '
+                'download that, too'
             )
         tensors |= _read_safetensors(shard)
     return tensors
+
+
+def _read_json(path: Path, way_out: str) -> object:
+    try:
+        return json.loads(path.read_bytes())
+    # RecursionError: a file of brackets alone nests deeper than Python's stack.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path} is no JSON ({error}): {way_out}') from error

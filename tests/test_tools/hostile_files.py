@@ -387,3 +387,60 @@ def contents() -> Iterator[object]:
         dict(param_schedulers=3),
     ):
         yield {**whole, **change}
+
+
+def hub_folders() -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Folders of a model hub that contradict themselves, as (family, files)."""
+    index, config = 'model.safetensors.index.json', 'config.json'
+    for number, text in enumerate(
+        (
+            b'',
+            b'[]',
+            b'null',
+            b'"text"',
+            b'{}',
+            b'{"weight_map": []}',
+            b'{"weight_map": null}',
+            b'{"weight_map": {}}',
+            b'{"weight_map": {"a": 1}}',
+            b'{"weight_map": {"a": null}}',
+            b'{"weight_map": {"a": ["b"]}}',
+            b'{"weight_map": {"a": {"b": 1}}}',
+            b'{"weight_map": {"a": ""}}',
+            b'{"weight_map": {"a": "."}}',
+            b'{"weight_map": {"a": "../hub/config.json"}}',
+            b'{"weight_map": {"a": "/etc/passwd"}}',
+            b'{"weight_map": {"a": "C:\\\\x"}}',
+            b'{"weight_map": {"a": "gone.safetensors"}}',
+            b'{"weight_map": {"a": "a\\u0000b"}}',
+            b'{"weight_map": {"a": "%s"}}' % (b'x' * 5000),
+            b'[' * 200_000,
+            b'{"a":' * 200_000,
+            b'\xff\xfe\x00',
+            b'\x80\x81',
+            b'{"weight_map": {"a": "model.safetensors.index.json"}}',
+            b'NaN',
+            b'1' * 5000,
+        )
+    ):
+        yield f'index {number}', {index: text, config: b'{}'}
+    header = json.dumps({'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}})
+    weights = struct.pack('<Q', len(header)) + header.encode() + bytes(4)
+    for number, text in enumerate(
+        (b'[' * 200_000, b'\xff\xfe', b'{', b'1' * 5000, b'[]', b'{"id2label": 3}')
+    ):
+        yield f'config {number}', {'model.safetensors': weights, config: text}
+    for number, data in enumerate((b'', weights[:-1], b'\0' * 40, weights + b'x')):
+        yield f'weights {number}', {'model.safetensors': data, config: b'{}'}
+        shards = b'{"weight_map": {"a": "part"}}'
+        yield f'part {number}', {index: shards, 'part': data, config: b'{}'}
+    attack = pickle.dumps(Runner(), protocol=2)
+    for number, data in enumerate((attack, archive(attack), before_1_6(attack))):
+        yield f'pickle {number}', {'pytorch_model.bin': data}
+
+
+class Runner:
+    """A pickle of it would raise if it were run."""
+
+    def __reduce__(self):
+        return exec, ('raise SystemExit(99)',)

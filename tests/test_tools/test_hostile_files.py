@@ -18,7 +18,7 @@ from eomt_mm.cli.exit import one_line
 from eomt_mm.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parent))
-from hostile_files import files  # noqa: E402
+from hostile_files import files, hub_folders  # noqa: E402
 
 SECONDS, BYTES = 60, 6 * 2**30
 ADVICE = ('add_safe_globals', 'weights_only', 'safe_globals')
@@ -159,40 +159,102 @@ def test_a_sample(way, tmp_path):
     assert outcomes['refused'] > 40
 
 
+def refused_by_tool(name, *argv):
+    """A tool that is started with a config and a hostile file."""
+
+    def make(tool, config):
+        return by_tool(tool(name).main, *(config if w is CONFIG else w for w in argv))
+
+    return make
+
+
+def refused_by_inferencer(name):
+    """An inferencer of MMSegmentation or MMDetection."""
+
+    def make(tool, config):
+        def start(path):
+            if name == 'MMSegInferencer':
+                from mmseg.apis import MMSegInferencer
+
+                MMSegInferencer(str(config), str(path), device='cpu')
+            else:
+                from mmdet.apis import DetInferencer
+
+                DetInferencer(str(PANOPTIC), str(path), device='cpu')
+
+        return by_function(start)
+
+    return make
+
+
+CONFIG = object()
+CONFIGS = Path(__file__).parents[2] / 'configs/demo'
+SEMANTIC, PANOPTIC = (
+    CONFIGS / f'eomt_scenes_{task}.py' for task in ('semantic', 'panoptic')
+)
+WORK, SHORT = ('--work-dir', 'work'), 'train_cfg.max_iters=1'
+TOOLS = {
+    'tools/test.py': refused_by_tool('test', CONFIG, '{}', *WORK),
+    'train.py --resume': refused_by_tool('train', CONFIG, '--resume', '{}', *WORK),
+    'load_from': refused_by_tool(
+        'train', CONFIG, *WORK, '--cfg-options', 'load_from={}', SHORT
+    ),
+    'eomt2mm.py': refused_by_tool(
+        'model_converters/eomt2mm', '{}', 'work/out.pth', '--config', SEMANTIC
+    ),
+    'eomt2mm.py --to-hf': refused_by_tool(
+        'model_converters/eomt2mm', '{}', 'work/out', '--to-hf'
+    ),
+    'show_results.py': refused_by_tool(
+        'analysis_tools/show_results', CONFIG, '{}', '--out', 'work'
+    ),
+    'compare.py': refused_by_tool(
+        'analysis_tools/compare', SEMANTIC, '{}', '--out', 'work'
+    ),
+    'pretrained': lambda tool, config: by_function(pretrained),
+    'MMSegInferencer': refused_by_inferencer('MMSegInferencer'),
+    'DetInferencer': refused_by_inferencer('DetInferencer'),
+}
+
+
 @pytest.mark.campaign
-def test_all(tool, config, tmp_path, root):
-    """Every file by every way in; prints the table."""
-    test, train = tool('test').main, tool('train').main
-    convert = tool('model_converters/eomt2mm').main
-    work, short = '--work-dir', 'train_cfg.max_iters=1'
-    demo = root / 'configs/demo/eomt_scenes_semantic.py'
-    ways = {
-        **READERS,
-        'tools/test.py': by_tool(test, config, '{}', work, 'work'),
-        'train.py --resume': by_tool(train, config, '--resume', '{}', work, 'work'),
-        'load_from': by_tool(
-            train, config, work, 'work', '--cfg-options', 'load_from={}', short
-        ),
-        'eomt2mm.py': by_tool(convert, '{}', 'work/out.pth', '--config', demo),
-        'eomt2mm.py --to-hf': by_tool(convert, '{}', 'work/out', '--to-hf'),
-        'pretrained': by_function(pretrained),
-    }
+@pytest.mark.parametrize('way', READERS)
+def test_every_file_by_a_reader(way, tmp_path):
+    report(way, count(READERS[way], files, tmp_path / 'files'))
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize('way', TOOLS)
+def test_each_family_by_a_tool(way, tool, config, tmp_path):
+    """Four files of a family: what stands before a reader takes a second a file."""
 
     def some(canary):
-        # What stands before a reader takes a second a file.
         families = {}
         for family, content in files(canary):
             families.setdefault(family, []).append((family, content))
-        return [entry for group in families.values() for entry in group[:8]]
+        return [entry for group in families.values() for entry in group[:4]]
 
-    rows = []
-    for way, function in ways.items():
-        hostile = files if way in READERS else some
-        outcomes = count(function, hostile, tmp_path / way.replace('/', '_') / 'files')
-        print(way, dict(outcomes), flush=True)
-        rows.append(f'| {way} | {outcomes["refused"]} | {outcomes["read"]} |')
-    print('\n| way in | refused in one line | read as data |\n|---|---|---|')
-    print('\n'.join(rows))
+    report(way, count(TOOLS[way](tool, config), some, tmp_path / 'files'))
+
+
+def report(way: str, outcomes: Counter) -> None:
+    """Print a row of the table: way in, refused in one line, read as data."""
+    print(f'\n| {way} | {outcomes["refused"]} | {outcomes["read"]} |', flush=True)
+
+
+@pytest.mark.parametrize('family, content', list(hub_folders()))
+def test_a_hostile_hub_folder(family, content, tmp_path, tool, capsys):
+    """A folder as the hub has it ends the converter in one line, and leaves nothing."""
+    folder = tmp_path / 'hub'
+    folder.mkdir()
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    main = tool('model_converters/eomt2mm').main
+    out = tmp_path / 'out.pth'
+    status = cli.run(main, [str(folder), str(out), '--config', str(SEMANTIC)])
+    line = capsys.readouterr().err.strip()
+    assert status == 2 and line.startswith('error: ') and '\n' not in line, line
+    assert not out.exists() and sorted(p.name for p in tmp_path.iterdir()) == ['hub']
 
 
 def pretrained(path: Path) -> None:
