@@ -122,7 +122,7 @@ def test_sharded_safetensors(run_tool, tmp_path):
     (tmp_path / 'theirs/model-00002-of-00002.safetensors').unlink(missing_ok=True)
     for shard in sorted((tmp_path / 'theirs').glob('model-*'))[-1:]:
         shard.unlink()
-    with pytest.raises(UserError, match='names model-.*, which is not beside it'):
+    with pytest.raises(UserError, match="names 'model-.*', which is not beside it"):
         run_tool(CONVERT, tmp_path / 'theirs', tmp_path / 'b.pth', '--config', config)
 
 
