@@ -1,9 +1,9 @@
 """Reading images and labels, and saying which file could not be read.
 
 MM's own `LoadImageFromFile`, which inferencers look for by name, and the annotation
-loaders do the reading, with `imdecode_backend='pillow'`: Pillow raises on a truncated file where OpenCV may
-return what it has. Grey, palette and RGBA files come out as BGR (alpha is dropped),
-and EXIF orientation is applied to images, not to label maps.
+loaders do the reading, with `imdecode_backend='pillow'`: Pillow raises on a truncated
+file where OpenCV may return what it has. Grey, palette and RGBA files come out as BGR
+(alpha is dropped), and EXIF orientation is applied to images, not to label maps.
 """
 
 import functools

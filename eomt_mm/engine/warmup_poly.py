@@ -83,8 +83,9 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
     Args:
         optimizer: Optimizer wrapper.
         warmup: Lengths of the two stages in iterations, or as fractions of the run
-            such as (0.01, 0.02); see :func:`warmup_lengths`. Under gradient accumulation an
-            optimizer step takes several, and MMEngine counts iterations.
+            such as (0.01, 0.02); see :func:`warmup_lengths`. Under gradient
+            accumulation an optimizer step takes several, and MMEngine counts
+            iterations.
         power: Exponent of the decay.
         end: Steps in total. The Runner fills in `train_cfg.max_iters`.
         by_epoch: Must be False; the default is MMEngine's.

@@ -26,7 +26,7 @@ def test_configs_load_and_fit_the_inferencers(name, crop):
     assert tuple(cfg.crop_size) == (crop, crop)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         types = [step.type for step in loader.dataset.pipeline]
-        assert types[0] == 'LoadImageFromFile' and 'eomt_mm.LoadSemanticAnnotations' in types
+        assert types[:2] == ['LoadImageFromFile', 'eomt_mm.LoadSemanticAnnotations']
         assert types[-1] == 'PackSegInputs'
         assert loader.dataset.data_root == cfg.data_root
 
@@ -117,7 +117,7 @@ def test_browse_every_task(task, split, load_tool, tmp_path):
         [str(ROOT / f'configs/demo/eomt_scenes_{task}.py'), '--split', split]
         + ['--not-show', '--output-dir', str(out)]
         + ['--cfg-options', f'data_root={root}']
-        + [f'train_dataloader.dataset.pipeline.2.prob=0.0']
+        + ['train_dataloader.dataset.pipeline.2.prob=0.0']
     )
     (path,) = out.iterdir()
     picture = np.asarray(Image.open(path).convert('RGB'))
