@@ -106,7 +106,13 @@ class _Photos:
                 f'{", ".join(sorted(_PHOTOS))}'
             )
         self.pipeline = Compose(
-            [step for step in pipeline if 'Annotations' not in step['type']]
+            [
+                step
+                for step in pipeline
+                # This package's loaders do without annotations.
+                if 'Annotations' not in step['type']
+                or step['type'].startswith('eomt_mm.')
+            ]
         )
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from eomt_mm.crop_size import set_crop_size
 from eomt_mm.errors import UserError
 
 _CALL = re.compile(r'\s*((dict|list|tuple|set)\(.*\)|\{.*\})\s*$', re.DOTALL)
@@ -30,7 +31,8 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config, for instance train_cfg.max_iters=100 '
         'or key="[a,b]" (quoted, no spaces inside). data_root=DIR reaches every '
-        'dataset and evaluator that used the old data root',
+        'dataset and evaluator that used the old data root, crop_size="(H,W)" every '
+        'transform and the model',
     )
 
 
@@ -104,7 +106,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def override(cfg: Config, options: dict | None) -> None:
-    """Applies `--cfg-options`; a new `data_root` reaches every dataset."""
+    """Applies `--cfg-options`; `data_root` and `crop_size` reach every part."""
     options = options or {}
     for key, value in options.items():
         if isinstance(value, str) and _CALL.match(value):
@@ -115,6 +117,9 @@ def override(cfg: Config, options: dict | None) -> None:
             )
     if 'data_root' in options:
         move_data_root(cfg, str(options['data_root']))
+    if 'crop_size' in options:
+        set_crop_size(cfg, options['crop_size'])
+        options = {**options, 'crop_size': cfg.crop_size}
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:

@@ -33,9 +33,16 @@ __all__ = [
 ]
 
 if find_spec('mmseg'):
-    from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset
+    from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset, SegDataset
+    from .semantic_loading import LoadSemanticAnnotations
 
-    __all__ += ['ADE20KDataset', 'CityscapesDataset', 'ScenesDataset']
+    __all__ += [
+        'ADE20KDataset',
+        'CityscapesDataset',
+        'LoadSemanticAnnotations',
+        'ScenesDataset',
+        'SegDataset',
+    ]
 
 if has_mmdet():
     from .detection import (
