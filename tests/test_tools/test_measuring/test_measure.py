@@ -6,10 +6,10 @@ import time
 
 import pytest
 import torch
+from measuring.measure import Outcome, alternate, memory_of, peak_memory
+from measuring.report import Row, machine, markdown, write_json
+from measuring.run import Job, Plan, refuse_differing, run_job
 
-from eomt_mm.benchmark.measure import Outcome, alternate, memory_of, peak_memory
-from eomt_mm.benchmark.report import Row, machine, markdown, write_json
-from eomt_mm.benchmark.run import Job, Plan, refuse_differing, run_job
 from eomt_mm.errors import UserError
 
 CPU = torch.device('cpu')
@@ -93,7 +93,7 @@ def test_share_of_the_limit():
 
 SCRIPT = """
 import sys, torch
-from eomt_mm.benchmark.measure import bound_memory, peak_memory
+from measuring.measure import bound_memory, peak_memory
 bound_memory()
 size = int(sys.argv[1])
 print(peak_memory(lambda: torch.ones(size, dtype=torch.uint8), torch.device('cpu')))
