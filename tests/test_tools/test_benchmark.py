@@ -8,9 +8,9 @@ import textwrap
 
 import pytest
 import torch
+from measuring import core, hugging_face, naive
 
 from eomt_mm import cli
-from eomt_mm.benchmark import core, hugging_face, naive
 from eomt_mm.errors import UserError
 
 ONCE = '--kept 3 --ori 48 64 --rounds 1'.split()
@@ -212,7 +212,7 @@ def test_bad_commands_are_one_line(tool, capsys, argv, words):
 
 
 def test_weights_under_other_names_are_refused(monkeypatch):
-    from eomt_mm.benchmark.inputs import build_network
+    from measuring.inputs import build_network
 
     backbone, head = build_network('T', 64, 10)
     transformers = hugging_face._transformers()

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 import torch
+from measuring.comparison.model import Score
 
 from eomt_mm import checkpoints, cli
-from eomt_mm.comparison.model import Score
 from eomt_mm.errors import UserError
 
 TOOL = 'analysis_tools/compare'

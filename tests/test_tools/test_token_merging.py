@@ -7,16 +7,16 @@ import re
 import numpy as np
 import pytest
 import torch
+from measuring.calibration import (
+    Trial,
+)
+from measuring.inference import Images, score
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.cli.calibration import (
-    Trial,
-)
-from eomt_mm.cli.inference import Images, score
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold

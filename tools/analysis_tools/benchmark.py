@@ -36,23 +36,23 @@ else:
     MISSING = []
 
 import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from eomt_mm import cli  # noqa: E402
-from eomt_mm.benchmark import core, inputs  # noqa: E402
-from eomt_mm.benchmark.limit import matmul_rate  # noqa: E402
-from eomt_mm.benchmark.measure import bound_memory, peak_memory  # noqa: E402
-from eomt_mm.benchmark.options import (  # noqa: E402
+from measuring import core, inputs  # noqa: E402
+from measuring.limit import matmul_rate  # noqa: E402
+from measuring.measure import bound_memory, peak_memory  # noqa: E402
+from measuring.options import (  # noqa: E402
     add_measuring_options,
     check_device,
 )
-from eomt_mm.benchmark.report import machine, markdown, write_json  # noqa: E402
-from eomt_mm.benchmark.run import (  # noqa: E402
+from measuring.report import machine, markdown, write_json  # noqa: E402
+from measuring.run import (  # noqa: E402
     Job,
     Plan,
     refuse_differing,
     run_job,
 )
+from PIL import Image  # noqa: E402
+
+from eomt_mm import cli  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.files import make_folder  # noqa: E402
 from eomt_mm.models.inference import DTYPES  # noqa: E402
@@ -197,7 +197,7 @@ def make_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
 
 def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
     """Network alone and whole pipeline of all configs, at each batch size."""
-    from eomt_mm.benchmark import configs
+    from measuring import configs
 
     models = cli.configs_and_checkpoints(args.configs)
     photo = args.photo or made_up_photo(args)
@@ -223,7 +223,7 @@ def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
 
 def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
     """From a photo file to a result file, for each config."""
-    from eomt_mm.benchmark import configs, whole_path
+    from measuring import configs, whole_path
 
     photo = args.photo or made_up_photo(args)
     width, height = Image.open(photo).size
@@ -252,7 +252,7 @@ def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]
 
 def default_configs() -> list[str]:
     """A panoptic and a semantic ViT-S, wherever the tool is called from."""
-    from eomt_mm.benchmark.whole_path import CONFIGS
+    from measuring.whole_path import CONFIGS
 
     root = Path(__file__).resolve().parents[2]
     return [str(root / config) for config in CONFIGS]

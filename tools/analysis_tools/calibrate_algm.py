@@ -29,11 +29,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mmengine.logging import MMLogger
-from torch import Tensor
-
-from eomt_mm import cli
-from eomt_mm.cli.calibration import (
+from measuring.calibration import (
     Trial,
     as_json,
     attempt,
@@ -43,7 +39,11 @@ from eomt_mm.cli.calibration import (
     similarities,
     threshold_for,
 )
-from eomt_mm.cli.inference import Images, load_model
+from measuring.inference import Images, load_model
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
 from eomt_mm.models.token_merging import ALGM

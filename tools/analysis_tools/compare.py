@@ -29,28 +29,29 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 
-from eomt_mm import cli  # noqa: E402
-from eomt_mm.benchmark.measure import bound_memory, first_line, peak_memory  # noqa: E402
-from eomt_mm.benchmark.options import (  # noqa: E402
-    add_measuring_options,
-    check_device,
-)
-from eomt_mm.benchmark.report import machine  # noqa: E402
-from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
-from eomt_mm.cli.jobs import Failure, Launch, run_jobs  # noqa: E402
-from eomt_mm.comparison.model import (  # noqa: E402
+from measuring.comparison.model import (  # noqa: E402
     Model,
     Timing,
     count,
     parse_words,
     prepare,
 )
-from eomt_mm.comparison.report import Comparison  # noqa: E402
-from eomt_mm.comparison.scores import (  # noqa: E402
+from measuring.comparison.report import Comparison  # noqa: E402
+from measuring.comparison.scores import (  # noqa: E402
     Test,
     quoted_score,
     refuse_untestable,
 )
+from measuring.jobs import Failure, Launch, run_jobs  # noqa: E402
+from measuring.measure import bound_memory, first_line, peak_memory  # noqa: E402
+from measuring.options import (  # noqa: E402
+    add_measuring_options,
+    check_device,
+)
+from measuring.report import machine  # noqa: E402
+from measuring.run import Job, Plan, run_job  # noqa: E402
+
+from eomt_mm import cli  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.files import make_folder  # noqa: E402
 from eomt_mm.models.inference import DTYPES  # noqa: E402

@@ -19,8 +19,9 @@ import argparse
 import json
 import sys
 
+from measuring.networks import complexity_of, find_config
+
 from eomt_mm import cli
-from eomt_mm.analysis import complexity_of, find_config
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
 

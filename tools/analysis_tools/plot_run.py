@@ -14,8 +14,9 @@ import json
 import sys
 from pathlib import Path
 
+from measuring.inference import SCORES
+
 from eomt_mm import cli
-from eomt_mm.cli.inference import SCORES
 from eomt_mm.errors import UserError
 from eomt_mm.visualization import Curve, plot_training
 

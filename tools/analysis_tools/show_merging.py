@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring.inference import Images, load_model, windows_of
 from PIL import Image
 from torch import Tensor, nn
 
 from eomt_mm import cli
-from eomt_mm.cli.inference import Images, load_model, windows_of
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.merged_vit import merged_groups

@@ -4,9 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from measuring.operations import count_operations
 from torch import nn
 
-from eomt_mm.analysis import count_operations
 from eomt_mm.models import MaskHead, QueryViT
 from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 

@@ -3,10 +3,9 @@
 import json
 
 import pytest
-
-from eomt_mm.cli.jobs import Launch
-from eomt_mm.reproduction import cost
-from eomt_mm.reproduction.runs import Recipe
+from measuring.jobs import Launch
+from measuring.reproduction import cost
+from measuring.reproduction.runs import Recipe
 
 
 @pytest.fixture

@@ -23,15 +23,15 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from measuring.inputs import CLASSES, THINGS, class_logits, mask_logits
+from measuring.measure import bound_memory, peak_memory
+from measuring.report import machine, markdown, write_json
+from measuring.run import Job, Plan, refuse_differing, run_job
 from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 
 from eomt_mm import cli
-from eomt_mm.benchmark.inputs import CLASSES, THINGS, class_logits, mask_logits
-from eomt_mm.benchmark.measure import bound_memory, peak_memory
-from eomt_mm.benchmark.report import machine, markdown, write_json
-from eomt_mm.benchmark.run import Job, Plan, refuse_differing, run_job
 from eomt_mm.models.postprocess import Instances, instance_result, panoptic_result
 
 CPU = torch.device('cpu')

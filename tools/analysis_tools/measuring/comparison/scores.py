@@ -8,13 +8,12 @@ import yaml
 from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from eomt_mm.analysis import find_config
-from eomt_mm.analysis.flops import parameters_without_values
-from eomt_mm.analysis.networks import build_network, model_at, scope_of
 from eomt_mm.cli import check_checkpoint, check_data, read_scores
 from eomt_mm.errors import UserError
 from eomt_mm.models.checkpoint_check import refuse_misfit
 
+from ..networks import build_network, find_config, model_at, scope_of
+from ..operations import parameters_without_values
 from .model import Model, Score
 
 # The first that is there is the score of a model: key of the evaluator, name in

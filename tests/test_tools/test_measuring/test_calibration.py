@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-
-from eomt_mm.cli.calibration import (
+from measuring.calibration import (
     Trial,
     lowest_within,
     merged_fraction,

@@ -6,10 +6,10 @@ import time
 
 import pytest
 import torch
+from measuring.measure import Outcome, alternate, memory_of, peak_memory
+from measuring.report import Row, machine, markdown, write_json
+from measuring.run import Job, Plan, refuse_differing, run_job
 
-from eomt_mm.benchmark.measure import Outcome, alternate, memory_of, peak_memory
-from eomt_mm.benchmark.report import Row, machine, markdown, write_json
-from eomt_mm.benchmark.run import Job, Plan, refuse_differing, run_job
 from eomt_mm.errors import UserError
 
 CPU = torch.device('cpu')
@@ -93,7 +93,8 @@ def test_share_of_the_limit():
 
 SCRIPT = """
 import sys, torch
-from eomt_mm.benchmark.measure import bound_memory, peak_memory
+sys.path.append({folder!r})
+from measuring.measure import bound_memory, peak_memory
 bound_memory()
 size = int(sys.argv[1])
 print(peak_memory(lambda: torch.ones(size, dtype=torch.uint8), torch.device('cpu')))
@@ -101,9 +102,9 @@ print(peak_memory(lambda: torch.ones(size, dtype=torch.uint8), torch.device('cpu
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
-def test_memory_is_that_of_the_call(tmp_path):
+def test_memory_is_that_of_the_call(root, tmp_path):
     script = tmp_path / 'script.py'
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT.format(folder=str(root / 'tools/analysis_tools')))
     size, error = memory_of([str(script), str(2**26)])
     assert error is None and 0.95 * 2**26 < size < 1.2 * 2**26
     # More than the machine has: an error of this process, and of no other.

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eomt_mm.cli import override, read_config, settings_of
-from eomt_mm.cli.jobs import Launch, run_alone
 from eomt_mm.files import atomic_path
 
+from ..jobs import Launch, run_alone
 from .runs import Recipe
 
 ROUNDS = 200  # a round takes some milliseconds

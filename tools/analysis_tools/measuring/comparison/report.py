@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from eomt_mm.analysis.markdown import markdown_table
 from eomt_mm.files import atomic_path
 
+from ..markdown import markdown_table
 from .model import Model
 from .picture import as_svg, draw
 

@@ -28,18 +28,18 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-
-from eomt_mm import cli
-from eomt_mm.analysis import count_operations
-from eomt_mm.cli.inference import (
+from measuring.inference import (
     Images,
     head_of,
     load_model,
     merging_with,
     windows_of,
 )
-from eomt_mm.cli.timing import block_seconds, merging_seconds, seconds
+from measuring.operations import count_operations
+from measuring.timing import block_seconds, merging_seconds, seconds
+from torch import Tensor, nn
+
+from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
 from eomt_mm.models.token_merging import TokenMerging

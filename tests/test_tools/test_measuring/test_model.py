@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from measuring.comparison.model import Model, Timing, count, parse_words, prepare
 
-from eomt_mm.comparison.model import Model, Timing, count, parse_words, prepare
 from eomt_mm.errors import UserError
 
 STEP5 = 'configs/demo/ladder/step5_scenes_panoptic.py'

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from eomt_mm.analysis.markdown import markdown_table
 from eomt_mm.files import atomic_path
 
+from ..markdown import markdown_table
 from .cost import Costs
 from .picture import draw_scores
 from .plan import Row, Table

@@ -6,10 +6,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-
-from eomt_mm.comparison.model import Model, Score
-from eomt_mm.comparison.picture import draw, families, panels_of
-from eomt_mm.comparison.report import COLUMNS, Comparison
+from measuring.comparison.model import Model, Score
+from measuring.comparison.picture import draw, families, panels_of
+from measuring.comparison.report import COLUMNS, Comparison
 
 PAPER = 'arXiv 2503.19108, Table 3'
 

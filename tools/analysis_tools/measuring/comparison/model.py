@@ -8,12 +8,19 @@ import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 
-from eomt_mm.analysis import complexity_of, find_config
-from eomt_mm.analysis.networks import build_network, model_at, network_alone, scope_of
-from eomt_mm.benchmark.measure import Work
 from eomt_mm.cli import configs_and_checkpoints, override, read_config
 from eomt_mm.errors import UserError
 from eomt_mm.models.inference import speed_up
+
+from ..measure import Work
+from ..networks import (
+    build_network,
+    complexity_of,
+    find_config,
+    model_at,
+    network_alone,
+    scope_of,
+)
 
 Size = tuple[int, int]
 

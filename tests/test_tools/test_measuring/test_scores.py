@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-
-from eomt_mm.comparison.model import Model
-from eomt_mm.comparison.scores import (
+from measuring.comparison.model import Model
+from measuring.comparison.scores import (
     Test,
     main_score,
     quoted_score,
@@ -14,6 +11,9 @@ from eomt_mm.comparison.scores import (
     refuse_untestable,
     size_remark,
 )
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
 from eomt_mm.errors import UserError
 
 STEP5 = 'configs/demo/ladder/step5_scenes_panoptic.py'

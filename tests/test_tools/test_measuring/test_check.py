@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from measuring.check import TrainingStep, compare
 
-from eomt_mm.benchmark.check import TrainingStep, compare
 from eomt_mm.models.postprocess import Instances
 
 ONES = torch.ones(2, 3)

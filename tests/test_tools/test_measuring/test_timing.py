@@ -1,8 +1,7 @@
 """Seconds of the blocks of a network."""
 
 import torch
-
-from eomt_mm.cli.timing import block_seconds
+from measuring.timing import block_seconds
 
 
 def test_seconds_of_blocks_add_up_over_groups():

@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from measuring.networks import complexity_of, find_config
+from measuring.operations import ShapesOnly, count_operations, parameters_without_values
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
 from torch import nn
 
-from eomt_mm.analysis import complexity_of, count_operations, find_config
-from eomt_mm.analysis.flops import ShapesOnly, parameters_without_values
 from eomt_mm.errors import UserError
 
 # Rebuilt from the paper's description with Hugging Face's Mask2Former and counted with

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-
-from eomt_mm.benchmark import core, inputs
-from eomt_mm.benchmark.check import compare
-from eomt_mm.benchmark.limit import matmul_rate, multiplications
-from eomt_mm.benchmark.naive import (
+from measuring import core, inputs
+from measuring.check import compare
+from measuring.limit import matmul_rate, multiplications
+from measuring.naive import (
     NaiveEoMT,
     naive_instances,
     naive_panoptic,
     naive_semantic,
 )
+
 from eomt_mm.models.postprocess import instance_result, panoptic_result
 from eomt_mm.models.windows import class_map, resized_argmax
 
@@ -106,5 +106,5 @@ def test_operations_are_those_of_the_paper(size, side, queries, published):
 
 
 def test_rate_of_the_device(monkeypatch):
-    monkeypatch.setattr('eomt_mm.benchmark.limit.SIDES', {'cpu': 64})
+    monkeypatch.setattr('measuring.limit.SIDES', {'cpu': 64})
     assert 1e6 < matmul_rate(torch.float32, torch.device('cpu')) < 1e13

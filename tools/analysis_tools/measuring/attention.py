@@ -24,11 +24,11 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from measuring.measure import bound_memory, peak_memory
+from measuring.report import machine, markdown, write_json
+from measuring.run import Job, Plan, refuse_differing, run_job
 
 from eomt_mm import cli
-from eomt_mm.benchmark.measure import bound_memory, peak_memory
-from eomt_mm.benchmark.report import machine, markdown, write_json
-from eomt_mm.benchmark.run import Job, Plan, refuse_differing, run_job
 from eomt_mm.models.masked_attention import split_attention
 
 VARIANTS = ('full', 'split', 'free')

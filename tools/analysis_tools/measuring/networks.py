@@ -18,7 +18,7 @@ from torch import nn
 
 from eomt_mm.errors import UserError
 
-from .flops import ShapesOnly, count_operations, parameters_without_values
+from .operations import ShapesOnly, count_operations, parameters_without_values
 
 # Where a config does not say for which size its network is.
 DEFAULT_SIZE = (640, 640)

@@ -2,7 +2,7 @@
 
 One multiply-accumulate is one operation, as in the GFLOPs of the paper's tables. The
 formula here needs no more than the numbers of tokens, and so may be taken while a model
-is timed; `eomt_mm.analysis.count_operations` counts operation by operation.
+is timed; `measuring.operations` (tools/analysis_tools) counts operation by operation.
 """
 
 from collections.abc import Iterator, Sequence

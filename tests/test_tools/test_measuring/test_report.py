@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from measuring.reproduction.cost import Costs
+from measuring.reproduction.plan import TABLES
+from measuring.reproduction.report import Report, in_order, mean_and_spread
 from PIL import Image
-
-from eomt_mm.reproduction.cost import Costs
-from eomt_mm.reproduction.plan import TABLES
-from eomt_mm.reproduction.report import Report, in_order, mean_and_spread
 
 TABLE = TABLES['annealing']
 
