@@ -67,6 +67,7 @@ def method_options(cfg: Config) -> dict:
     Raises:
         UserError: It is another method than ALGM, has no local merge or no meaning.
     """
+    cfg.model.backbone.type = 'eomt_mm.MergingViT'
     options = cfg.model.backbone.pop('token_merging', None) or dict(type='eomt_mm.ALGM')
     if method_class(options) is not ALGM or options.get('local_block', 1) is None:
         raise UserError(

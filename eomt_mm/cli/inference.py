@@ -15,6 +15,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 from eomt_mm.models.token_merging import TokenMerging
 
 # The score that stands for a model, and its factor to percent.
@@ -39,7 +40,7 @@ def load_model(cfg: Config, checkpoint: str | None) -> nn.Module:
 
 def head_of(model: nn.Module) -> nn.Module:
     """The mask head of a segmentor or detector."""
-    return getattr(model, 'decode_head', None) or model.panoptic_head
+    return head_of(model)
 
 
 class Images:
@@ -119,12 +120,9 @@ class _Photos:
 
 @contextmanager
 def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[None]:
-    """Within this context a `QueryViT` has this token merging; None is none."""
-    if method is not None:
-        depth = backbone.depth
-        free = depth - backbone.num_blocks
-        method.bind(depth, free, backbone.grid, backbone.rope)
-    before, backbone.token_merging = backbone.token_merging, method
+    """Within this context a `MergingViT` has this token merging; None is none."""
+    before = backbone.token_merging
+    backbone.set_merging(method)
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from eomt_mm.analysis.networks import build_network, model_at, network_alone, sc
 from eomt_mm.benchmark.measure import Work
 from eomt_mm.cli import configs_and_checkpoints, override, read_config
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import speed_up
+from eomt_mm.models.network import speed_up
 
 Size = tuple[int, int]
 

@@ -12,7 +12,7 @@ from timm.models import is_model_in_modules
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import QueryViT
-from eomt_mm.models.plain_vit import EVA_ARGS
+from eomt_mm.models.timm_vit import EVA_ARGS
 
 TEXT = (Path(__file__).parents[2] / 'docs/model_zoo.md').read_text()
 TEXT = TEXT[TEXT.index('## Backbones') :]

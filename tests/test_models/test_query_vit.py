@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import MaskHead, QueryViT
+from eomt_mm.models.network import Network
 
 TINY = {'embed_dim': 32, 'depth': 4, 'num_heads': 2}
 
@@ -146,9 +147,9 @@ def test_predict_masks_while_mask_probs_says_so():
         torch.nn.init.normal_(parameter, std=0.3)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        plain, expected_plain = backbone.predict(images, head), head(*backbone(images))
+        plain, expected_plain = Network(backbone, head)(images), head(*backbone(images))
         backbone.mask_probs = [0.0, 1.0]
-        masked = backbone.predict(images, head)
+        masked = Network(backbone, head)(images)
         expected = backbone.forward_masked(images, head)[-1]
     assert all(map(torch.equal, plain, expected_plain))
     assert all(map(torch.equal, masked, expected))

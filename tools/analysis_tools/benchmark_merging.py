@@ -42,6 +42,7 @@ from eomt_mm.cli.inference import (
 from eomt_mm.cli.timing import block_seconds, merging_seconds, seconds
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
+from eomt_mm.models.network import Network
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
 from eomt_mm.models.token_merging.build import build_merging
@@ -96,6 +97,7 @@ def main(argv: list[str] | None = None) -> dict:
             'model.backbone.token_merging.type=eomt_mm.ALGM '
             'model.backbone.token_merging.threshold=0.9'
         )
+    cfg.model.backbone.type = 'eomt_mm.MergingViT'
     model = load_model(cfg, args.checkpoint)
     methods = {p: with_policy(options, p) for p in args.policies}
     if not next(iter(methods.values())).takes_policy:
@@ -163,7 +165,7 @@ def compare(
 
     def network() -> None:
         for chunk in chunks:
-            model.backbone.predict(chunk, head)
+            model.network(chunk)
 
     def pipeline() -> None:
         for batch in batches:
@@ -223,7 +225,7 @@ def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) ->
     vit, head = model.backbone, head_of(model)
 
     def run() -> None:
-        vit.predict(batch, head)
+        Network(vit, head)(batch)
 
     variants = {PLAIN: None, 'merged': method}
     found = {name: {} for name in variants}

@@ -53,7 +53,7 @@ from eomt_mm.comparison.scores import (  # noqa: E402
 )
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
+from eomt_mm.models.network import DTYPES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from eomt_mm.models.inference import fast_network
+from eomt_mm.models.token_merging.merged_vit import merged_groups
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import ALGM, QueryViT
-from eomt_mm.models.inference import fast_network
-from eomt_mm.models.token_merging.merged_vit import merged_groups
+from eomt_mm.models.network import Network
 
 ALGM_MID = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3)
 POLICIES = ['min', 'group', 'image']
@@ -346,9 +347,9 @@ def test_training_and_masks_are_refused(tiny, images, head):
     vit = tiny(ALGM_MID)
     vit.mask_probs = [0.0, 0.5]
     with pytest.raises(UserError, match='token_merging=None'):
-        vit.predict(images, head)
+        Network(vit, head)(images)
     vit.mask_probs = [0.0, 0.0]
-    vit.predict(images, head)
+    Network(vit, head)(images)
     vit.train()
     with pytest.raises(UserError, match='training mode'):
         vit(images)

@@ -11,11 +11,11 @@ from eomt_mm.errors import UserError
 from eomt_mm.models import (
     MaskHead,
     QueryViT,
+    attention,
     masked_attention,
     onednn,
-    onednn_attention,
 )
-from eomt_mm.models.inference import fast_network, is_eomt, speed_up
+from eomt_mm.models.network import fast_network, is_eomt, speed_up
 from eomt_mm.models.windows import class_map
 from eomt_mm.registry import MODELS
 
@@ -30,7 +30,7 @@ needs_bf16 = pytest.mark.skipif(
 @pytest.fixture(autouse=True)
 def of_any_length(monkeypatch):
     """Few tokens are not left to PyTorch's attention, as in larger images."""
-    monkeypatch.setattr(onednn_attention, 'LEAST_TOKENS', 0)
+    monkeypatch.setattr(attention, 'LEAST_TOKENS', 0)
 
 
 def network(arch=ARCHS[0], token_merging=None):
@@ -78,7 +78,7 @@ def test_layers_of_adapters_keep_their_gelu(change):
 @pytest.mark.parametrize('arch', ARCHS)
 def test_all_linear_layers_take_the_fast_way(monkeypatch, arch, dtype):
     """Also those of rotary models, whose biases are put together."""
-    monkeypatch.setattr(onednn_attention, 'LEAST_TOKENS', 10**6)
+    monkeypatch.setattr(attention, 'LEAST_TOKENS', 10**6)
     calls, linear = [], onednn._linear
 
     def spy(*args):
