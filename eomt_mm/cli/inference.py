@@ -15,7 +15,6 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.network import head_of
 from eomt_mm.models.token_merging import TokenMerging
 
 # The score that stands for a model, and its factor to percent.
@@ -36,11 +35,6 @@ def load_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, map_location='cpu')
     return model.to(get_device()).eval()
-
-
-def head_of(model: nn.Module) -> nn.Module:
-    """The mask head of a segmentor or detector."""
-    return head_of(model)
 
 
 class Images:

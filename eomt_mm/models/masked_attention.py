@@ -116,7 +116,7 @@ class MaskedAttention:
         return self.merge_heads(self.attend(q, k, v, mask, dropout_p))
 
     def merge_heads(self, x: Tensor) -> Tensor:
-        """Norm and projection of what the heads found, (B, heads, T, d) to (B, T, C)."""
+        """Join the heads (B, heads, T, d) to (B, T, C), normalise and project."""
         x = x.transpose(1, 2).flatten(2)
         return self.proj_drop(self.proj(self.norm(x)))
 

@@ -94,9 +94,9 @@ class FastNetwork(Network):
         if compiled and not self.backbone.fixed_lengths:
             raise UserError(
                 'token merging by a threshold leaves another number of tokens in every '
-                'image, and a compiled network is compiled anew for each of them: leave '
-                'out --compile, or fix the numbers with token_merging.keep instead of '
-                'token_merging.threshold'
+                'image, and a compiled network is compiled anew for each of them: '
+                'leave out --compile, or fix the numbers with token_merging.keep '
+                'instead of token_merging.threshold'
             )
         if dtype not in DTYPES:
             raise UserError(

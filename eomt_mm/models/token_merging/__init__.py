@@ -1,8 +1,8 @@
 """Token merging: fewer tokens for the same image, at inference.
 
 `merge`, `windows`, `bipartite`, `batching`, `attention` and `rotary` are pure tensor
-functions; `algm` and `tome` are methods behind the interface of `base`; `merging_vit` is
-the way of merged tokens through a `QueryViT`.
+functions; `algm` and `tome` are methods behind the interface of `base`; `merging_vit`
+is the way of merged tokens through a `QueryViT`.
 """
 
 from .algm import ALGM

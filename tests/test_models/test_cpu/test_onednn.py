@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eomt_mm.models.cpu import attention, onednn
-from eomt_mm.models.cpu.attention import attend as attend as attention_in_pieces, largest_logits
+from eomt_mm.models.cpu import attention, layers, onednn
+from eomt_mm.models.cpu.attention import attend as attention_in_pieces
+from eomt_mm.models.cpu.attention import largest_logits
 
 needs_bf16 = pytest.mark.skipif(
     not onednn.is_available(torch.bfloat16), reason='needs a CPU with AVX-512'
@@ -200,7 +201,7 @@ def test_freed_memory_is_kept():
     """A large block comes from the heap then, not from the system."""
     code = (
         'import ctypes, sys, torch\n'
-        'from eomt_mm.models import onednn\n'
+        'from eomt_mm.models.cpu import onednn\n'
         'class Info(ctypes.Structure):\n'
         '    _fields_ = [(c, ctypes.c_size_t) for c in "abcdefghij"]\n'
         'ask = ctypes.CDLL(None).mallinfo2\n'
@@ -223,13 +224,14 @@ def test_bf16_without_avx512_is_left_to_pytorch():
     """oneDNN refuses it there: seen by a process that may use AVX2 alone."""
     code = (
         'import torch\n'
-        'from eomt_mm.models import MaskHead, QueryViT, onednn\n'
-        'from eomt_mm.models.network import fast_network\n'
+        'from eomt_mm.models import MaskHead, QueryViT\n'
+        'from eomt_mm.models.cpu import onednn\n'
+        'from eomt_mm.models.network import FastNetwork, Network\n'
         'timm_args = dict(embed_dim=64, depth=2, num_heads=1)\n'
         'arch = "vit_small_patch14_reg4_dinov2"\n'
         'backbone = QueryViT(arch, 64, num_queries=3, num_blocks=1,\n'
         '                    pretrained=False, timm_args=timm_args).eval()\n'
-        'run = fast_network(backbone, MaskHead(64, 5).eval(), "bf16")\n'
+        'run = FastNetwork(Network(backbone, MaskHead(64, 5).eval()), "bf16")\n'
         'with torch.inference_mode():\n'
         '    run(torch.randn(2, 3, 64, 64))\n'
         'print(onednn.is_available(torch.bfloat16))\n'

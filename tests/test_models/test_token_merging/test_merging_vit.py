@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from eomt_mm.models.inference import fast_network
-from eomt_mm.models.token_merging.merged_vit import merged_groups
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import ALGM, QueryViT
 from eomt_mm.models.network import Network
+from eomt_mm.models.token_merging.merging_vit import merged_groups
 
 ALGM_MID = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3)
 POLICIES = ['min', 'group', 'image']
