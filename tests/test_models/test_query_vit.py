@@ -25,11 +25,11 @@ def tiny(**kwargs):
     return QueryViT(**(options | kwargs))
 
 
-# Counted on the official models; the paper's table rounds them.
 def plain(arch):
     return PlainViT(arch, 64, pretrained=False, timm_args=TINY)
 
 
+# Counted on the official models; the paper's table rounds them.
 @pytest.mark.parametrize(
     ('size', 'blocks', 'img_size', 'queries', 'classes', 'expected'),
     [

@@ -105,11 +105,11 @@ def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
 )
 def test_what_is_left_to_pytorch(monkeypatch, tokens, dtype, ours):
     monkeypatch.undo()
-    calls, attention = [], attention._attention
+    calls, pieces = [], attention._attention
     monkeypatch.setattr(
         attention,
         '_attention',
-        lambda *args: calls.append(args) or attention(*args),
+        lambda *args: calls.append(args) or pieces(*args),
     )
     q, k, v = torch.randn(3, 1, 2, tokens, 16, dtype=dtype)
     expected = F.scaled_dot_product_attention(q, k, v)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from eomt_mm.models.inference import fast_network
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import ALGM, QueryViT
