@@ -8,12 +8,13 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 from eomt_mm.models.token_merging import ALGM, MergePoint, TokenMerging
 from eomt_mm.models.token_merging.build import build_merging, method_class
 from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 from eomt_mm.models.token_merging.windows import passing, window_similarity
 
-from .inference import Images, head_of, merging_with, score
+from .inference import Images, merging_with, score
 
 # What a calibration finds out, or what rules it out.
 _NOT_CALIBRATED = ('threshold', 'calibration', 'keep')

@@ -34,7 +34,6 @@ from eomt_mm import cli
 from eomt_mm.analysis import count_operations
 from eomt_mm.cli.inference import (
     Images,
-    head_of,
     load_model,
     merging_with,
     windows_of,
@@ -42,7 +41,7 @@ from eomt_mm.cli.inference import (
 from eomt_mm.cli.timing import block_seconds, merging_seconds, seconds
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
-from eomt_mm.models.network import Network
+from eomt_mm.models.network import Network, head_of
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
 from eomt_mm.models.token_merging.build import build_merging

@@ -8,6 +8,7 @@ from torch import nn
 
 from eomt_mm.analysis import count_operations
 from eomt_mm.models import MaskHead, MergingViT
+from eomt_mm.models.network import Network
 from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 
 
