@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 
 from .exit import one_line, rank
 from .unconverted import refuse_unconverted
@@ -127,7 +128,7 @@ def _check_dataset(dataset: dict, split: str, scope: str | None) -> None:
 def _check_classes(dataset: dict, split: str, cfg: Config) -> None:
     """The head has as many classes as the dataset, and knows which are things."""
     scope, model = cfg.get('default_scope'), cfg.get('model') or {}
-    head = model.get('decode_head') or model.get('panoptic_head') or {}
+    head = head_of(model) or {}
     with DATASETS.switch_scope_and_registry(scope) as registry:
         found = registry.get(dataset['type'])
     metainfo = {**getattr(found, 'METAINFO', {}), **(dataset.get('metainfo') or {})}

@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 
 SIZES = {(384, 12): 'S', (768, 12): 'B', (1024, 24): 'L', (1536, 40): 'g'}
 # Names of timm's models.
@@ -133,7 +134,7 @@ def config_numbers(model: ConfigDict) -> dict:
         dict: By the names of `Inventory`.
     """
     backbone = model.get('backbone') or {}
-    head = model.get('decode_head') or model.get('panoptic_head') or {}
+    head = head_of(model) or {}
     # Token merging has no weights: its configs take those of the one without.
     if 'num_queries' not in backbone or backbone.get('token_merging'):
         return {}

@@ -19,8 +19,8 @@ from eomt_mm.registry import MODELS
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
-from .inference import FastInference
 from .mask_head import MaskHead
+from .network import NetworkModel
 from .options import complete_test_cfg
 from .targets import check_labels, semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
@@ -139,7 +139,7 @@ class SemanticHead(MaskHead):
 
 
 @MODELS.register_module()
-class EoMTSegmentor(FastInference, EncoderDecoder):
+class EoMTSegmentor(NetworkModel, EncoderDecoder):
     """EoMT as a semantic segmentor of MMSeg.
 
     Takes the arguments of `EncoderDecoder`; `backbone` is a `QueryViT`, `decode_head`
@@ -176,7 +176,7 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
         """
         # Targets first: they wait for the device, which has nothing to do yet.
         targets = self.decode_head.targets(data_samples)
-        predictions = self.backbone.forward_masked(inputs, self.decode_head)
+        predictions = self.network.all_predictions(inputs)
         return add_prefix(self.decode_head.criterion(predictions, targets), 'decode')
 
     def predict(
@@ -215,7 +215,9 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
         ]
         while windows:
             count = min(len(windows), self.test_cfg['max_windows'])
-            if self.compiled:  # for few numbers of windows: powers of two
+            if (
+                self.fast and self.fast.compiled
+            ):  # for few numbers of windows: powers of two
                 count = 1 << count.bit_length() - 1
             chunk, windows = windows[:count], windows[count:]
             crops = torch.stack([averages[i].crop(inputs[i], j) for i, j in chunk])
@@ -231,11 +233,6 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
     ) -> Prediction:
         """Class logits and mask logits of images of the backbone's size."""
         return self.network(inputs)
-
-    @property
-    def mask_head(self) -> MaskHead:
-        """The head under the name that both bridges have for it."""
-        return self.decode_head
 
     def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
         """Bring class scores (classes, H, W) to the original image."""

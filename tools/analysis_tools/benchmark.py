@@ -55,7 +55,7 @@ from PIL import Image  # noqa: E402
 from eomt_mm import cli  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
+from eomt_mm.models.network import DTYPES  # noqa: E402
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -54,7 +54,7 @@ from measuring.run import Job, Plan, run_job  # noqa: E402
 from eomt_mm import cli  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
+from eomt_mm.models.network import DTYPES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')

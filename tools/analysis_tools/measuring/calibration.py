@@ -8,12 +8,13 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 from eomt_mm.models.token_merging import ALGM, MergePoint, TokenMerging
 from eomt_mm.models.token_merging.build import build_merging, method_class
 from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 from eomt_mm.models.token_merging.windows import passing, window_similarity
 
-from .inference import Images, head_of, merging_with, score
+from .inference import Images, merging_with, score
 
 # What a calibration finds out, or what rules it out.
 _NOT_CALIBRATED = ('threshold', 'calibration', 'keep')
@@ -67,6 +68,7 @@ def method_options(cfg: Config) -> dict:
     Raises:
         UserError: It is another method than ALGM, has no local merge or no meaning.
     """
+    cfg.model.backbone.type = 'eomt_mm.MergingViT'
     options = cfg.model.backbone.pop('token_merging', None) or dict(type='eomt_mm.ALGM')
     if method_class(options) is not ALGM or options.get('local_block', 1) is None:
         raise UserError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import FastInference, autocast, is_eomt, speed_up
+from eomt_mm.models.network import NetworkModel, autocast, is_eomt, speed_up
 from eomt_mm.models.windows import WindowAverage
 
 from . import inputs
@@ -141,7 +141,7 @@ def prepare(
     return network_alone if part == PARTS[0] else whole
 
 
-def network_input(model: FastInference, images: Tensor | list[Tensor]) -> Tensor:
+def network_input(model: NetworkModel, images: Tensor | list[Tensor]) -> Tensor:
     """What the network gets of preprocessed images: themselves, or their windows."""
     if isinstance(images, Tensor):
         return images

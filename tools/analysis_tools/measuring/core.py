@@ -15,7 +15,12 @@ from torch import Tensor
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import Criterion
-from eomt_mm.models.inference import autocast, compiled_network, fast_network
+from eomt_mm.models.network import (
+    FastNetwork,
+    Network,
+    autocast,
+    compiled_function,
+)
 from eomt_mm.models.postprocess import instance_result, panoptic_result
 from eomt_mm.models.windows import class_map, resized_argmax
 
@@ -162,8 +167,8 @@ def _network(
 
     else:
         # A copy: it is changed, and the others share theirs.
-        return fast_network(*copy.deepcopy(network), dtype, compiled)
-    return compiled_network(run) if compiled else run
+        return FastNetwork(Network(*copy.deepcopy(network)), dtype, compiled)
+    return compiled_function(run) if compiled else run
 
 
 def _training_step(case: Case, contender: Contender, device: torch.device) -> Work:

@@ -37,11 +37,6 @@ def load_model(cfg: Config, checkpoint: str | None) -> nn.Module:
     return model.to(get_device()).eval()
 
 
-def head_of(model: nn.Module) -> nn.Module:
-    """The mask head of a segmentor or detector."""
-    return getattr(model, 'decode_head', None) or model.panoptic_head
-
-
 class Images:
     """Some images, evenly spread over a dataset, as the test pipeline makes them.
 
@@ -125,12 +120,9 @@ class _Photos:
 
 @contextmanager
 def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[None]:
-    """Within this context a `QueryViT` has this token merging; None is none."""
-    if method is not None:
-        depth = backbone.depth
-        free = depth - backbone.num_blocks
-        method.bind(depth, free, backbone.grid, backbone.rope)
-    before, backbone.token_merging = backbone.token_merging, method
+    """Within this context a `MergingViT` has this token merging; None is none."""
+    before = backbone.token_merging
+    backbone.set_merging(method)
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from eomt_mm.models import onednn
+from eomt_mm.models.cpu import onednn
 
 from .measure import timed
 

@@ -30,7 +30,6 @@ from pathlib import Path
 import torch
 from measuring.inference import (
     Images,
-    head_of,
     load_model,
     merging_with,
     windows_of,
@@ -42,6 +41,7 @@ from torch import Tensor, nn
 from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
+from eomt_mm.models.network import Network, head_of
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
 from eomt_mm.models.token_merging.build import build_merging
@@ -96,6 +96,7 @@ def main(argv: list[str] | None = None) -> dict:
             'model.backbone.token_merging.type=eomt_mm.ALGM '
             'model.backbone.token_merging.threshold=0.9'
         )
+    cfg.model.backbone.type = 'eomt_mm.MergingViT'
     model = load_model(cfg, args.checkpoint)
     methods = {p: with_policy(options, p) for p in args.policies}
     if not next(iter(methods.values())).takes_policy:
@@ -163,7 +164,7 @@ def compare(
 
     def network() -> None:
         for chunk in chunks:
-            model.backbone.predict(chunk, head)
+            model.network(chunk)
 
     def pipeline() -> None:
         for batch in batches:
@@ -223,7 +224,7 @@ def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) ->
     vit, head = model.backbone, head_of(model)
 
     def run() -> None:
-        vit.predict(batch, head)
+        Network(vit, head)(batch)
 
     variants = {PLAIN: None, 'merged': method}
     found = {name: {} for name in variants}

@@ -45,7 +45,7 @@ def count_tokens(vit: nn.Module) -> Iterator[TokenCount]:
     Yields:
         TokenCount: Complete when the context ends.
     """
-    method = vit.token_merging
+    method = getattr(vit, 'token_merging', None)
     proportional = method is not None and method.proportional_attention
     counts, hooks = TokenCount(proportional=proportional), []
     for block in vit.blocks:

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import DTYPES, is_eomt, speed_up
+from eomt_mm.models.network import DTYPES, is_eomt, speed_up
 from eomt_mm.models.postprocess import INSTANCE_OFFSET
 
 from . import hugging_face as hf

@@ -10,7 +10,7 @@ from mmengine.model import revert_sync_batchnorm
 
 from eomt_mm.cli import configs_and_checkpoints, override, read_config
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import speed_up
+from eomt_mm.models.network import speed_up
 
 from ..measure import Work
 from ..networks import (

@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eomt_mm.models import onednn, onednn_attention
-from eomt_mm.models.onednn_attention import attention_in_pieces, largest_logits
+from eomt_mm.models.cpu import attention, layers, onednn
+from eomt_mm.models.cpu.attention import attend as attention_in_pieces
+from eomt_mm.models.cpu.attention import largest_logits
 
 needs_bf16 = pytest.mark.skipif(
     not onednn.is_available(torch.bfloat16), reason='needs a CPU with AVX-512'
@@ -26,28 +27,28 @@ def qkv(dtype=torch.float32, tokens=37):
 @pytest.fixture(autouse=True)
 def of_any_length(monkeypatch):
     """Few tokens are not left to PyTorch, with which all is compared."""
-    monkeypatch.setattr(onednn_attention, 'LEAST_TOKENS', 0)
+    monkeypatch.setattr(attention, 'LEAST_TOKENS', 0)
 
 
 @pytest.fixture
 def fallbacks(monkeypatch):
     """The queries that were left to the softmax, of each call."""
-    calls, attend = [], onednn_attention.attend_by_softmax
+    calls, attend = [], attention.attend_by_softmax
 
     def spy(q, *args):
         calls.append(q)
         return attend(q, *args)
 
-    monkeypatch.setattr(onednn_attention, 'attend_by_softmax', spy)
+    monkeypatch.setattr(attention, 'attend_by_softmax', spy)
     return calls
 
 
 @pytest.mark.parametrize('at_once', [1, 100, 500])
 def test_attention_in_pieces_equals_the_fused_kernel(monkeypatch, at_once):
     """Whatever number of rows is computed at once."""
-    at_once = dict.fromkeys(onednn_attention.WEIGHTS_AT_ONCE, at_once)
-    monkeypatch.setattr(onednn_attention, 'WEIGHTS_AT_ONCE', at_once)
-    monkeypatch.setattr(onednn_attention, 'LEAST_ROWS', 1)
+    at_once = dict.fromkeys(attention.WEIGHTS_AT_ONCE, at_once)
+    monkeypatch.setattr(attention, 'WEIGHTS_AT_ONCE', at_once)
+    monkeypatch.setattr(attention, 'LEAST_ROWS', 1)
     q, k, v = qkv()
     out = attention_in_pieces(q, k, v)
     expected = F.scaled_dot_product_attention(q, k, v)
@@ -104,11 +105,11 @@ def test_attention_in_bf16_is_as_exact_as_pytorchs(fallbacks, kind, dims):
 )
 def test_what_is_left_to_pytorch(monkeypatch, tokens, dtype, ours):
     monkeypatch.undo()
-    calls, attention = [], onednn_attention._attention
+    calls, pieces = [], attention._attention
     monkeypatch.setattr(
-        onednn_attention,
+        attention,
         '_attention',
-        lambda *args: calls.append(args) or attention(*args),
+        lambda *args: calls.append(args) or pieces(*args),
     )
     q, k, v = torch.randn(3, 1, 2, tokens, 16, dtype=dtype)
     expected = F.scaled_dot_product_attention(q, k, v)
@@ -168,7 +169,7 @@ def test_linear_layers_equal_pytorchs(dtype, gelu):
     with torch.no_grad():
         exact = F.linear(x.double(), layer.weight.double(), layer.bias.double())
         exact = F.gelu(exact) if gelu else exact
-        layer.__class__, layer.gelu = onednn.OneDnnLinear, gelu
+        layer.__class__, layer.gelu = layers.OneDnnLinear, gelu
         out = layer(x)
     assert out.dtype == dtype
     bound = 1e-6 if dtype == torch.float32 else 2**-8
@@ -200,7 +201,7 @@ def test_freed_memory_is_kept():
     """A large block comes from the heap then, not from the system."""
     code = (
         'import ctypes, sys, torch\n'
-        'from eomt_mm.models import onednn\n'
+        'from eomt_mm.models.cpu import onednn\n'
         'class Info(ctypes.Structure):\n'
         '    _fields_ = [(c, ctypes.c_size_t) for c in "abcdefghij"]\n'
         'ask = ctypes.CDLL(None).mallinfo2\n'
@@ -223,13 +224,14 @@ def test_bf16_without_avx512_is_left_to_pytorch():
     """oneDNN refuses it there: seen by a process that may use AVX2 alone."""
     code = (
         'import torch\n'
-        'from eomt_mm.models import MaskHead, QueryViT, onednn\n'
-        'from eomt_mm.models.inference import fast_network\n'
+        'from eomt_mm.models import MaskHead, QueryViT\n'
+        'from eomt_mm.models.cpu import onednn\n'
+        'from eomt_mm.models.network import FastNetwork, Network\n'
         'timm_args = dict(embed_dim=64, depth=2, num_heads=1)\n'
         'arch = "vit_small_patch14_reg4_dinov2"\n'
         'backbone = QueryViT(arch, 64, num_queries=3, num_blocks=1,\n'
         '                    pretrained=False, timm_args=timm_args).eval()\n'
-        'run = fast_network(backbone, MaskHead(64, 5).eval(), "bf16")\n'
+        'run = FastNetwork(Network(backbone, MaskHead(64, 5).eval()), "bf16")\n'
         'with torch.inference_mode():\n'
         '    run(torch.randn(2, 3, 64, 64))\n'
         'print(onednn.is_available(torch.bfloat16))\n'

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .. import masked_attention
 from .onednn import inputs_side_by_side, linear
 
 # Below this PyTorch's kernel, a single call, is as fast.
@@ -43,22 +44,32 @@ KEYS_PER_BOUND = 64
 PARTIAL_SUMS = 16
 
 
-def attention_in_pieces(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of all tokens to all; without gradients.
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """Attention as in `masked_attention.attend`; without gradients.
+
+    PyTorch gets few tokens, what is neither fp32 nor bf16, and whatever is masked.
 
     Args:
-        q (Tensor): Shape (B, heads, T, d). What is not fp32 or bf16 is left to PyTorch,
-            as are few tokens.
+        q (Tensor): Shape (B, heads, T, d).
         k (Tensor): The same.
         v (Tensor): The same.
+        mask (Tensor, optional): See `masked_attention.attend`.
+        dropout_p (float): See `masked_attention.attend`. Defaults to 0.
 
     Returns:
         Tensor: Shape (B, heads, T, d).
     """
     is_known = q.dtype == k.dtype == v.dtype and q.dtype in WEIGHTS_AT_ONCE
-    if is_known and q.shape[2] >= LEAST_TOKENS:
+    is_free = mask is None and not dropout_p
+    if is_known and is_free and q.shape[2] >= LEAST_TOKENS:
         return _attention(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v)
+    return masked_attention.attend(q, k, v, mask, dropout_p)
 
 
 @torch.library.custom_op('eomt_mm::attention_in_pieces', mutates_args=())
@@ -67,14 +78,14 @@ def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     scale = dims**-0.5
     # bf16 holds the scaled q if the scale is a power of two: of the usual 64 channels.
     is_exact = q.dtype == torch.bfloat16 and math.frexp(scale)[0] == 0.5
-    attend = attend_in_bf16 if is_exact else attend_by_softmax
+    attend_head = attend_in_bf16 if is_exact else attend_by_softmax
     at_once = max(LEAST_ROWS, WEIGHTS_AT_ONCE[q.dtype] // tokens)
     rows = torch.get_num_threads() * at_once
     out = q.new_empty(batch, tokens, heads, dims).transpose(1, 2)
     for image in range(batch):
         for head in range(heads):
             one = (image, head)
-            out[one] = attend(q[one].float() * scale, k[one], v[one], rows)
+            out[one] = attend_head(q[one].float() * scale, k[one], v[one], rows)
     return out
 
 

@@ -7,7 +7,7 @@ bf16: the functions here ask it directly. Gradients do not go through them.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def is_available(dtype: torch.dtype) -> bool:
@@ -99,21 +99,6 @@ def inputs_side_by_side(weight: Tensor) -> Tensor:
         Tensor: Shape (O, I), the weights of all outputs side by side for each input.
     """
     return weight.mT.contiguous().mT
-
-
-class OneDnnLinear(nn.Linear):
-    """A linear layer for inference, to take the place of an existing one's class.
-
-    Attributes:
-        gelu (bool): Whether GELU follows.
-    """
-
-    gelu = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., I) to (..., O), in the dtype of the weights."""
-        after = 'gelu' if self.gelu else 'none'
-        return linear(x, self.weight, self.bias, after)
 
 
 def mask_product(embeddings: Tensor, features: Tensor) -> Tensor:

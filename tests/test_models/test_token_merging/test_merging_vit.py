@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import ALGM, QueryViT
-from eomt_mm.models.inference import fast_network
-from eomt_mm.models.token_merging.merged_vit import merged_groups
+from eomt_mm.models import ALGM
+from eomt_mm.models.network import FastNetwork, Network
+from eomt_mm.models.token_merging.merging_vit import merged_groups
+from eomt_mm.registry import MODELS
 
 ALGM_MID = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3)
 POLICIES = ['min', 'group', 'image']
@@ -332,12 +333,12 @@ def test_a_method_has_a_type(tiny, options):
 
 def test_only_fixed_numbers_of_tokens_are_compiled(tiny, head):
     with pytest.raises(UserError, match='leave out --compile'):
-        fast_network(tiny(ALGM_MID), head, compiled=True)
-    fast_network(tiny(ALGM_MID), head)
+        FastNetwork(Network(tiny(ALGM_MID), head), compiled=True)
+    FastNetwork(Network(tiny(ALGM_MID), head))
     # Nothing is compiled before the first call.
-    fast_network(tiny(dict(type='eomt_mm.ToMe', r=6)), head, compiled=True)
+    FastNetwork(Network(tiny(dict(type='eomt_mm.ToMe', r=6)), head), compiled=True)
     fixed = dict(type='eomt_mm.ALGM', keep=(0.4, 0.5), global_block=3)
-    fast_network(tiny(fixed), head, compiled=True)
+    FastNetwork(Network(tiny(fixed), head), compiled=True)
 
 
 def test_training_and_masks_are_refused(tiny, images, head):
@@ -346,9 +347,9 @@ def test_training_and_masks_are_refused(tiny, images, head):
     vit = tiny(ALGM_MID)
     vit.mask_probs = [0.0, 0.5]
     with pytest.raises(UserError, match='token_merging=None'):
-        vit.predict(images, head)
+        Network(vit, head)(images)
     vit.mask_probs = [0.0, 0.0]
-    vit.predict(images, head)
+    Network(vit, head)(images)
     vit.train()
     with pytest.raises(UserError, match='training mode'):
         vit(images)
@@ -394,10 +395,13 @@ def test_the_method_in_the_documentation(tiny, images):
 
 def test_the_option_is_of_the_backbone():
     with torch.device('meta'):
-        vit = QueryViT(
-            'vit_large_patch14_reg4_dinov2',
-            512,
-            pretrained=False,
-            token_merging=dict(type='eomt_mm.ALGM', threshold=0.95),
+        vit = MODELS.build(
+            dict(
+                type='eomt_mm.QueryViT',
+                arch='vit_large_patch14_reg4_dinov2',
+                img_size=512,
+                pretrained=False,
+                token_merging=dict(type='eomt_mm.ALGM', threshold=0.95),
+            )
         )
     assert isinstance(vit.token_merging, ALGM) and vit.token_merging.blocks == (1, 7)

@@ -1,4 +1,4 @@
-"""The way of merged tokens through a ViT with queries.
+"""MergingViT: the way of merged tokens through a ViT with queries.
 
     block 1 .. first merge   the whole batch, as always
     first merge              attention | the batch is divided into groups, each merges
@@ -25,10 +25,14 @@ from torch import Tensor, nn
 from torch.profiler import record_function
 
 from eomt_mm.errors import UserError
+from eomt_mm.registry import MODELS
 
-from .attention import attend
-from .base import MergePoint, Merges
+from ..plain_vit import run_block
+from ..query_vit import Predict, QueryViT
+from .attention import attend_by_size
+from .base import MergePoint, Merges, TokenMerging
 from .batching import partition
+from .build import build_merging
 from .merge import compose, merge_means, unmerge
 from .rotary import grid_places, rotary_at
 
@@ -64,41 +68,81 @@ class ImageGroup:
         return F.pad(self.sizes, (self.first, 0), value=1.0)
 
 
-def merged_forward(vit: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The forward pass of a `QueryViT` with its `token_merging`.
+@MODELS.register_module()
+class MergingViT(QueryViT):
+    """A `QueryViT` that merges tokens at inference.
+
+    Merging has no parameters: any checkpoint of a `QueryViT` can be tested with it.
 
     Args:
-        vit (QueryViT): In evaluation mode.
-        images (Tensor): Normalised images, shape (B, 3, H, W).
-
-    Returns:
-        tuple[Tensor, Tensor]: As `QueryViT.forward`: query tokens (B, K, C) and patch
-        features (B, C, H / patch, W / patch).
+        *args: Those of `QueryViT`.
+        token_merging (dict, optional): Config of a `TokenMerging` such as `ALGM`.
+            None merges nothing, until `set_merging` says otherwise.
+        **kwargs: Those of `QueryViT`.
 
     Raises:
-        UserError: In training mode.
+        UserError: If the method does not fit the ViT, or the model is to be masked.
     """
-    if vit.training:
-        refuse_training()
-    free = vit.depth - vit.num_blocks
-    queries, patches, order = [], [], []  # of each group
-    for group in merged_groups(vit, images, free):
-        if vit.queries is not None:
-            tokens = vit.queries.expand(len(group.tokens), -1, -1)
+
+    def __init__(self, *args, token_merging: dict | None = None, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.token_merging: TokenMerging | None = None
+        if token_merging:
+            self.set_merging(build_merging(token_merging))
+            if any(self.mask_probs):
+                refuse_training()
+
+    def set_merging(self, method: TokenMerging | None) -> None:
+        """Merge by another method, or by none.
+
+        Args:
+            method (TokenMerging, optional): Bound to this ViT here.
+
+        Raises:
+            UserError: If the method does not fit the ViT.
+        """
+        if method is not None:
+            free = self.depth - self.num_blocks
+            method.bind(self.depth, free, self.grid, self.rope)
+        self.token_merging = method
+
+    @property
+    def fixed_lengths(self) -> bool:
+        """Whether no number of tokens depends on the image."""
+        return self.token_merging is None or self.token_merging.fixed_lengths
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `QueryViT.forward`; refuses training mode while it merges."""
+        if self.token_merging is None:
+            return super().forward(images)
+        if self.training:
+            refuse_training()
+        free = self.depth - self.num_blocks
+        queries, patches, order = [], [], []  # of each group
+        for group in merged_groups(self, images, free):
+            tokens = self.queries.expand(len(group.tokens), -1, -1)
             group.tokens = torch.cat((tokens, group.tokens), dim=1)
-        group.first += vit.num_queries
-        for block in vit.blocks[free:]:
-            _run(vit, block, group)
-        x = vit.norm(group.tokens)
-        queries.append(x[:, : vit.num_queries])
-        x = x[:, group.first :]
-        if group.source is not None:
-            with record_function('token_merging.unmerge'):
-                x = unmerge(x, group.source)
-        patches.append(x)
-        order.append(group.images)
-    patches = _in_order(patches, order)  # (B, N, C)
-    return _in_order(queries, order), patches.transpose(1, 2).unflatten(2, vit.grid)
+            group.first += self.num_queries
+            for block in self.blocks[free:]:
+                _run(self, block, group)
+            x = self.norm(group.tokens)
+            queries.append(x[:, : self.num_queries])
+            x = x[:, group.first :]
+            if group.source is not None:
+                with record_function('token_merging.unmerge'):
+                    x = unmerge(x, group.source)
+            patches.append(x)
+            order.append(group.images)
+        # (B, K, C) and (B, C, rows, columns)
+        return _in_order(queries, order), self.to_map(_in_order(patches, order))
+
+    def forward_masked(
+        self, images: Tensor, predict: Predict
+    ) -> list[tuple[Tensor, Tensor]]:
+        """See `QueryViT.forward_masked`; refused while it merges."""
+        if self.token_merging is not None:
+            refuse_training()
+        return super().forward_masked(images, predict)
 
 
 def _in_order(parts: list[Tensor], order: list[list[int]]) -> Tensor:
@@ -120,11 +164,11 @@ def refuse_training() -> None:
     )
 
 
-def merged_groups(vit: nn.Module, images: Tensor, last: int) -> Iterator[ImageGroup]:
-    """Run the first blocks of a `QueryViT` with its `token_merging`.
+def merged_groups(vit: MergingViT, images: Tensor, last: int) -> Iterator[ImageGroup]:
+    """Run the first blocks of a `MergingViT`.
 
     Args:
-        vit (QueryViT): The backbone.
+        vit (MergingViT): The backbone.
         images (Tensor): Normalised images, shape (B, 3, H, W).
         last (int): The last block to run, from 1; before the queries enter.
 
@@ -217,10 +261,8 @@ def _run(vit: nn.Module, block: nn.Module, group: ImageGroup) -> None:
     if vit.token_merging.proportional_attention and group.sizes is not None:
         _add_attention(vit, block, group)
         _add_mlp(block, group)
-    elif group.rope is None:
-        group.tokens = block(group.tokens)
     else:
-        group.tokens = block(group.tokens, group.rope)
+        group.tokens = run_block(block, group.tokens, group.rope)
 
 
 def _add_attention(
@@ -233,11 +275,9 @@ def _add_attention(
     method, x, keys = vit.token_merging, block.norm1(group.tokens), None
     sizes = group.all_sizes() if method.proportional_attention else None
     if method.uses_keys or sizes is not None:
-        x, keys = attend(block.attn, x, group.rope, sizes)
-    elif group.rope is None:
-        x = block.attn(x)
+        x, keys = attend_by_size(block.attn, x, group.rope, sizes)
     else:
-        x = block.attn(x, group.rope)
+        x = run_block(block.attn, x, group.rope)
     group.tokens = group.tokens + _scale(block, x, 1)
     return keys
 
