@@ -4,13 +4,17 @@
     python tools/analysis_tools/benchmark.py --core --stage train --size S B --batch 2
     python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] CONFIG ... --batch 1 8
     python tools/analysis_tools/benchmark.py --whole-path --photo photo.jpg
+    python tools/analysis_tools/benchmark.py merging CONFIG [CHECKPOINT]
 
 Contenders are alternated in one run and compared with the first of their table; the
-median counts. `--core` needs torch and timm alone, and sets this package against
-transformers' EoMT (where installed) and a naive version of EoMT. With configs, of this
+median counts. `--core` needs torch, timm, scipy and MMEngine alone, and sets this
+package against transformers' EoMT (where installed) and a naive version of EoMT, its
+post-processing also against MMDetection's (`--against mmdet`), and its attention
+against a full mask. With configs, of this
 repository or stock ones, it is the network alone, and the way from an image file to its
 result. `--whole-path` is that way with the result written, against the same weights in
-MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers.
+MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers. `merging` has options of
+its own: `merging --help`.
 """
 
 import signal
@@ -25,37 +29,29 @@ import os
 import sys
 import tempfile
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
-if find_spec('mmengine') is None or find_spec('scipy') is None:
-    import core_alone
+import torch
+from PIL import Image
 
-    MISSING = core_alone.fill_in()
-else:
-    MISSING = []
-
-import torch  # noqa: E402
-from measuring import core, inputs  # noqa: E402
-from measuring.limit import matmul_rate  # noqa: E402
-from measuring.measure import bound_memory, peak_memory  # noqa: E402
-from measuring.options import (  # noqa: E402
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+from eomt_mm.files import make_folder
+from eomt_mm.models.inference import DTYPES
+from measuring import core, inputs
+from measuring.limit import matmul_rate
+from measuring.measure import bound_memory, peak_memory
+from measuring.options import (
     add_measuring_options,
     check_device,
 )
-from measuring.report import machine, markdown, write_json  # noqa: E402
-from measuring.run import (  # noqa: E402
+from measuring.report import machine, markdown, write_rows
+from measuring.run import (
     Job,
     Plan,
     refuse_differing,
     run_job,
 )
-from PIL import Image  # noqa: E402
-
-from eomt_mm import cli  # noqa: E402
-from eomt_mm.errors import UserError  # noqa: E402
-from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -111,7 +107,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='height and width of results, and of a made-up photo',
     )
     only.add_argument(
-        '--against', nargs='*', choices=core.OPPONENTS, default=core.OPPONENTS
+        '--against',
+        nargs='*',
+        choices=(*core.OPPONENTS, core.STOCK),
+        default=core.OPPONENTS,
     )
     args = cli.parse_args(parser, argv)
     if args.core and (args.whole_path or args.configs):
@@ -157,12 +156,7 @@ def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
         case = core.Case(task, size, side, batch, queries, kept, tuple(args.ori))
         if str(case) in jobs:
             continue
-        apart = task in core.POSTPROCESS  # always fp32, one image
-        contenders = [
-            core.Contender(who, dtype, args.compile and not apart)
-            for dtype in (['fp32'] if apart else args.dtype)
-            for who in ('ours', *args.against)
-        ]
+        contenders = core.rivals(case, args.against, args.dtype, args.compile)
         operations = None
         if not args.memory_of:
             for dtype in args.dtype:
@@ -171,13 +165,15 @@ def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
             operations = core.giga_operations(case)
         jobs[str(case)] = Job(
             case=str(case),
-            images=1 if apart else batch,
+            images=1 if task in core.POSTPROCESS else batch,
             contenders={
                 str(c): partial(core.prepare, case, c, device) for c in contenders
             },
             # Without fp32 there is nothing that results could be equal to.
             exact={
-                str(c) for c in contenders if c.dtype == contenders[0].dtype == 'fp32'
+                str(c)
+                for c in contenders
+                if c.dtype == contenders[0].dtype == 'fp32' and c.who != 'free'
             },
             operations=operations and 1e9 * operations * batch,
             rates={str(c): rates.get(c.dtype) for c in contenders},
@@ -188,8 +184,6 @@ def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
 def make_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
     if args.core:
         return core_jobs(args, device)
-    if MISSING:
-        raise UserError(f'this needs {", ".join(MISSING)}; --core does not')
     if args.whole_path:
         return whole_path_jobs(args, device)
     return config_jobs(args, device)
@@ -268,15 +262,23 @@ def made_up_photo(args: argparse.Namespace) -> str:
     return str(path)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict | None:
     """Measures and prints.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
 
+    Returns:
+        dict: The figures, of `merging` alone.
+
     Raises:
         UserError: Something in the command is wrong, or results differ.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ['merging']:
+        from measuring import merging
+
+        return merging.main(argv[1:])
     args = parse_args(argv)
     device = check_device(args.device)
     # Where fp32 is asked for, it is meant.
@@ -291,7 +293,7 @@ def main(argv: list[str] | None = None) -> None:
         if args.memory_of:
             print(memory_alone(jobs, *args.memory_of, device))
         else:
-            measure(args, jobs, device, sys.argv[1:] if argv is None else argv)
+            measure(args, jobs, device, argv)
 
 
 def memory_alone(jobs: list[Job], index: str, who: str, device: torch.device) -> int:
@@ -324,7 +326,7 @@ def measure(
         rows += found
         differing += [f'{job.case}: {who}' for who in different]
         if args.json:  # after each, so that an interrupted run leaves the others
-            write_json(args.json, rows, ['python', sys.argv[0], *argv], about)
+            write_rows(args.json, rows, ['python', sys.argv[0], *argv], about)
     refuse_differing(differing)
 
 

@@ -29,6 +29,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mmengine.logging import MMLogger
+from torch import Tensor
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
+from eomt_mm.models.token_merging import ALGM
+from eomt_mm.visualization import ACCENT, INK
 from measuring.calibration import (
     Trial,
     as_json,
@@ -40,14 +48,6 @@ from measuring.calibration import (
     threshold_for,
 )
 from measuring.inference import Images, load_model
-from mmengine.logging import MMLogger
-from torch import Tensor
-
-from eomt_mm import cli
-from eomt_mm.errors import UserError
-from eomt_mm.files import atomic_path
-from eomt_mm.models.token_merging import ALGM
-from eomt_mm.visualization import ACCENT, INK
 
 SWEEP = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Points of score that a threshold may cost before the tool speaks of it.

@@ -29,6 +29,10 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 
+from eomt_mm import cli  # noqa: E402
+from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.files import make_folder  # noqa: E402
+from eomt_mm.models.inference import DTYPES  # noqa: E402
 from measuring.comparison.model import (  # noqa: E402
     Model,
     Timing,
@@ -50,11 +54,6 @@ from measuring.options import (  # noqa: E402
 )
 from measuring.report import machine  # noqa: E402
 from measuring.run import Job, Plan, run_job  # noqa: E402
-
-from eomt_mm import cli  # noqa: E402
-from eomt_mm.errors import UserError  # noqa: E402
-from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')

@@ -19,11 +19,10 @@ import argparse
 import json
 import sys
 
-from measuring.networks import complexity_of, find_config
-
 from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
+from measuring.networks import complexity_of, find_config
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

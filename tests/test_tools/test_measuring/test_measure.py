@@ -6,11 +6,11 @@ import time
 
 import pytest
 import torch
-from measuring.measure import Outcome, alternate, memory_of, peak_memory
-from measuring.report import Row, machine, markdown, write_json
-from measuring.run import Job, Plan, refuse_differing, run_job
 
 from eomt_mm.errors import UserError
+from measuring.measure import Outcome, alternate, memory_of, peak_memory
+from measuring.report import Row, machine, markdown, write_rows
+from measuring.run import Job, Plan, refuse_differing, run_job
 
 CPU = torch.device('cpu')
 PLAN = Plan(CPU, rounds=3, warmup=1)
@@ -121,7 +121,7 @@ def test_a_process_that_is_killed_says_so(tmp_path):
 def test_json_is_whole(tmp_path):
     rows = [Row('a case', 'first', milliseconds=1.5), Row('a case', 'b', error='why')]
     path = tmp_path / 'folder' / 'figures.json'
-    write_json(str(path), rows, ['python', 'tool.py', 'a b'], machine(CPU))
+    write_rows(str(path), rows, ['python', 'tool.py', 'a b'], machine(CPU))
     content = json.loads(path.read_text())
     assert content['command'] == "python tool.py 'a b'"
     assert content['about']['torch'] == torch.__version__.split('+')[0]
