@@ -195,9 +195,8 @@ def test_an_interrupted_set_up_starts_anew(venv, stand_ins, monkeypatch):
     setup_env.main()
     assert stand_ins[0].endswith(f'-m venv {venv}')
     assert not (venv / 'lib/python3/site-packages/half').exists()
-    assert (
-        'lib/python3/site-packages/torch' in json.loads(record.read_text())['packages']
-    )
+    packages = json.loads(record.read_text())['packages']
+    assert packages == ['lib/python3/site-packages/torch']
     count = len(stand_ins)
     setup_env.main()
     assert len(stand_ins) == count  # nothing is to do
@@ -279,7 +278,7 @@ def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
     slow = executable(checkout / 'python', 'echo > began; sleep 3; echo > ended')
     code = (
         'import os, signal, sys; sys.path.insert(0, "tools/misc"); import setup_env;'
-        'signal.signal(signal.SIGTERM, setup_env.interrupt);'
+        'signal.signal(signal.SIGTERM, signal.default_int_handler);'
         f'setup_env.VENV.mkdir(); sys._base_executable = {slow!r};'
         'setup_env.create_venv(setup_env.take_lock())'
     )

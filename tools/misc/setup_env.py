@@ -104,10 +104,10 @@ def read_state():
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
     wanted['key'] = digest.hexdigest()
-    there = [(VENV / name).exists() for name in record.get('packages', [])]
+    there = [(VENV / name).exists() for name in record.get('packages', [])] or [False]
     # A moved checkout and another Python leave scripts that name the old one.
     same = all(record.get(key) == wanted[key] for key in ('python', 'root'))
-    whole = same and any(there) and all(there)
+    whole = same and all(there)
     return wanted, whole, whole and record.get('key') == wanted['key']
 
 
