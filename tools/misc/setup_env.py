@@ -25,7 +25,6 @@ TMP = VENV / 'tmp'  # a killed pip leaves gigabytes behind
 
 # Measured: the finished .venv, and the wheels that pip keeps while it installs torch.
 VENV_BYTES, WHEELS_BYTES = 6.0e9, 2.5e9
-SMALLEST_FREE = 10e6  # less is a full disk
 
 REQUIREMENTS = [f'requirements/{name}.txt' for name in ('runtime', 'optional', 'tests')]
 CONSTRAINTS = 'requirements/constraints.txt'
@@ -131,9 +130,8 @@ def run(lock, *command, **env):
     clean = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
     clean |= dict(TMPDIR=str(TMP), PYTHONNOUSERSITE='1', PIP_USER='0', **env)
     clean['PATH'] = f'{PYTHON.parent}{os.pathsep}{os.environ["PATH"]}'
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=clean, pass_fds=[lock], start_new_session=True
-    )
+    group = dict(pass_fds=[lock], start_new_session=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=clean, **group)
     try:
         return process.wait()
     finally:
@@ -155,7 +153,7 @@ def pip(lock, *arguments, **env):
     command = [PYTHON, '-m', 'pip', 'install', *flags, '-c', CONSTRAINTS, *arguments]
     if status := run(lock, *command, **env):
         text = LOG.read_text(errors='replace') if LOG.exists() else ''
-        if shutil.disk_usage(VENV).free < SMALLEST_FREE:
+        if shutil.disk_usage(VENV).free < 10e6:
             text = 'No space left on device'  # which the log had no room for
         errors = re.findall(r'ERROR: .*|\S+:\d+: .*error: .*', text)
         causes = [cause for sign, cause in CAUSES.items() if re.search(sign, text)]
