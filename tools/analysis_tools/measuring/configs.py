@@ -11,15 +11,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from torch import Tensor, nn
+from torch import nn
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import FastInference, autocast, is_eomt, speed_up
-from eomt_mm.models.windows import WindowAverage
+from eomt_mm.models.inference import autocast, is_eomt, speed_up
 
 from . import inputs
-from .inference import load_model, photo_info, photo_pipeline
+from .inference import load_model, network_input, photo_info, photo_pipeline
 from .measure import Work
 
 PARTS = ('network alone', 'image file to result')
@@ -119,18 +118,3 @@ def prepare(
         model.test_step(load())
 
     return network_alone if part == PARTS[0] else whole
-
-
-def network_input(model: FastInference, images: Tensor | list[Tensor]) -> Tensor:
-    """What the network gets of preprocessed images: themselves, or their windows."""
-    if isinstance(images, Tensor):
-        return images
-    size = model.backbone.img_size
-    averages = [WindowAverage(image.shape[1:], size) for image in images]
-    return torch.stack(
-        [
-            average.crop(image, i)
-            for average, image in zip(averages, images, strict=True)
-            for i in range(len(average.corners))
-        ]
-    )

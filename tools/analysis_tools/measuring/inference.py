@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
+from eomt_mm.models.windows import WindowAverage
 
 # The score that stands for a model, and its factor to percent.
 SCORES = {'mIoU': 1, 'coco_panoptic/PQ': 1, 'coco/segm_mAP': 100}
@@ -147,35 +148,32 @@ def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[N
         backbone.token_merging = before
 
 
-class _Seen(Exception):
-    """Ends a forward pass that has shown what it was run for."""
-
-
-@torch.inference_mode()
 def windows_of(model: nn.Module, batch: dict) -> Tensor:
-    """What the backbone gets to see of a batch; nothing is computed from it.
+    """What the network gets of a batch.
 
     Args:
-        model: A segmentor or detector with a `QueryViT`.
-        batch: Images as `test_step` takes them.
+        model (nn.Module): A segmentor or detector of this package.
+        batch (dict): Images as `test_step` takes them.
 
     Returns:
-        Tensor: Normalised windows, shape (B, 3, H, W), those of the first forward pass.
+        Tensor: Normalised images or windows, shape (B, 3, H, W).
     """
-    seen = []
+    return network_input(model, model.data_preprocessor(batch, False)['inputs'])
 
-    def stop(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0])
-        raise _Seen
 
-    hook = model.backbone.patch_embed.register_forward_pre_hook(stop)
-    try:
-        model.test_step(batch)
-    except _Seen:
-        pass
-    finally:
-        hook.remove()
-    return seen[0]
+def network_input(model: nn.Module, images: Tensor | list[Tensor]) -> Tensor:
+    """What the network gets of preprocessed images: themselves, or their windows."""
+    if isinstance(images, Tensor):
+        return images
+    size = model.backbone.img_size
+    averages = [WindowAverage(image.shape[1:], size) for image in images]
+    return torch.stack(
+        [
+            average.crop(image, i)
+            for average, image in zip(averages, images, strict=True)
+            for i in range(len(average.corners))
+        ]
+    )
 
 
 def score(results: dict[str, float]) -> tuple[str, float]:

@@ -29,8 +29,8 @@ from eomt_mm.models.postprocess import INSTANCE_OFFSET
 
 from . import hugging_face as hf
 from . import inputs
-from .configs import Entry, build, network_input
-from .inference import photo_info, photo_pipeline
+from .configs import Entry, build
+from .inference import photo_info, photo_pipeline, windows_of
 from .measure import Work
 
 CONFIGS = (
@@ -102,8 +102,7 @@ def _shared(
         # The masks of a random network hide each other; none would be left.
         cfg.model.test_cfg.iou_thr = 0.0
     photos = pseudo_collate([photo_pipeline(cfg)(photo_info(photo))])
-    data = model.data_preprocessor(photos, False)
-    images = network_input(model, data['inputs'])[:1]
+    images = windows_of(model, photos)[:1]
     inputs.fit_class_head(model.backbone, model.mask_head, images, kept)
     weights = folder / f'{Path(config).stem}.pth'
     dataset = DATASETS.get(cfg.test_dataloader.dataset.type)
