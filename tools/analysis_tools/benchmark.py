@@ -39,19 +39,19 @@ from eomt_mm.errors import UserError
 from eomt_mm.files import make_folder
 from eomt_mm.models.inference import DTYPES
 from measuring import core, inputs
-from measuring.limit import matmul_rate
-from measuring.measure import bound_memory, peak_memory
-from measuring.options import (
+from measuring.arguments import (
     add_measuring_options,
     check_device,
 )
-from measuring.report import machine, markdown, write_rows
-from measuring.run import (
-    Job,
+from measuring.contest import (
+    Contest,
     Plan,
+    hold,
     refuse_differing,
-    run_job,
 )
+from measuring.limit import matmul_rate
+from measuring.measure import bound_memory, peak_memory
+from measuring.rows import machine, markdown, write_rows
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -146,15 +146,15 @@ def fault_of(photo: str) -> str | None:
     return None
 
 
-def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def core_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
     """All combinations of the options, without those that make no difference."""
     tasks = [task for stage in args.stage for task in core.STAGES[stage]]
-    jobs, rates = {}, {}
+    contests, rates = {}, {}
     for task, size, side, batch, queries, kept in itertools.product(
         tasks, args.size, args.image_size, args.batch, args.queries, args.kept
     ):
         case = core.Case(task, size, side, batch, queries, kept, tuple(args.ori))
-        if str(case) in jobs:
+        if str(case) in contests:
             continue
         contenders = core.rivals(case, args.against, args.dtype, args.compile)
         operations = None
@@ -163,7 +163,7 @@ def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
                 if dtype not in rates:
                     rates[dtype] = matmul_rate(DTYPES[dtype], device)
             operations = core.giga_operations(case)
-        jobs[str(case)] = Job(
+        contests[str(case)] = Contest(
             case=str(case),
             images=1 if task in core.POSTPROCESS else batch,
             contenders={
@@ -178,25 +178,25 @@ def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
             operations=operations and 1e9 * operations * batch,
             rates={str(c): rates.get(c.dtype) for c in contenders},
         )
-    return list(jobs.values())
+    return list(contests.values())
 
 
-def make_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def make_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
     if args.core:
-        return core_jobs(args, device)
+        return core_contests(args, device)
     if args.whole_path:
-        return whole_path_jobs(args, device)
-    return config_jobs(args, device)
+        return whole_path_contests(args, device)
+    return config_contests(args, device)
 
 
-def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def config_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
     """Network alone and whole pipeline of all configs, at each batch size."""
     from measuring import configs
 
     models = cli.configs_and_checkpoints(args.configs)
     photo = args.photo or made_up_photo(args)
     return [
-        Job(
+        Contest(
             case=f'{part}, batch {batch}',
             images=batch,
             contenders={
@@ -215,13 +215,15 @@ def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
     ]
 
 
-def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def whole_path_contests(
+    args: argparse.Namespace, device: torch.device
+) -> list[Contest]:
     """From a photo file to a result file, for each config."""
     from measuring import configs, whole_path
 
     photo = args.photo or made_up_photo(args)
     width, height = Image.open(photo).size
-    jobs = []
+    contests = []
     for config, checkpoint in cli.configs_and_checkpoints(
         args.configs or default_configs()
     ):
@@ -232,8 +234,8 @@ def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]
             contenders[f'{who} {dtype}' + ' compiled' * compiled] = partial(
                 whole_path.prepare, who, entry, photo, args.kept[0], device, args.folder
             )
-        jobs.append(
-            Job(
+        contests.append(
+            Contest(
                 case=f'{Path(config).stem}, file of {width} x {height} to file',
                 images=1,
                 contenders=contenders,
@@ -241,7 +243,7 @@ def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]
                 exact={'stock fp32'} if args.dtype[0] == 'fp32' else set(),
             )
         )
-    return jobs
+    return contests
 
 
 def default_configs() -> list[str]:
@@ -289,30 +291,35 @@ def main(argv: list[str] | None = None) -> dict | None:
         make_folder(Path(args.json).parent, '--json')
     with tempfile.TemporaryDirectory(prefix='eomt-benchmark-') as folder:
         args.folder = Path(folder)
-        jobs = make_jobs(args, device)
+        contests = make_contests(args, device)
         if args.memory_of:
-            print(memory_alone(jobs, *args.memory_of, device))
+            print(memory_alone(contests, *args.memory_of, device))
         else:
-            measure(args, jobs, device, argv)
+            measure(args, contests, device, argv)
 
 
-def memory_alone(jobs: list[Job], index: str, who: str, device: torch.device) -> int:
+def memory_alone(
+    contests: list[Contest], index: str, who: str, device: torch.device
+) -> int:
     """Bytes that a contender needs; this process does nothing else."""
     bound_memory()
-    work = jobs[int(index)].contenders[who]()
+    work = contests[int(index)].contenders[who]()
     if who.endswith('compiled'):
         work()
     return peak_memory(work, device)
 
 
 def measure(
-    args: argparse.Namespace, jobs: list[Job], device: torch.device, argv: list[str]
+    args: argparse.Namespace,
+    contests: list[Contest],
+    device: torch.device,
+    argv: list[str],
 ) -> None:
     """Runs all cases, prints and writes what comes of them."""
     about = machine(device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     rows, differing = [], []
-    for index, job in enumerate(jobs):
+    for index, contest in enumerate(contests):
         fresh = None
         if not args.no_memory:
 
@@ -321,10 +328,10 @@ def measure(
                 return [own, *argv, '--memory-of', str(index), who]
 
         plan = Plan(device, args.rounds, args.warmup, fresh)
-        found, different = run_job(job, plan)
+        found, different = hold(contest, plan)
         print(markdown(found), flush=True)
         rows += found
-        differing += [f'{job.case}: {who}' for who in different]
+        differing += [f'{contest.case}: {who}' for who in different]
         if args.json:  # after each, so that an interrupted run leaves the others
             write_rows(args.json, rows, ['python', sys.argv[0], *argv], about)
     refuse_differing(differing)
