@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
+
+from eomt_mm.errors import UserError
 from measuring.jobs import Failure
 from measuring.reproduction.cost import Costs
 from measuring.reproduction.runs import Pace, Run
-
-from eomt_mm.errors import UserError
 
 TINY = (
     'model.backbone.timm_args.embed_dim=32',

@@ -29,6 +29,14 @@ from pathlib import Path
 os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 
+from eomt_mm import cli  # noqa: E402
+from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.files import make_folder  # noqa: E402
+from eomt_mm.models.network import DTYPES  # noqa: E402
+from measuring.arguments import (  # noqa: E402
+    add_measuring_options,
+    check_device,
+)
 from measuring.comparison.model import (  # noqa: E402
     Model,
     Timing,
@@ -42,19 +50,10 @@ from measuring.comparison.scores import (  # noqa: E402
     quoted_score,
     refuse_untestable,
 )
+from measuring.contest import Contest, Plan, hold  # noqa: E402
 from measuring.jobs import Failure, Launch, run_jobs  # noqa: E402
 from measuring.measure import bound_memory, first_line, peak_memory  # noqa: E402
-from measuring.options import (  # noqa: E402
-    add_measuring_options,
-    check_device,
-)
-from measuring.report import machine  # noqa: E402
-from measuring.run import Job, Plan, run_job  # noqa: E402
-
-from eomt_mm import cli  # noqa: E402
-from eomt_mm.errors import UserError  # noqa: E402
-from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.network import DTYPES  # noqa: E402
+from measuring.rows import machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')
@@ -196,7 +195,7 @@ def time_all(
     if not counted:
         return
     print(f'timing {len(counted)} models, {args.rounds} rounds', flush=True)
-    job = Job(
+    contest = Contest(
         case='network alone',
         images=timing.batch,
         contenders={
@@ -210,7 +209,7 @@ def time_all(
     plan = Plan(
         timing.device, args.rounds, args.warmup, None if args.no_memory else fresh
     )
-    rows, _ = run_job(job, plan)
+    rows, _ = hold(contest, plan)
     for row in rows:
         model = counted[row.contender]
         model.milliseconds = row.milliseconds

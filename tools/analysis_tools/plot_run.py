@@ -14,11 +14,10 @@ import json
 import sys
 from pathlib import Path
 
-from measuring.inference import SCORES
-
 from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.visualization import Curve, plot_training
+from measuring.inference import SCORES
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring.inference import Images, load_model, windows_of
 from PIL import Image
 from torch import Tensor, nn
 
@@ -29,6 +28,7 @@ from eomt_mm import cli
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.merging_vit import MergingViT, merged_groups
+from measuring.inference import Images, load_model, windows_of
 
 LINE = (255, 255, 255)
 GOLDEN = 0.618034  # of a turn: hues of successive tokens are far apart

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring.inference import load_model
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
@@ -27,6 +26,7 @@ from eomt_mm import cli
 from eomt_mm.cli.label_maps import label_maps_of
 from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
+from measuring.inference import load_model
 
 COLUMNS = ('photo', 'truth', 'prediction')
 HEADINGS = {'photo': 'photo', 'truth': 'ground truth', 'prediction': 'prediction'}

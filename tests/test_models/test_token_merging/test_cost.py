@@ -4,12 +4,12 @@ from functools import partial
 
 import pytest
 import torch
-from measuring.operations import count_operations
 from torch import nn
 
 from eomt_mm.models import MaskHead, MergingViT
 from eomt_mm.models.network import Network
-from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
+from measuring.operations import count_operations
+from measuring.tokens import count_tokens, forward_macs
 
 
 def on_meta(img_size, num_queries, classes, **options):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from measuring.calibration import (
     Trial,
     lowest_within,

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from measuring.check import TrainingStep, compare
 
 from eomt_mm.models.postprocess import Instances
+from measuring.check import TrainingStep, compare
 
 ONES = torch.ones(2, 3)
 

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+
 from measuring.comparison.model import Model, Score
 from measuring.comparison.picture import draw, families, panels_of
 from measuring.comparison.report import COLUMNS, Comparison

@@ -3,14 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from measuring.networks import complexity_of, find_config
-from measuring.operations import ShapesOnly, count_operations, parameters_without_values
 from mmcv.ops import ModulatedDeformConv2dPack
 from mmengine.analysis import FlopAnalyzer
 from mmengine.config import Config
 from torch import nn
 
 from eomt_mm.errors import UserError
+from measuring.networks import complexity_of, find_config
+from measuring.operations import ShapesOnly, count_operations, parameters_without_values
 
 # Rebuilt from the paper's description with Hugging Face's Mask2Former and counted with
 # fvcore, fused attention included; the paper rounds them (and has 700 for step 1 of

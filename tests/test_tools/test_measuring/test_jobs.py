@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from measuring.jobs import LOG, Launch, run_alone, run_jobs
 
 from eomt_mm.cli import noted_interrupts
 from eomt_mm.errors import UserError
+from measuring.jobs import LOG, Launch, run_alone, run_jobs
 
 CLOCK = 'import time; print(time.monotonic(), flush=True); time.sleep(0.6); '
 

@@ -6,11 +6,11 @@ import time
 
 import pytest
 import torch
-from measuring.measure import Outcome, alternate, memory_of, peak_memory
-from measuring.report import Row, machine, markdown, write_json
-from measuring.run import Job, Plan, refuse_differing, run_job
 
 from eomt_mm.errors import UserError
+from measuring.contest import Contest, Plan, hold, refuse_differing
+from measuring.measure import Outcome, alternate, memory_of, peak_memory
+from measuring.rows import Row, machine, markdown, write_rows
 
 CPU = torch.device('cpu')
 PLAN = Plan(CPU, rounds=3, warmup=1)
@@ -44,7 +44,7 @@ def test_one_that_fails_is_out_and_the_others_go_on():
     def unbuildable():
         raise UserError('this | is missing')
 
-    job = Job(
+    contest = Contest(
         'a case',
         images=2,
         contenders={
@@ -53,7 +53,7 @@ def test_one_that_fails_is_out_and_the_others_go_on():
             'unbuildable': unbuildable,
         },
     )
-    (first, second, third), differing = run_job(job, PLAN)
+    (first, second, third), differing = hold(contest, PLAN)
     assert first.error is None and first.images_per_second > 0 and not differing
     assert second.error == 'no such operator' and second.milliseconds is None
     assert third.error == 'this / is missing'
@@ -68,7 +68,7 @@ def test_results_that_differ_are_refused_where_they_must_not(exact):
         'second': lambda: lambda: torch.ones(10, 10),
         'third': lambda: lambda: torch.zeros(10, 10),
     }
-    rows, differing = run_job(Job('a case', 1, contenders, exact), PLAN)
+    rows, differing = hold(Contest('a case', 1, contenders, exact), PLAN)
     assert '100.000% of pixels differ' in rows[1].results
     assert 'equal' in rows[2].results
     assert differing == list(exact)
@@ -80,14 +80,14 @@ def test_results_that_differ_are_refused_where_they_must_not(exact):
 
 
 def test_share_of_the_limit():
-    job = Job(
+    contest = Contest(
         'a case',
         images=1,
         contenders={'first': lambda: lambda: time.sleep(0.01)},
         operations=100,
         rates={'first': 20_000},  # 100 operations in 5 ms
     )
-    (row,), _ = run_job(job, PLAN)
+    (row,), _ = hold(contest, PLAN)
     assert 0.3 < row.share_of_limit <= 0.5
 
 
@@ -121,7 +121,7 @@ def test_a_process_that_is_killed_says_so(tmp_path):
 def test_json_is_whole(tmp_path):
     rows = [Row('a case', 'first', milliseconds=1.5), Row('a case', 'b', error='why')]
     path = tmp_path / 'folder' / 'figures.json'
-    write_json(str(path), rows, ['python', 'tool.py', 'a b'], machine(CPU))
+    write_rows(str(path), rows, ['python', 'tool.py', 'a b'], machine(CPU))
     content = json.loads(path.read_text())
     assert content['command'] == "python tool.py 'a b'"
     assert content['about']['torch'] == torch.__version__.split('+')[0]

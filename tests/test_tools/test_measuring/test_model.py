@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from measuring.comparison.model import Model, Timing, count, parse_words, prepare
 
 from eomt_mm.errors import UserError
+from measuring.comparison.model import Model, Timing, count, parse_words, prepare
 
 STEP5 = 'configs/demo/ladder/step5_scenes_panoptic.py'
 STEP0 = 'configs/demo/ladder/step0_scenes_panoptic.py'

@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from measuring.reproduction.plan import TABLES, configs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+
+from measuring.reproduction.plan import TABLES, configs
 
 
 @pytest.fixture(scope='module')

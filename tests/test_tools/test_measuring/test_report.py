@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from measuring.reproduction.cost import Costs
 from measuring.reproduction.plan import TABLES
 from measuring.reproduction.report import Report, in_order, mean_and_spread
-from PIL import Image
 
 TABLE = TABLES['annealing']
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from measuring.jobs import Launch
 from measuring.reproduction import cost
 from measuring.reproduction.runs import Recipe

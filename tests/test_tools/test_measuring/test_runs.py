@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from measuring.reproduction.runs import PACE_ITERATIONS, Pace, Recipe, Run
 
 from eomt_mm.errors import UserError
+from measuring.reproduction.runs import PACE_ITERATIONS, Pace, Recipe, Run
 
 SCORES = {'coco_panoptic/PQ': 61.5, 'mIoU': 70.25, 'coco_panoptic/RQ': 66.0}
 

@@ -2,6 +2,10 @@
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from eomt_mm.errors import UserError
 from measuring.comparison.model import Model
 from measuring.comparison.scores import (
     Test,
@@ -11,10 +15,6 @@ from measuring.comparison.scores import (
     refuse_untestable,
     size_remark,
 )
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-
-from eomt_mm.errors import UserError
 
 STEP5 = 'configs/demo/ladder/step5_scenes_panoptic.py'
 

@@ -1,7 +1,8 @@
 """Seconds of the blocks of a network."""
 
 import torch
-from measuring.timing import block_seconds
+
+from measuring.parts import block_seconds
 
 
 def test_seconds_of_blocks_add_up_over_groups():

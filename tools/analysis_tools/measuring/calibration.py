@@ -8,13 +8,12 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.network import head_of
 from eomt_mm.models.token_merging import ALGM, MergePoint, TokenMerging
 from eomt_mm.models.token_merging.build import build_merging, method_class
-from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
 from eomt_mm.models.token_merging.windows import passing, window_similarity
 
 from .inference import Images, merging_with, score
+from .tokens import count_tokens, forward_macs
 
 # What a calibration finds out, or what rules it out.
 _NOT_CALIBRATED = ('threshold', 'calibration', 'keep')
@@ -160,7 +159,7 @@ def attempt(
                 evaluator.process(data_samples=results, data_batch=batch)
     if evaluator:
         name, value = score(evaluator.evaluate(len(images)))
-    macs = forward_macs(model.backbone, head_of(model), tokens)
+    macs = forward_macs(model.backbone, model.mask_head, tokens)
     threshold = method.threshold if isinstance(method, ALGM) else None
     return Trial(threshold, merged, tokens.means(), macs / 1e9, value), name
 

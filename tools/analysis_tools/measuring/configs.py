@@ -9,18 +9,16 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose, pseudo_collate
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
-from torch import Tensor, nn
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from torch import nn
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
-from eomt_mm.models.network import NetworkModel, autocast, is_eomt, speed_up
-from eomt_mm.models.windows import WindowAverage
+from eomt_mm.models.network import autocast, is_eomt, speed_up
 
 from . import inputs
+from .inference import load_model, network_input, photo_info, photo_pipeline
 from .measure import Work
 
 PARTS = ('network alone', 'image file to result')
@@ -70,26 +68,9 @@ def build(entry: Entry, device: torch.device) -> tuple[Config, nn.Module]:
         UserError: If the config or the checkpoint cannot be read.
     """
     cfg = read(entry.config)
-    torch.manual_seed(0)
-    # Pre-trained weights are left alone: nothing is downloaded to be timed.
-    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
     if entry.checkpoint:
         cli.check_checkpoint(entry.checkpoint)
-        load_checkpoint(model, entry.checkpoint, map_location='cpu')
-    return cfg, model.to(device)
-
-
-def test_pipeline(cfg: Config) -> Compose:
-    """The test pipeline without annotations; takes a dict with `img_path`."""
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:  # wrappers such as RepeatDataset
-        dataset = dataset.dataset
-    steps = [
-        step
-        for step in dataset.pipeline
-        if 'Annotations' not in step.type or step.type.startswith('eomt_mm.')
-    ]
-    return Compose(steps)
+    return cfg, load_model(cfg, entry.checkpoint, device)
 
 
 def prepare(
@@ -112,12 +93,10 @@ def prepare(
         UserError: If the model cannot be had.
     """
     cfg, model = build(entry, device)
-    pipeline = test_pipeline(cfg)
+    pipeline = photo_pipeline(cfg)
 
     def load() -> dict:
-        # Names that annotations would have brought along.
-        facts = dict(img_path=photo, img_id=0, seg_fields=[], reduce_zero_label=False)
-        return pseudo_collate([pipeline(dict(facts)) for _ in range(batch)])
+        return pseudo_collate([pipeline(photo_info(photo)) for _ in range(batch)])
 
     data = model.data_preprocessor(load(), False)
     images = data['inputs']
@@ -139,18 +118,3 @@ def prepare(
         model.test_step(load())
 
     return network_alone if part == PARTS[0] else whole
-
-
-def network_input(model: NetworkModel, images: Tensor | list[Tensor]) -> Tensor:
-    """What the network gets of preprocessed images: themselves, or their windows."""
-    if isinstance(images, Tensor):
-        return images
-    size = model.backbone.img_size
-    averages = [WindowAverage(image.shape[1:], size) for image in images]
-    return torch.stack(
-        [
-            average.crop(image, i)
-            for average, image in zip(averages, images, strict=True)
-            for i in range(len(average.corners))
-        ]
-    )

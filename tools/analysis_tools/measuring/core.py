@@ -7,7 +7,7 @@ MMSegmentation or MMDetection.
 
 import copy
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +24,11 @@ from eomt_mm.models.network import (
 from eomt_mm.models.postprocess import instance_result, panoptic_result
 from eomt_mm.models.windows import class_map, resized_argmax
 
-from . import inputs
+from . import attention, inputs, stock
 from .check import TrainingStep
-from .limit import multiplications
 from .measure import Work
 from .naive import NaiveEoMT, naive_instances, naive_panoptic, naive_semantic
+from .operations import count_operations
 
 # Mask probabilities of the last blocks; a phase of the annealing each.
 PHASES = {'masked': 1.0, 'partly masked': 0.5, 'free': 0.0}
@@ -38,8 +38,11 @@ STAGES = {
     'postprocess': POSTPROCESS,
     'inference': ('inference',),
     'train': tuple(f'train {phase}' for phase in PHASES),
+    'attention': ('attention',),
 }
 OPPONENTS = ('hugging face', 'naive')
+# Only where it is asked for: MMDetection's head for panoptic and instance results.
+STOCK = 'mmdet'
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Case:
                 f'{self.image_size} to {width} x {height}'
             )
         kept = f', {self.kept} kept' if self.task == 'inference' else ''
+        if self.task == 'attention':
+            kept = ', forward and backward'
         return (
             f'{self.task}, ViT-{self.size} {self.image_size}, batch {self.batch}, '
             f'{self.queries} queries{kept}'
@@ -105,6 +110,28 @@ class Contender:
         return f'{self.who} {self.dtype}' + (' compiled' if self.compiled else '')
 
 
+def rivals(
+    case: Case, against: Sequence[str], dtypes: Sequence[str], compiled: bool
+) -> list[Contender]:
+    """Who does a case, the first being what the others are held against.
+
+    Args:
+        case (Case): What is to be done.
+        against (Sequence[str]): Opponents that are asked for.
+        dtypes (Sequence[str]): Precisions that are asked for; attention and
+            post-processing are always fp32, and never compiled.
+        compiled (bool): Whether to compile.
+    """
+    if case.task == 'attention':
+        return [Contender(variant, 'fp32') for variant in attention.VARIANTS]
+    if case.task in POSTPROCESS:
+        dtypes, compiled = ('fp32',), False
+    names = [who for who in against if who != STOCK or case.task in stock.TASKS]
+    return [
+        Contender(who, dtype, compiled) for dtype in dtypes for who in ('ours', *names)
+    ]
+
+
 def prepare(case: Case, contender: Contender, device: torch.device) -> Work:
     """Make all inputs, and a function that does the work once.
 
@@ -121,6 +148,9 @@ def prepare(case: Case, contender: Contender, device: torch.device) -> Work:
     """
     if case.task in POSTPROCESS:
         return _postprocess(case, contender, device)
+    if case.task == 'attention':
+        numbers = (case.size, case.image_size, case.batch, case.queries)
+        return attention.prepare(contender.who, *numbers, device)
     if case.task.startswith('train'):
         return _training_step(case, contender, device)
     images = inputs.photographs(case.batch, case.image_size).to(device)
@@ -262,6 +292,14 @@ def _naive_semantic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
     return naive_semantic(classes, masks, size, ori_shape)
 
 
+def _stock_panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    return stock.panoptic(classes, masks, case.shapes)
+
+
+def _stock_instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+    return stock.instances(classes, masks, case.shapes)
+
+
 def _theirs(task: str) -> Callable[[Case, Tensor, Tensor], Tensor]:
     """Post-processing by transformers' image processor."""
     from . import hugging_face as hf
@@ -301,6 +339,8 @@ _POSTPROCESS = {
     ('panoptic', 'naive'): lambda: _naive_panoptic,
     ('instance', 'naive'): lambda: _naive_instances,
     ('semantic', 'naive'): lambda: _naive_semantic,
+    ('panoptic', 'mmdet'): lambda: _stock_panoptic,
+    ('instance', 'mmdet'): lambda: _stock_instances,
     ('panoptic', 'hugging face'): functools.partial(_theirs, 'panoptic'),
     ('instance', 'hugging face'): _no_instances,
     ('semantic', 'hugging face'): functools.partial(_theirs, 'semantic'),
@@ -322,4 +362,5 @@ def giga_operations(case: Case) -> float | None:
     with torch.device('meta'):
         network = inputs.build_network(case.size, case.image_size, case.queries)
         images = torch.empty(1, 3, case.image_size, case.image_size)
-        return multiplications(NaiveEoMT(*network), images) / 1e9
+        naive = NaiveEoMT(*network)
+        return count_operations(lambda: naive(images), naive) / 1e9

@@ -1,6 +1,6 @@
 """A trained model and some images of its test set, or of a folder of photographs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,31 +10,57 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
+from eomt_mm.models.windows import WindowAverage
 
 # The score that stands for a model, and its factor to percent.
 SCORES = {'mIoU': 1, 'coco_panoptic/PQ': 1, 'coco/segm_mAP': 100}
 _PHOTOS = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
 
-def load_model(cfg: Config, checkpoint: str | None) -> nn.Module:
-    """Builds the config's model, ready to predict.
+def load_model(
+    cfg: Config, checkpoint: str | None, device: torch.device | None = None
+) -> nn.Module:
+    """Build the config's model, ready to predict; nothing is downloaded.
 
     Args:
-        cfg: The config.
-        checkpoint: The weights; None leaves those at random, the same every time.
+        cfg (Config): The config.
+        checkpoint (str, optional): The weights; None leaves those at random, the same
+            every time.
+        device (torch.device, optional): Where. Defaults to the GPU if there is one.
     """
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
-    model = MODELS.build(cfg.model)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model)).eval()
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, map_location='cpu')
-    return model.to(get_device()).eval()
+    return model.to(device or get_device())
+
+
+def photo_pipeline(cfg: Config) -> Compose:
+    """The test pipeline without annotations; takes a dict with `img_path`."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:  # wrappers such as RepeatDataset
+        dataset = dataset.dataset
+    return Compose(
+        [
+            step
+            for step in dataset.pipeline
+            # This package's loaders do without annotations.
+            if 'Annotations' not in step.type or step.type.startswith('eomt_mm.')
+        ]
+    )
+
+
+def photo_info(path: str, number: int = 0) -> dict:
+    """What `photo_pipeline` takes; with names that annotations would bring along."""
+    return dict(img_path=path, img_id=number, seg_fields=[], reduce_zero_label=False)
 
 
 class Images:
@@ -56,10 +82,10 @@ class Images:
         init_default_scope(cfg.default_scope)
         if number < 1:
             raise UserError(f'{number} images asked for, expected at least 1')
-        pipeline = cfg.test_dataloader.dataset.pipeline
         if folder is not None:
-            self.dataset = _Photos(Path(folder), pipeline)
+            self.dataset = _Photos(Path(folder), cfg)
         else:
+            pipeline = cfg.test_dataloader.dataset.pipeline
             dataset = cfg[f'{split}_dataloader'].dataset
             self.dataset = DATASETS.build(dict(dataset, pipeline=pipeline))
         number = min(number, len(self.dataset))
@@ -92,7 +118,7 @@ class _Photos:
 
     metainfo: dict = {}
 
-    def __init__(self, folder: Path, pipeline: Sequence[dict]) -> None:
+    def __init__(self, folder: Path, cfg: Config) -> None:
         found = folder.rglob('*') if folder.is_dir() else []
         self.paths = sorted(p for p in found if p.suffix.lower() in _PHOTOS)
         if not self.paths:
@@ -100,22 +126,13 @@ class _Photos:
                 f'no photographs in {folder}: expected files ending in '
                 f'{", ".join(sorted(_PHOTOS))}'
             )
-        self.pipeline = Compose(
-            [
-                step
-                for step in pipeline
-                # This package's loaders do without annotations.
-                if 'Annotations' not in step['type']
-                or step['type'].startswith('eomt_mm.')
-            ]
-        )
+        self.pipeline = photo_pipeline(cfg)
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> dict:
-        info = dict(img_path=str(self.paths[index]), img_id=index)
-        return self.pipeline(dict(info, reduce_zero_label=False))
+        return self.pipeline(photo_info(str(self.paths[index]), index))
 
 
 @contextmanager
@@ -129,35 +146,32 @@ def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[N
         backbone.token_merging = before
 
 
-class _Seen(Exception):
-    """Ends a forward pass that has shown what it was run for."""
-
-
-@torch.inference_mode()
 def windows_of(model: nn.Module, batch: dict) -> Tensor:
-    """What the backbone gets to see of a batch; nothing is computed from it.
+    """What the network gets of a batch.
 
     Args:
-        model: A segmentor or detector with a `QueryViT`.
-        batch: Images as `test_step` takes them.
+        model (nn.Module): A segmentor or detector of this package.
+        batch (dict): Images as `test_step` takes them.
 
     Returns:
-        Tensor: Normalised windows, shape (B, 3, H, W), those of the first forward pass.
+        Tensor: Normalised images or windows, shape (B, 3, H, W).
     """
-    seen = []
+    return network_input(model, model.data_preprocessor(batch, False)['inputs'])
 
-    def stop(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.append(args[0])
-        raise _Seen
 
-    hook = model.backbone.patch_embed.register_forward_pre_hook(stop)
-    try:
-        model.test_step(batch)
-    except _Seen:
-        pass
-    finally:
-        hook.remove()
-    return seen[0]
+def network_input(model: nn.Module, images: Tensor | list[Tensor]) -> Tensor:
+    """What the network gets of preprocessed images: themselves, or their windows."""
+    if isinstance(images, Tensor):
+        return images
+    size = model.backbone.img_size
+    averages = [WindowAverage(image.shape[1:], size) for image in images]
+    return torch.stack(
+        [
+            average.crop(image, i)
+            for average, image in zip(averages, images, strict=True)
+            for i in range(len(average.corners))
+        ]
+    )
 
 
 def score(results: dict[str, float]) -> tuple[str, float]:

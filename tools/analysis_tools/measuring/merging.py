@@ -1,6 +1,6 @@
 """What token merging saves: images per second, tokens and GFLOPs, policies compared.
 
-    python tools/analysis_tools/benchmark_merging.py CONFIG CHECKPOINT
+    python tools/analysis_tools/benchmark.py merging CONFIG CHECKPOINT
 
 CONFIG has a token_merging, or --cfg-options gives it one. The model without merging and
 each batch policy take turns in every round, on the same images. Two things are timed:
@@ -15,44 +15,37 @@ With --parts the time of every block and of the merging itself are listed instea
 the first batch size and policy, and GFLOPs are also counted operation by operation.
 """
 
-import signal
-
-if __name__ == '__main__':
-    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
-import json
 import statistics
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring.inference import (
-    Images,
-    load_model,
-    merging_with,
-    windows_of,
-)
-from measuring.operations import count_operations
-from measuring.timing import block_seconds, merging_seconds, seconds
 from torch import Tensor, nn
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
-from eomt_mm.files import atomic_path
-from eomt_mm.models.network import Network, head_of
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.token_merging.batching import POLICIES
 from eomt_mm.models.token_merging.build import build_merging
-from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
+
+from .inference import Images, load_model, merging_with, windows_of
+from .measure import alternate
+from .operations import count_operations
+from .output import write_json
+from .parts import block_seconds, merging_seconds
+from .tokens import count_tokens, forward_macs
 
 PLAIN = 'plain'
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
     """Options of this tool."""
-    parser = argparse.ArgumentParser(description='Time a model with token merging')
+    parser = argparse.ArgumentParser(
+        'benchmark.py merging',
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
     parser.add_argument('--images', help='folder of photographs to take')
@@ -113,26 +106,21 @@ def main(argv: list[str] | None = None) -> dict:
         f'{"bfloat16 autocast" if args.amp else "float32"}, {len(images)} images, '
         f'{len(windows)} windows of {windows.shape[2]} x {windows.shape[3]}'
     )
-    figures = {}
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=args.amp)
-    with autocast:
+    with torch.autocast(device.type, torch.bfloat16, enabled=args.amp):
         if args.parts:
             method, size = list(methods.values())[1], args.batch_sizes[0]
             figures = parts(model, method, windows[:size], args.rounds)
             report_parts(method, size, figures)
-            write(args.json, figures)
-        for size in () if args.parts else args.batch_sizes:
+            if args.json:
+                write_json(args.json, figures)
+            return figures
+        figures = {}
+        for size in args.batch_sizes:
             figures[size] = compare(args, model, methods, images, windows, size)
             report(size, figures[size])
-            write(args.json, figures)
+            if args.json:  # after each, so that a kill loses only the one it is in
+                write_json(args.json, figures)
     return figures
-
-
-def write(path: Path | None, figures: dict) -> None:
-    """The figures so far, so that a kill loses only the batch size it is in."""
-    if path:
-        with atomic_path(path) as partial:
-            partial.write_text(json.dumps(figures, indent=2) + '\n')
 
 
 def with_policy(options: dict, policy: str) -> TokenMerging:
@@ -158,7 +146,7 @@ def compare(
             f'--batch-sizes {size}, but there are {len(images)} images with '
             f'{len(windows)} windows: expected one batch at least'
         )
-    chunks, head = windows[:whole].split(size), head_of(model)
+    chunks = windows[:whole].split(size)
     if 'max_windows' in (model.test_cfg or {}):
         model.test_cfg['max_windows'] = size
 
@@ -170,29 +158,51 @@ def compare(
         for batch in batches:
             model.test_step(batch)
 
-    jobs = {'network': (network, whole), 'pipeline': (pipeline, size * len(batches))}
     figures = {name: {} for name in methods}
     for name, method in methods.items():
         with merging_with(model.backbone, method), count_tokens(model.backbone) as n:
             network()  # warms up, too
         figures[name]['tokens'] = n.means()
-        figures[name]['gflops'] = forward_macs(model.backbone, head, n) / 1e9
-    for job, (function, count) in jobs.items():
-        times = {name: [] for name in methods}
-        for turn in range(args.rounds + 1):  # the first one warms up
-            for name, method in methods.items():
-                with merging_with(model.backbone, method):
-                    spent = seconds(function)
-                if turn:
-                    times[name].append(spent)
+        macs = forward_macs(model.backbone, model.mask_head, n)
+        figures[name]['gflops'] = macs / 1e9
+    for what, work, count in (
+        ('network', network, whole),
+        ('pipeline', pipeline, size * len(batches)),
+    ):
+        times = take_turns(model, methods, work, args.rounds, 1)
         for name, spent in times.items():
             ratios = [a / b for a, b in zip(times[PLAIN], spent, strict=True)]
-            figures[name][job] = dict(
+            figures[name][what] = dict(
                 images_per_second=count / statistics.median(spent),
                 ratio=statistics.median(ratios),
                 ratio_range=(min(ratios), max(ratios)),
             )
     return figures
+
+
+def take_turns(
+    model: nn.Module,
+    methods: dict[str, TokenMerging | None],
+    work: Callable[[], None],
+    rounds: int,
+    warmup: int,
+) -> dict[str, list[float]]:
+    """Seconds of a function in every round, with each method."""
+
+    def with_method(method: TokenMerging | None) -> Callable[[], None]:
+        def run() -> None:
+            with merging_with(model.backbone, method):
+                work()
+
+        return run
+
+    contenders = {name: with_method(method) for name, method in methods.items()}
+    device = next(model.parameters()).device
+    outcomes = alternate(contenders, rounds, warmup, device)
+    for name, outcome in outcomes.items():
+        if outcome.error:
+            raise UserError(f'{name} could not be timed: {outcome.error}')
+    return {name: outcome.seconds for name, outcome in outcomes.items()}
 
 
 def report(size: int, figures: dict[str, dict]) -> None:
@@ -221,10 +231,10 @@ def report(size: int, figures: dict[str, dict]) -> None:
 
 def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) -> dict:
     """Time of the parts of one batch, taking turns, and GFLOPs in two ways."""
-    vit, head = model.backbone, head_of(model)
+    vit, head = model.backbone, model.mask_head
 
     def run() -> None:
-        Network(vit, head)(batch)
+        model.network(batch)
 
     variants = {PLAIN: None, 'merged': method}
     found = {name: {} for name in variants}
@@ -235,13 +245,12 @@ def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) ->
         found[name] = dict(
             tokens=tokens.means(), gflops=formula, gflops_counted=counted
         )
-    spent = {name: [] for name in variants}
+    spent = take_turns(model, variants, run, rounds, 0)
     blocks = {name: [] for name in variants}
     steps = []
     for _ in range(rounds):
         for name, variant in variants.items():
             with merging_with(vit, variant):
-                spent[name].append(seconds(run))
                 blocks[name].append(block_seconds(vit, run))
         with merging_with(vit, method):
             steps.append(merging_seconds(run))
@@ -283,7 +292,3 @@ def report_parts(method: TokenMerging, size: int, found: dict) -> None:
             f'GFLOPs per image, {name}: {side["gflops"]:.2f} by the formula, '
             f'{side["gflops_counted"]:.2f} counted ({difference:+.2%})'
         )
-
-
-if __name__ == '__main__':
-    sys.exit(cli.run(main))

@@ -1,6 +1,16 @@
-"""Tables for Markdown files."""
+"""Tables for Markdown files, and JSON files."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+
+from eomt_mm.files import atomic_path
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write a file, whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + '\n')
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

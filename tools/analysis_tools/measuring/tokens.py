@@ -2,7 +2,7 @@
 
 One multiply-accumulate is one operation, as in the GFLOPs of the paper's tables. The
 formula here needs no more than the numbers of tokens, and so may be taken while a model
-is timed; `measuring.operations` (tools/analysis_tools) counts operation by operation.
+is timed; `operations.count_operations` counts operation by operation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .attention import EXTRA_CHANNELS
+from eomt_mm.models.token_merging.attention import EXTRA_CHANNELS
 
 
 @dataclass

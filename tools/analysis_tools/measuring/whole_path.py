@@ -29,7 +29,8 @@ from eomt_mm.models.postprocess import INSTANCE_OFFSET
 
 from . import hugging_face as hf
 from . import inputs
-from .configs import Entry, build, network_input, test_pipeline
+from .configs import Entry, build
+from .inference import photo_info, photo_pipeline, windows_of
 from .measure import Work
 
 CONFIGS = (
@@ -100,9 +101,8 @@ def _shared(
     if cfg.default_scope == 'mmdet':
         # The masks of a random network hide each other; none would be left.
         cfg.model.test_cfg.iou_thr = 0.0
-    facts = dict(img_path=photo, img_id=0, seg_fields=[], reduce_zero_label=False)
-    data = model.data_preprocessor(pseudo_collate([test_pipeline(cfg)(facts)]), False)
-    images = network_input(model, data['inputs'])[:1]
+    photos = pseudo_collate([photo_pipeline(cfg)(photo_info(photo))])
+    images = windows_of(model, photos)[:1]
     inputs.fit_class_head(model.backbone, model.mask_head, images, kept)
     weights = folder / f'{Path(config).stem}.pth'
     dataset = DATASETS.get(cfg.test_dataloader.dataset.type)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from eomt_mm.files import atomic_path
 
-from ..markdown import markdown_table
+from ..output import markdown_table
 from .model import Model
 from .picture import as_svg, draw
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from eomt_mm.files import atomic_path
 
-from ..markdown import markdown_table
+from ..output import markdown_table, write_json
 from .cost import Costs
 from .picture import draw_scores
 from .plan import Row, Table
-from .runs import SCORES, Run, write_json
+from .runs import SCORES, Run
 
 EXPLAINED = (
     'Measured: {setting}. Scores are means over the seeds ± standard deviation; '

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from eomt_mm.cli import iterations_done, last_checkpoint, read_config, read_scores
 from eomt_mm.errors import UserError
-from eomt_mm.files import atomic_path
+
+from ..output import write_json
 
 SCORES = {'PQ': 'coco_panoptic/PQ', 'mIoU': 'mIoU'}
 # Iterations after which the time of one has settled.
@@ -244,12 +245,6 @@ class Pace:
     @property
     def _result_path(self) -> Path:
         return self.path / 'pace.json'
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a file, whole or not at all."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + '\n')
 
 
 @functools.cache

@@ -10,11 +10,11 @@ from eomt_mm.errors import UserError
 
 from .check import compare
 from .measure import Outcome, Work, alternate, first_line, memory_of, peak_memory
-from .report import Row
+from .rows import Row
 
 
 @dataclass
-class Job:
+class Contest:
     """One case and its contenders, the first being what the others are held against.
 
     Attributes:
@@ -53,24 +53,24 @@ class Plan:
     fresh: Callable[[str], list[str]] | None = None
 
 
-def run_job(job: Job, plan: Plan) -> tuple[list[Row], list[str]]:
+def hold(contest: Contest, plan: Plan) -> tuple[list[Row], list[str]]:
     """Measure one case.
 
     Args:
-        job (Job): The case.
+        contest (Contest): The case.
         plan (Plan): How.
 
     Returns:
         tuple[list[Row], list[str]]: A row for each contender, also for those that could
         not run, and the names of those whose results differ but must not.
     """
-    rows = {who: Row(job.case, who) for who in job.contenders}
+    rows = {who: Row(contest.case, who) for who in contest.contenders}
     # First, so that one that asks for more memory than there is never runs here.
     if plan.fresh and plan.device.type == 'cpu' and sys.platform == 'linux':
         for who, row in rows.items():
             _set_memory(row, *memory_of(plan.fresh(who)))
     work = {}
-    for who, make in job.contenders.items():
+    for who, make in contest.contenders.items():
         if rows[who].error is None:
             try:
                 work[who] = make()
@@ -81,10 +81,10 @@ def run_job(job: Job, plan: Plan) -> tuple[list[Row], list[str]]:
     for who, outcome in outcomes.items():
         rows[who].error = outcome.error
         if outcome.error is None:
-            _set_time(rows[who], job, outcome)
+            _set_time(rows[who], contest, outcome)
             if plan.fresh and plan.device.type == 'cuda':
                 _set_memory(rows[who], peak_memory(work[who], plan.device), None)
-    differing = _compare_all(rows, outcomes, job.exact)
+    differing = _compare_all(rows, outcomes, contest.exact)
     return list(rows.values()), differing
 
 
@@ -93,16 +93,16 @@ def _set_memory(row: Row, size: int | None, error: str | None) -> None:
     row.error = error
 
 
-def _set_time(row: Row, job: Job, outcome: Outcome) -> None:
+def _set_time(row: Row, contest: Contest, outcome: Outcome) -> None:
     low, high = outcome.quartiles
     row.milliseconds = 1000 * outcome.median
     row.low, row.high = 1000 * low, 1000 * high
-    row.images_per_second = job.images / outcome.median
+    row.images_per_second = contest.images / outcome.median
     row.calls = [1000 * seconds for seconds in outcome.seconds]
-    rate = job.rates.get(row.contender)
-    if job.operations and rate:
-        row.giga_operations, row.giga_rate = job.operations / 1e9, rate / 1e9
-        row.share_of_limit = job.operations / outcome.median / rate
+    rate = contest.rates.get(row.contender)
+    if contest.operations and rate:
+        row.giga_operations, row.giga_rate = contest.operations / 1e9, rate / 1e9
+        row.share_of_limit = contest.operations / outcome.median / rate
 
 
 def _compare_all(

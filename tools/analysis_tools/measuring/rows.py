@@ -1,6 +1,5 @@
 """The table and the file that a benchmark leaves."""
 
-import json
 import os
 import platform
 import shlex
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from eomt_mm.files import atomic_path
 from eomt_mm.version import __version__
+
+from .output import markdown_table, write_json
 
 LINUX = sys.platform == 'linux'
 PACKAGES = ('torch', 'timm', 'transformers', 'mmcv', 'mmdet', 'mmsegmentation')
@@ -81,11 +81,8 @@ def markdown(rows: Sequence[Row]) -> str:
     cells = {name: [cell(row) for row in rows] for name, cell in COLUMNS.items()}
     cells = {name: column for name, column in cells.items() if any(column)}
     names = [row.contender for row in rows]
-    lines = ['', f'**{rows[0].case}**', '', '| | ' + ' | '.join(cells) + ' |']
-    lines.append('|---' * (1 + len(cells)) + '|')
-    for line in zip(names, *cells.values(), strict=True):
-        lines.append('| ' + ' | '.join(line) + ' |')
-    return '\n'.join(lines)
+    table = markdown_table(['', *cells], [*zip(names, *cells.values(), strict=True)])
+    return f'\n**{rows[0].case}**\n\n{table}'
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
@@ -119,7 +116,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write_json(
+def write_rows(
     path: str, rows: Sequence[Row], argv: Sequence[str], about: dict
 ) -> None:
     """Write all figures, whole or not at all.
@@ -128,10 +125,7 @@ def write_json(
         path (str): The file.
         rows (Sequence[Row]): All rows.
         argv (Sequence[str]): The command.
-        about (dict): Of the machine, and what else belongs to the run.
+        about (dict): The machine, and what else belongs to the run.
     """
-    content = dict(
-        command=shlex.join(argv), about=about, rows=[asdict(row) for row in rows]
-    )
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + '\n')
+    rows = [asdict(row) for row in rows]
+    write_json(path, dict(command=shlex.join(argv), about=about, rows=rows))

@@ -1,4 +1,4 @@
-"""How long a backbone takes, as a whole and in its parts."""
+"""How long the parts of a backbone take."""
 
 import time
 from collections.abc import Callable
@@ -6,15 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-
-
-def seconds(function: Callable[[], object]) -> float:
-    """Wall time of a call, until the device has finished too."""
-    _wait()
-    start = time.perf_counter()
-    function()
-    _wait()
-    return time.perf_counter() - start
 
 
 def block_seconds(
