@@ -33,9 +33,16 @@ __all__ = [
 ]
 
 if find_spec('mmseg'):
+    from .bravo import BravoDataset, UnknownObjectsDataset
     from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset
 
-    __all__ += ['ADE20KDataset', 'CityscapesDataset', 'ScenesDataset']
+    __all__ += [
+        'ADE20KDataset',
+        'BravoDataset',
+        'CityscapesDataset',
+        'ScenesDataset',
+        'UnknownObjectsDataset',
+    ]
 
 if has_mmdet():
     from .detection import (

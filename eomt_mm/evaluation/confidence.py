@@ -47,9 +47,7 @@ def histogram(confidence: np.ndarray) -> np.ndarray:
     return np.bincount(levels(confidence).ravel(), minlength=LEVELS)
 
 
-def curve(
-    positive: np.ndarray, negative: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def curve(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count what lies at or above each level, from the highest level down.
 
     Args:

@@ -53,7 +53,9 @@ def test_unknown_objects_as_scikit_learn(kind):
 @pytest.mark.parametrize('kind', ['normal', 'ties', 'constant', 'sure'])
 def test_errors_as_scikit_learn_and_as_published(kind):
     wrong, confidence = maps(kind)
-    found = misclassification(histogram(confidence[~wrong]), histogram(confidence[wrong]))
+    found = misclassification(
+        histogram(confidence[~wrong]), histogram(confidence[wrong])
+    )
     rate, recall, _ = METRICS.roc_curve(~wrong, confidence)
     # The calibration error in plain NumPy, pixel by pixel.
     bins = np.minimum((confidence * 15).astype(int), 14)
@@ -77,9 +79,7 @@ def test_one_kind_of_pixels_or_none():
     nothing = dict(AUROC=np.nan, AUPRC=np.nan, FPR95=np.nan)
     assert ranking(none, none) == pytest.approx(nothing, nan_ok=True)
     assert ranking(none, some) == pytest.approx(nothing, nan_ok=True)
-    assert ranking(some, none) == pytest.approx(
-        {**nothing, 'AUPRC': 1.0}, nan_ok=True
-    )
+    assert ranking(some, none) == pytest.approx({**nothing, 'AUPRC': 1.0}, nan_ok=True)
     assert np.isnan(calibration_error(none, none))
     assert np.isnan(mean_iou(np.zeros((3, 3))))
 
