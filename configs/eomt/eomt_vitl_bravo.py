@@ -1,5 +1,4 @@
-# EoMT-L (DINOv2) trained on Cityscapes
-# (eomt_vitl_cityscapes.py), tested on BRAVO.
+# EoMT-L (DINOv2) trained on Cityscapes (eomt_vitl_cityscapes.py), tested on BRAVO.
 #
 #   python tools/analysis_tools/bravo_submission.py \
 #       configs/eomt/eomt_vitl_bravo.py CHECKPOINT --out submission

@@ -1,5 +1,5 @@
-# Step (0) of the ladder, ViT-Adapter + Mask2Former with DINOv2 ViT-L, trained on Cityscapes
-# (step0_vitl_cityscapes.py), tested on BRAVO.
+# Step (0) of the ladder, ViT-Adapter + Mask2Former with DINOv2 ViT-L, trained on
+# Cityscapes (step0_vitl_cityscapes.py), tested on BRAVO.
 #
 #   python tools/analysis_tools/bravo_submission.py \
 #       configs/ladder/step0_vitl_bravo.py CHECKPOINT --out submission
