@@ -116,10 +116,12 @@ def write(cfg, checkpoint: str, out: Path, root: Path) -> None:
 
 def claim(out: Path, cfg, checkpoint: str) -> None:
     """Notes what a submission is made with; refuses to go on with something else."""
+    digest = hashlib.sha256()
     with open(checkpoint, 'rb') as file:
-        weights = hashlib.file_digest(file, 'sha256').hexdigest()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
     model = hashlib.sha256(str(cfg.model.to_dict()).encode()).hexdigest()
-    made_with = dict(weights=weights, model=model)
+    made_with = dict(weights=digest.hexdigest(), model=model)
     path = out / MANIFEST
     if path.is_file():
         if json.loads(path.read_text()) != made_with:
