@@ -141,10 +141,9 @@ class UnknownObjectsDataset(ReadableDataset, BaseSegDataset):
             'fishyscapes' (images/NAME.png, labels/NAME_labels.png) or 'road_anomaly'
             (original/NAME.jpg, labels/NAME.png). Defaults to 'smiyc'.
         img_suffix (str): Defaults to '.jpg'.
-        **kwargs: Those of `mmseg.BaseSegDataset`.
+        **kwargs: Those of `mmseg.BaseSegDataset`; `metainfo` names the classes that
+            are predicted, and they are not those of the labels.
     """
-
-    METAINFO = StockCityscapes.METAINFO  # of predictions, not of the labels
 
     def __init__(
         self, layout: str = 'smiyc', img_suffix: str = '.jpg', **kwargs
