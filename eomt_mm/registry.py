@@ -26,7 +26,7 @@ def has_mmdet() -> bool:
 
 
 _MODEL_LOCATIONS = ['eomt_mm.models']
-_METRIC_LOCATIONS = []
+_METRIC_LOCATIONS = ['eomt_mm.evaluation.ood']
 _VISUALIZER_LOCATIONS = []
 if find_spec('mmseg'):
     _MODEL_LOCATIONS.append('eomt_mm.models.segmentor')

@@ -33,15 +33,18 @@ __all__ = [
 ]
 
 if find_spec('mmseg'):
+    from .bravo import BravoDataset, UnknownObjectsDataset
     from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset, SegDataset
     from .semantic_loading import LoadSemanticAnnotations
 
     __all__ += [
         'ADE20KDataset',
+        'BravoDataset',
         'CityscapesDataset',
         'LoadSemanticAnnotations',
         'ScenesDataset',
         'SegDataset',
+        'UnknownObjectsDataset',
     ]
 
 if has_mmdet():

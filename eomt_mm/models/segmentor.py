@@ -18,6 +18,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
 from .checkpoint_check import refuse_misfit
+from .confidence import check_confidence, confidence_map
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
@@ -150,11 +151,13 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
     - `keep_logits` (bool): Whether results carry `seg_logits` at the original size
       besides `pred_sem_seg`. They are class scores (sums of probabilities), and
       large: 150 classes at 6000 x 4000 pixels are 14 GiB. Defaults to False.
+    - `confidence` (str, optional): One of `confidence.CONFIDENCES`; results carry a
+      map `confidence` of shape (1, H, W) then. Defaults to None.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        defaults = dict(max_windows=16, keep_logits=False)
+        defaults = dict(max_windows=16, keep_logits=False, confidence=None)
         self.test_cfg = complete_test_cfg(self.test_cfg, defaults, others=['mode'])
         mode = self.test_cfg.pop('mode', 'windows')
         if mode != 'windows':
@@ -162,6 +165,7 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
                 f'test_cfg.mode is {mode!r}, but EoMTSegmentor always tests in even '
                 "windows: remove the mode, or use type='EncoderDecoder'"
             )
+        check_confidence(self.test_cfg['confidence'])
         self.register_load_state_dict_pre_hook(refuse_misfit)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
@@ -243,6 +247,11 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
             axis = 2 if meta['flip_direction'] == 'horizontal' else 1
             scores = scores.flip(axis)
         size = tuple(meta['ori_shape'][:2])
+        measure = self.test_cfg['confidence']
+        if measure:
+            sample.confidence = PixelData(
+                data=confidence_map(scores, measure, size)[None]
+            )
         if self.test_cfg['keep_logits']:
             scores = F.interpolate(scores[None], size, mode='bilinear')[0]
             sample.seg_logits = PixelData(data=scores)
@@ -272,10 +281,15 @@ class EoMTSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: One for each image.
         """
+        # A stock segmentor under this class has no such option.
+        measure = self.module.test_cfg.get('confidence')
         merged = []
         for views in data_samples_list:
             scores = sum(view.seg_logits.data for view in views)
             views[0].seg_logits = PixelData(data=scores / len(views))
             views[0].pred_sem_seg = PixelData(data=scores.argmax(0, keepdim=True))
+            if measure:
+                found = confidence_map(scores / len(views), measure, scores.shape[1:])
+                views[0].confidence = PixelData(data=found[None])
             merged.append(views[0])
         return merged
