@@ -8,6 +8,7 @@ from pycocotools import mask as coco_masks
 from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
+from .annotation_check import check_things
 from .coco_file import InstanceFile, PanopticFile
 from .panoptic_png import VOID
 from .reading import ReadableDataset
@@ -54,7 +55,7 @@ class CocoFormat(ReadableDataset):
             )
         if label is None:
             return  # not among the classes that were asked for
-        wanted = self.metainfo['classes'][label]
+        wanted = self._metainfo['classes'][label]  # `metainfo` is a deep copy
         if category['name'] != wanted:
             raise UserError(
                 f'{self.ann_file}: {where} is a {category["name"]!r}, but its place '
@@ -70,8 +71,6 @@ class PanopticFormat(CocoFormat):
     from that of the image. Images without an annotation have no map.
     """
 
-    COCOAPI = PanopticFile
-
     def load_data_list(self) -> list[dict]:
         """List the images.
 
@@ -85,6 +84,13 @@ class PanopticFormat(CocoFormat):
                 f'{VOID} at most, as {VOID} is void: merge or drop classes'
             )
         return super().load_data_list()
+
+    def COCOAPI(self, path: str) -> PanopticFile:
+        """Read the file, and compare it with `metainfo`; MMDet gives the name."""
+        file = PanopticFile(path)
+        categories = file.dataset['categories']
+        check_things(self.ann_file, categories, self._metainfo)
+        return file
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
@@ -141,7 +147,7 @@ class InstanceFormat(CocoFormat):
         Raises:
             UserError: If the file lacks a class, which MMDet leaves out in silence.
         """
-        classes = self.metainfo['classes']
+        classes = self._metainfo['classes']
         if len(self.cat_ids) < len(classes):
             names = [category['name'] for category in self.coco.cats.values()]
             missing = [name for name in classes if name not in names]
