@@ -89,9 +89,8 @@ class Entries:
         if len(found):
             first = int(found[0])
             entry = self.entries[first]
-            number = (
-                entry.get('id', entry.get('image_id')) if _is(entry, dict) else None
-            )
+            keys = ('id', 'image_id') if isinstance(entry, dict) else ()
+            number = next((entry[key] for key in keys if key in entry), None)
             name = f'no. {first}' if number is None else _short(number)
             count = f' ({len(found)} of {len(self.entries)} such)'
             raise UserError(
@@ -200,8 +199,8 @@ def check_things(path: str, categories: list[dict], metainfo: dict) -> None:
             )
 
 
-def check_segments(entries: Entries, categories: set) -> None:
-    """Fields that instances and panoptic segments share; `iscrowd` is 0 if missing."""
+def check_labels(entries: Entries, categories: set) -> None:
+    """Categories are in the file's list, `iscrowd` is a flag, and 0 if missing."""
     entries.references('category_id', (int,), categories, 'category')
     for entry in entries.entries:
         entry.setdefault('iscrowd', 0)
@@ -211,6 +210,10 @@ def check_segments(entries: Entries, categories: set) -> None:
         lambda i: f'has iscrowd {_short(flags[i])}',
         'expected 0 or 1',
     )
+
+
+def check_extents(entries: Entries) -> None:
+    """Areas and boxes are finite numbers."""
     areas = entries.column('area', NUMBER, 'a number of pixels')
     entries.refuse(
         [not 0 <= area < math.inf for area in areas],
@@ -218,21 +221,17 @@ def check_segments(entries: Entries, categories: set) -> None:
         'expected a number of pixels',
     )
     boxes = entries.column('bbox', (list,), 'x, y, width and height')
+    cure = 'expected x, y, width and height, numbers in pixels'
+    wrong = set(map(type, chain.from_iterable(boxes))) - {*NUMBER}
     entries.refuse(
-        [len(box) != 4 for box in boxes],
+        [len(box) != 4 or bool(wrong.intersection(map(type, box))) for box in boxes],
         lambda i: f'has bbox {_short(boxes[i])}',
-        'expected x, y, width and height',
+        cure,
     )
-    if not {int, float}.issuperset(map(type, chain.from_iterable(boxes))):
-        entries.refuse(
-            [not {int, float}.issuperset(map(type, box)) for box in boxes],
-            lambda i: f'has bbox {_short(boxes[i])}',
-            'expected x, y, width and height as numbers',
-        )
     entries.refuse(
-        [not all(-1e9 < value < 1e9 for value in box) for box in boxes],
+        [not (-1e9 < min(box) and max(box) < 1e9) for box in boxes],
         lambda i: f'has bbox {_short(boxes[i])}',
-        'expected x, y, width and height in pixels',
+        cure,
     )
 
 
@@ -281,31 +280,80 @@ def check_polygons(entries: Entries, sizes: dict) -> None:
 
 
 def check_run_lengths(entries: Entries) -> None:
-    """Check the form of RLE masks: a text, or lengths of runs; see `coco_masks`."""
+    """Check RLE masks, which pycocotools writes to memory as they come.
+
+    Raises:
+        UserError: If the runs do not add up to the pixels of the mask.
+    """
     chosen = [e for e in entries.entries if e.get('segmentation')]
     chosen = [e for e in chosen if not isinstance(e['segmentation'], list)]
     masks = Entries(entries.path, entries.what, chosen)
     masks.refuse(
-        [not isinstance(entry['segmentation'], dict) for entry in chosen],
+        [
+            not isinstance(e['segmentation'], dict)
+            or not {'size', 'counts'} <= e['segmentation'].keys()
+            for e in chosen
+        ],
         lambda i: f'has segmentation {_short(chosen[i]["segmentation"])}',
-        'expected polygons or an RLE of size and counts',
+        'expected polygons, or an RLE of size and counts',
     )
-    counts = [entry['segmentation'].get('counts', '') for entry in chosen]
+    sizes = [entry['segmentation']['size'] for entry in chosen]
     masks.refuse(
-        [not _is_counts(value) for value in counts],
-        lambda i: f'has an RLE with counts {_short(counts[i])}',
-        'expected a text, or lengths of runs of 0 pixels and more',
+        [not _is_size(size) for size in sizes],
+        lambda i: f'has an RLE of size {_short(sizes[i])}',
+        'expected height and width',
+    )
+    totals = [_pixels(entry['segmentation']['counts']) for entry in chosen]
+    masks.refuse(
+        [
+            total != height * width
+            for total, (height, width) in zip(totals, sizes, strict=True)
+        ],
+        lambda i: (
+            'has an RLE that is damaged'
+            if totals[i] is None
+            else f'has an RLE whose counts add up to {totals[i]}, not to the '
+            f'{sizes[i][0] * sizes[i][1]} pixels of its size'
+        ),
+        'write it again',
     )
 
 
-def _is_counts(value: object) -> bool:
-    if not isinstance(value, list):
-        return isinstance(value, str) and value.isascii()
-    return {int}.issuperset(map(type, value)) and min(value, default=0) >= 0
+def _is_size(size: object) -> bool:
+    return (
+        isinstance(size, list)
+        and len(size) == 2
+        and {int}.issuperset(map(type, size))
+        and 0 < min(size) <= max(size) <= LONGEST_SIDE
+    )
 
 
-def _is(value: object, kind: type) -> bool:
-    return isinstance(value, kind)
+def _pixels(counts: object) -> int | None:
+    """Sum of the runs of an RLE; None if it is damaged.
+
+    A compressed RLE has five bits to a character from '0' on, the lowest first, and a
+    sixth that says whether more follow. Runs from the fourth on are differences to the
+    last but one.
+    """
+    if isinstance(counts, list):
+        fits = {int}.issuperset(map(type, counts)) and min(counts, default=0) >= 0
+        return sum(counts) if fits else None
+    if not isinstance(counts, str) or not counts.isascii() or not counts:
+        return None
+    digits = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(digits & 32 == 0)
+    if digits.min() < 0 or digits.max() > 63 or not len(ends):
+        return None
+    lengths = np.diff(ends, prepend=-1)
+    if ends[-1] != len(digits) - 1 or lengths.max() > 7:
+        return None
+    starts = ends - lengths + 1
+    place = np.arange(len(digits)) - np.repeat(starts, lengths)
+    runs = np.add.reduceat((digits & 31) << 5 * place, starts)
+    runs -= np.where(digits[ends] & 16, 1 << 5 * lengths, 0)  # negative
+    runs[1::2] = np.cumsum(runs[1::2])
+    runs[2::2] = np.cumsum(runs[2::2])
+    return int(runs.sum()) if runs.min() >= 0 else None
 
 
 def few(values: list) -> str:

@@ -4,6 +4,7 @@ import logging
 
 from mmdet.datasets.api_wrappers import COCO, COCOPanoptic
 from mmengine.logging import print_log
+from pycocotools import mask as coco_masks
 
 from eomt_mm.errors import UserError
 from eomt_mm.files import is_below
@@ -81,9 +82,15 @@ class InstanceFile(_Checked, COCO):
     ) -> None:
         entries = check.Entries(self.path, 'annotation', annotations)
         entries.identities('id', (int,))
-        check.check_segments(entries, categories)
+        check.check_labels(entries, categories)
         check.check_polygons(entries, sizes)
         check.check_run_lengths(entries)
+        for annotation in annotations:
+            if annotation.get('area') is None or annotation.get('bbox') is None:
+                if runs := run_lengths(annotation, sizes[annotation['image_id']]):
+                    annotation.setdefault('area', int(coco_masks.area(runs)))
+                    annotation.setdefault('bbox', coco_masks.toBbox(runs).tolist())
+        check.check_extents(entries)
 
 
 class PanopticFile(_Checked, COCOPanoptic):
@@ -119,5 +126,22 @@ class PanopticFile(_Checked, COCOPanoptic):
             f'expected 1 to {check.MOST_SEGMENTS - 1}: 0 is void, and a colour has '
             'three bytes',
         )
-        check.check_segments(segments, categories)
+        check.check_labels(segments, categories)
+        check.check_extents(segments)
         self.map_names = {a['image_id']: a['file_name'] for a in annotations}
+
+
+def run_lengths(annotation: dict, size: tuple[int, int]) -> dict | None:
+    """The mask of a checked annotation as compressed RLE; None if it has none."""
+    mask = annotation.get('segmentation')
+    if isinstance(mask, list):
+        polygons = [points for points in mask if is_polygon(points)]
+        return polygons and coco_masks.merge(coco_masks.frPyObjects(polygons, *size))
+    if mask and isinstance(mask['counts'], list):
+        return coco_masks.frPyObjects(mask, *mask['size'])
+    return mask
+
+
+def is_polygon(points: list) -> bool:
+    """Whether x and y of three points are there."""
+    return len(points) >= 6 and len(points) % 2 == 0

@@ -11,6 +11,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.files import is_below
 from eomt_mm.registry import METRICS
 
+from .coco_instances import refuse_unlisted
 from .stand_in import provide_panopticapi
 
 provide_panopticapi()
@@ -67,6 +68,7 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         """
         if self._coco_api is not None:
             self._check_categories()
+            refuse_unlisted(self._coco_api.imgs, data_samples, 'CocoPanopticMetric')
         copies = []
         for sample in data_samples:
             if 'pred_panoptic_seg' not in sample:
