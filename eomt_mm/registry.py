@@ -36,6 +36,7 @@ if has_mmdet():
         _MODEL_LOCATIONS.append('eomt_mm.models.baselines.segmentor')
     _METRIC_LOCATIONS += [
         'eomt_mm.evaluation.coco_panoptic',
+        'eomt_mm.evaluation.coco_instances',
         'eomt_mm.evaluation.dump_results',
     ]
     _VISUALIZER_LOCATIONS.append('eomt_mm.det_visualizer')

@@ -25,7 +25,7 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(
     _delete_=True,
-    type='CocoMetric',
+    type='eomt_mm.CocoMetric',
     ann_file=data_root + '/annotations/instances_val2017.json',
     metric='segm',
 )

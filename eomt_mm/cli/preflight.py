@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from eomt_mm import checkpoints
+from eomt_mm.datasets import annotation_check
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import head_of
 
@@ -45,6 +46,7 @@ def check_data(cfg: Config, *splits: str) -> None:
             for key in ('ann_file', 'seg_prefix'):
                 _check_path(metric.get(key), f'{split}_evaluator {key}')
             _check_results(metric, split, cfg)
+            _check_images(metric, split, cfg)
 
 
 def check_output(path: str | Path) -> None:
@@ -162,6 +164,31 @@ def _check_results(metric: dict, split: str, cfg: Config) -> None:
             f'the {split}_evaluator is CocoMetric, but the model returns no instances: '
             'set model.test_cfg.instance_on=True, or another evaluator'
         )
+
+
+def _check_images(metric: dict, split: str, cfg: Config) -> None:
+    """The evaluator's file lists the images of the dataset."""
+    truth = metric.get('ann_file')
+    loader = cfg.get(f'{split}_dataloader')
+    if not loader or not truth or '://' in truth or not truth.endswith('.json'):
+        return
+    for dataset in _leaves(loader['dataset']):
+        path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file', ''))
+        if not path.endswith('.json') or not os.path.isfile(path):
+            continue
+        if os.path.samefile(path, truth):
+            continue
+        ids, listed = (
+            [image.get('id') for image in annotation_check.read(file).get('images', [])]
+            for file in (path, truth)
+        )
+        missing = len(set(ids) - set(listed))
+        if missing:
+            raise UserError(
+                f'{missing} of {len(ids)} images of the {split} dataset ({path}) are '
+                f'not in the ann_file of its evaluator ({truth}): set '
+                f'{split}_evaluator.ann_file to the file of the dataset'
+            )
 
 
 def _check_path(path: str | None, what: str) -> None:

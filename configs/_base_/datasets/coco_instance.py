@@ -46,7 +46,7 @@ test_dataloader = val_dataloader
 
 # The boxes are those around the masks: `segm` is the score.
 val_evaluator = dict(
-    type='CocoMetric',
+    type='eomt_mm.CocoMetric',
     ann_file=data_root + '/annotations/instances_val2017.json',
     metric='segm',
 )

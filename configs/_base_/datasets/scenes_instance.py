@@ -51,7 +51,7 @@ test_dataloader = val_dataloader
 
 # The boxes are those around the masks: `segm` is the score.
 val_evaluator = dict(
-    type='CocoMetric',
+    type='eomt_mm.CocoMetric',
     ann_file=data_root + '/instances_validation.json',
     metric='segm',
 )
