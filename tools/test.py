@@ -22,6 +22,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.files import naming
 
@@ -134,19 +135,10 @@ def forgo_true_masks(cfg: Config) -> None:
     Evaluators with an annotation file read that. A hundred masks of a photograph of
     6000 x 4000 pixels are 2.4 GB.
     """
-    evaluators = cfg.test_evaluator
-    metrics = [evaluators] if isinstance(evaluators, dict) else evaluators
-    if all(metric.get('ann_file') for metric in metrics):
-        for step in innermost(cfg.test_dataloader.dataset).pipeline:
-            if 'Annotations' in step['type']:
+    if all(metric.get('ann_file') for metric in reading.metrics_of(cfg, 'test')):
+        for dataset in reading.leaves_of(cfg, 'test'):
+            for step in filter(reading.loads_labels, dataset.pipeline):
                 step['with_mask'] = False
-
-
-def innermost(dataset: dict) -> dict:
-    """The dataset within wrappers."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
 
 
 def augment(cfg: Config) -> None:
@@ -161,8 +153,8 @@ def augment(cfg: Config) -> None:
             '--tta: MMDet merges neither the masks nor the panoptic segments of '
             'several views; leave --tta out, or set a tta_model that does in the config'
         )
-    dataset = innermost(cfg.test_dataloader.dataset)
-    dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
+    for dataset in reading.leaves_of(cfg, 'test'):
+        dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
     tta_model = tta_model or dict(type='mmseg.SegTTAModel')
     cfg.model = ConfigDict(**tta_model, module=cfg.model)
 
@@ -174,7 +166,7 @@ def mirrored(pipeline: list[dict]) -> list[dict]:
     """
     *steps, pack = deepcopy(list(pipeline))
     cut = next(
-        (i for i, step in enumerate(steps) if 'Annotations' in step['type']), len(steps)
+        (i for i, step in enumerate(steps) if reading.loads_labels(step)), len(steps)
     )
     if 'meta_keys' in pack:
         pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
@@ -185,8 +177,7 @@ def mirrored(pipeline: list[dict]) -> list[dict]:
 
 def save_predictions(cfg: Config, out: str) -> None:
     """Has the evaluators write what the model predicts."""
-    evaluators = cfg.test_evaluator
-    metrics = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
+    metrics = reading.metrics_of(cfg, 'test')
     if is_mmdet(cfg):
         if not out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {out}: with default_scope mmdet give a .pkl file')
@@ -214,7 +205,7 @@ def speed_up(cfg: Config, args: argparse.Namespace) -> None:
 
 def is_mmdet(cfg: Config) -> bool:
     """Which framework's data samples the config works with."""
-    return cfg.get('default_scope') == 'mmdet'
+    return reading.scope_of(cfg) == 'mmdet'
 
 
 if __name__ == '__main__':

@@ -29,6 +29,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.engine import (
     DueValidationHook,
     InterruptHook,
@@ -133,7 +134,7 @@ def check_length(cfg: Config) -> None:
 def set_precision(cfg: Config, amp: bool) -> None:
     """Switches to `AmpOptimWrapper`, where there is an accelerator for it."""
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
+    kind = reading.type_name(wrapper.get('type', 'OptimWrapper'))
     if amp and kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(
             f'--amp replaces OptimWrapper, but optim_wrapper.type is {kind}: '

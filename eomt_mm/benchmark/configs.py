@@ -16,6 +16,7 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.inference import FastInference, autocast, is_eomt, speed_up
 from eomt_mm.models.windows import WindowAverage
@@ -81,15 +82,7 @@ def build(entry: Entry, device: torch.device) -> tuple[Config, nn.Module]:
 
 def test_pipeline(cfg: Config) -> Compose:
     """The test pipeline without annotations; takes a dict with `img_path`."""
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:  # wrappers such as RepeatDataset
-        dataset = dataset.dataset
-    steps = [
-        step
-        for step in dataset.pipeline
-        if 'Annotations' not in step.type and step.type != 'eomt_mm.CheckLabelSize'
-    ]
-    return Compose(steps)
+    return Compose(reading.without_labels(reading.pipeline_of(cfg)))
 
 
 def prepare(

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
 
@@ -61,12 +62,12 @@ class Images:
         init_default_scope(cfg.default_scope)
         if number < 1:
             raise UserError(f'{number} images asked for, expected at least 1')
-        pipeline = cfg.test_dataloader.dataset.pipeline
+        pipeline = reading.pipeline_of(cfg)
         if folder is not None:
             self.dataset = _Photos(Path(folder), pipeline)
         else:
             dataset = cfg[f'{split}_dataloader'].dataset
-            self.dataset = DATASETS.build(dict(dataset, pipeline=pipeline))
+            self.dataset = DATASETS.build(reading.with_pipeline(dataset, pipeline))
         number = min(number, len(self.dataset))
         places = np.linspace(0, len(self.dataset) - 1, number).round()
         self.indices = places.astype(int).tolist()
@@ -82,8 +83,7 @@ class Images:
 
     def evaluator(self, cfg: Config) -> Evaluator:
         """The config's test evaluator, for these images alone."""
-        metrics = cfg.test_evaluator
-        evaluator = Evaluator([metrics] if isinstance(metrics, dict) else metrics)
+        evaluator = Evaluator(reading.metrics_of(cfg, 'test'))
         evaluator.dataset_meta = self.dataset.metainfo
         if cfg.default_scope == 'mmdet':
             ids = [self.dataset.get_data_info(i)['img_id'] for i in self.indices]
@@ -105,9 +105,7 @@ class _Photos:
                 f'no photographs in {folder}: expected files ending in '
                 f'{", ".join(sorted(_PHOTOS))}'
             )
-        self.pipeline = Compose(
-            [step for step in pipeline if 'Annotations' not in step['type']]
-        )
+        self.pipeline = Compose(reading.without_labels(pipeline))
 
     def __len__(self) -> int:
         return len(self.paths)

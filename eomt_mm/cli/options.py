@@ -11,6 +11,8 @@ from mmengine.config import Config, DictAction
 
 from eomt_mm.errors import UserError
 
+from .config_reading import scope_of
+
 _CALL = re.compile(r'\s*((dict|list|tuple|set)\(.*\)|\{.*\})\s*$', re.DOTALL)
 WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
 
@@ -177,12 +179,16 @@ def read_config(path: str) -> Config:
     if not Path(path).is_file():
         raise UserError(f'config not found: {path}{_similar_configs(path)}')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except Exception as error:
         raise UserError(
             f'config {path} cannot be read{_line_in_config(error)}: '
             f'{type(error).__name__}: {error}'
         ) from error
+    # Python style leaves it open: classes need no scope, tools do.
+    if scope := scope_of(cfg):
+        cfg.default_scope = scope
+    return cfg
 
 
 def _similar_configs(path: str) -> str:
