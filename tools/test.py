@@ -105,6 +105,7 @@ def main(argv: list[str] | None = None) -> dict:
     # MMSegmentation's visualization hook asks for the iteration, and MMEngine would
     # build the loop of the training, with its images, to tell.
     runner._train_loop = None
+    cli.build_loader(runner, 'test')
     with naming(args.out or args.show_dir or cfg.work_dir):
         return runner.test()
 

@@ -98,6 +98,8 @@ def main(argv: list[str] | None = None) -> Runner:
             )
             if auto_scale_lr:
                 scale_learning_rate(runner)
+            for split in ('train', 'val'):
+                cli.build_loader(runner, split)
             # The last hooks of all: what they save and validate is complete.
             runner.register_hook(ResumeCheckHook())
             runner.register_hook(DueValidationHook())

@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 from eomt_mm.errors import UserError
 
 from .config_reading import scope_of
+from .filling_in import fill_in
 
 _CALL = re.compile(r'\s*((dict|list|tuple|set)\(.*\)|\{.*\})\s*$', re.DOTALL)
 WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
@@ -102,6 +103,7 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('./work_dirs') / Path(args.config).stem)
+    fill_in(cfg)
     return cfg
 
 
