@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> dict:
     cfg = cli.load_config(args)
     cli.check_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    forgo_labels(cfg)
     if args.show or args.show_dir:
         paint(cfg, args)
     elif is_mmdet(cfg):
@@ -128,6 +129,14 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
         hook.test_out_dir = args.show_dir
     elif args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
+
+
+def forgo_labels(cfg: Config) -> None:
+    """Loads no annotations where every evaluator only writes what is predicted."""
+    metrics = reading.metrics_of(cfg, 'test')
+    if metrics and all(metric.get('format_only') for metric in metrics):
+        for dataset in reading.leaves_of(cfg, 'test'):
+            dataset.pipeline = reading.without_labels(dataset.pipeline)
 
 
 def forgo_true_masks(cfg: Config) -> None:

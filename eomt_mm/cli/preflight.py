@@ -100,7 +100,13 @@ def _check_images(dataset: dict, split: str, scope: str | None) -> None:
     if not dataset.get('ann_file') and not dataset.get('backend_args'):
         # Only a scan tells: the suffix of the images is the dataset class's affair.
         built = DATASETS.build(
-            {**dataset, 'pipeline': [], 'serialize_data': False, '_scope_': scope}
+            {
+                **dataset,
+                'pipeline': [],
+                'indices': None,
+                'serialize_data': False,
+                '_scope_': scope,
+            }
         )
         if len(built) == 0:
             folder = built.data_prefix.get('img_path', dataset.get('data_root') or '')
