@@ -12,6 +12,9 @@ from mmengine.config import Config, DictAction
 from eomt_mm.crop_size import set_crop_size
 from eomt_mm.errors import UserError
 
+from .config_reading import scope_of
+from .filling_in import fill_in
+
 _CALL = re.compile(r'\s*((dict|list|tuple|set)\(.*\)|\{.*\})\s*$', re.DOTALL)
 WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
 
@@ -102,6 +105,7 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('./work_dirs') / Path(args.config).stem)
+    fill_in(cfg)
     return cfg
 
 
@@ -182,12 +186,16 @@ def read_config(path: str) -> Config:
     if not Path(path).is_file():
         raise UserError(f'config not found: {path}{_similar_configs(path)}')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except Exception as error:
         raise UserError(
             f'config {path} cannot be read{_line_in_config(error)}: '
             f'{type(error).__name__}: {error}'
         ) from error
+    # Python style leaves it open: classes need no scope, tools do.
+    if scope := scope_of(cfg):
+        cfg.default_scope = scope
+    return cfg
 
 
 def _similar_configs(path: str) -> str:

@@ -16,10 +16,13 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import Image
+from PIL import Image, ImageOps
 
 from eomt_mm.errors import UserError
+from eomt_mm.pixel_limit import too_large
 from eomt_mm.registry import TRANSFORMS
+
+ORIENTATION = 0x0112  # EXIF's tag
 
 
 def bring_to_eight_bits(results: dict, backend_args: dict | None = None) -> None:
@@ -47,7 +50,7 @@ def bring_to_eight_bits(results: dict, backend_args: dict | None = None) -> None
             )
         if not file.mode.startswith('I'):
             return
-        pixels = np.array(file)
+        pixels = _as_loaded(np.array(file), file, results)
     if pixels.shape != image.shape[:2]:
         return  # resized before its annotations are loaded: an older pipeline
     if pixels.min() < 0 or pixels.max() > 65535:
@@ -55,7 +58,7 @@ def bring_to_eight_bits(results: dict, backend_args: dict | None = None) -> None
             f'{path} has 32-bit pixels from {pixels.min()} to '
             f'{pixels.max()}: convert it to 8 or 16 bits (0 to 65535)'
         )
-    high_byte = (pixels >> 8).astype(np.uint8)
+    high_byte = (pixels >> 8).astype(image.dtype)
     if results.get('flip'):  # before, in test-time augmentation
         high_byte = mmcv.imflip(high_byte, results['flip_direction'])
     results['img'] = np.repeat(high_byte[..., None], 3, axis=-1)
@@ -116,6 +119,32 @@ class DecodeSixteenBit(BaseTransform):
         return results
 
 
+def _as_loaded(pixels: np.ndarray, file: Image.Image, results: dict) -> np.ndarray:
+    """16-bit pixels (H, W), turned by EXIF orientation if the loader has done so.
+
+    The loader's clipped pixels tell. Where all are white, a sample with annotations
+    keeps the pixels as stored, to which annotations belong.
+    """
+    orientation = file.getexif().get(ORIENTATION, 1)
+    if orientation == 1:
+        return pixels
+    places = np.arange(pixels.size, dtype=np.int32).reshape(pixels.shape)
+    places = Image.fromarray(places)
+    places.getexif()[ORIENTATION] = orientation
+    turned = pixels.ravel()[np.array(ImageOps.exif_transpose(places))]
+    loaded = results['img'][..., 0]
+    fits = [
+        way.shape == loaded.shape and np.array_equal(np.minimum(way, 255), loaded)
+        for way in (pixels, turned)
+    ]
+    if fits[0] != fits[1]:
+        return pixels if fits[0] else turned
+    if pixels.shape != turned.shape:
+        return pixels if pixels.shape == loaded.shape else turned
+    labelled = any(results.get(key) for key in ('seg_map_path', 'instances'))
+    return pixels if labelled else turned
+
+
 @TRANSFORMS.register_module()
 class CheckLabelSize(BaseTransform):
     """Old name, for one more release: `LoadSemanticAnnotations` does this."""
@@ -146,6 +175,8 @@ def fault_of(path: str, backend_args: dict | None = None) -> str | None:
         mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
     except FileNotFoundError:
         return 'there is no such file'
+    except Image.DecompressionBombError as error:
+        return too_large(error)
     except Image.UnidentifiedImageError:
         return 'it is not an image in a known format'
     except Exception as error:  # Pillow raises what each format's decoder raises

@@ -62,7 +62,8 @@ class EoMTSegDataPreProcessor(SegDataPreProcessor):
         image = F.pad(image, (0, right, 0, bottom))
         if self.channel_conversion:
             image = image.flip(0)
-        return (image.float() - self.mean) / self.std
+        image = image.float()
+        return (image - self.mean) / self.std if self._enable_normalize else image
 
 
 @MODELS.register_module()

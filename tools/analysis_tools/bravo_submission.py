@@ -25,10 +25,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from eomt_mm import cli
-from eomt_mm.cli.inference import load_model
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation.bravo import check_complete, evaluate, pair_of, save_pair
 from eomt_mm.files import atomic_path, make_folder
+from measuring.inference import load_model
 
 MANIFEST = 'submission.json'
 

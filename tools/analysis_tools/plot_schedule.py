@@ -124,7 +124,7 @@ def mask_probabilities(
     hooks = [
         hook
         for hook in config.get('custom_hooks', [])
-        if hook['type'].split('.')[-1] == 'MaskAnnealingHook'
+        if cli.config_reading.type_name(hook) == 'MaskAnnealingHook'
     ]
     if not hooks:
         return {}

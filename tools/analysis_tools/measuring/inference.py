@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.windows import WindowAverage
@@ -45,17 +46,7 @@ def load_model(
 
 def photo_pipeline(cfg: Config) -> Compose:
     """The test pipeline without annotations; takes a dict with `img_path`."""
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:  # wrappers such as RepeatDataset
-        dataset = dataset.dataset
-    return Compose(
-        [
-            step
-            for step in dataset.pipeline
-            # This package's loaders do without annotations.
-            if 'Annotations' not in step.type or step.type.startswith('eomt_mm.')
-        ]
-    )
+    return Compose(reading.without_labels(reading.pipeline_of(cfg)))
 
 
 def photo_info(path: str, number: int = 0) -> dict:
@@ -82,12 +73,12 @@ class Images:
         init_default_scope(cfg.default_scope)
         if number < 1:
             raise UserError(f'{number} images asked for, expected at least 1')
+        pipeline = reading.pipeline_of(cfg)
         if folder is not None:
             self.dataset = _Photos(Path(folder), cfg)
         else:
-            pipeline = cfg.test_dataloader.dataset.pipeline
             dataset = cfg[f'{split}_dataloader'].dataset
-            self.dataset = DATASETS.build(dict(dataset, pipeline=pipeline))
+            self.dataset = DATASETS.build(reading.with_pipeline(dataset, pipeline))
         number = min(number, len(self.dataset))
         places = np.linspace(0, len(self.dataset) - 1, number).round()
         self.indices = places.astype(int).tolist()
@@ -103,8 +94,7 @@ class Images:
 
     def evaluator(self, cfg: Config) -> Evaluator:
         """The config's test evaluator, for these images alone."""
-        metrics = cfg.test_evaluator
-        evaluator = Evaluator([metrics] if isinstance(metrics, dict) else metrics)
+        evaluator = Evaluator(reading.metrics_of(cfg, 'test'))
         evaluator.dataset_meta = self.dataset.metainfo
         if cfg.default_scope == 'mmdet':
             ids = [self.dataset.get_data_info(i)['img_id'] for i in self.indices]

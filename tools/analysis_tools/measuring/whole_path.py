@@ -19,10 +19,10 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import DATASETS
 from PIL import Image
 from torch import Tensor, nn
 
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import DTYPES, is_eomt, speed_up
 from eomt_mm.models.postprocess import INSTANCE_OFFSET
@@ -105,8 +105,8 @@ def _shared(
     images = windows_of(model, photos)[:1]
     inputs.fit_class_head(model.backbone, model.mask_head, images, kept)
     weights = folder / f'{Path(config).stem}.pth'
-    dataset = DATASETS.get(cfg.test_dataloader.dataset.type)
-    meta = {key: dataset.METAINFO[key] for key in ('classes', 'palette')}
+    metainfo = reading.metainfo_of(reading.leaves_of(cfg, 'test')[0], cfg.default_scope)
+    meta = {key: metainfo[key] for key in ('classes', 'palette')}
     torch.save(
         dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta)), weights
     )

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from eomt_mm.cli import check_checkpoint, check_data, read_scores
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.checkpoint_check import refuse_misfit
 
@@ -70,10 +71,8 @@ def main_score(scores: Mapping[str, float], cfg: Config) -> Score:
     """
     for key, name, factor in METRICS:
         if key in scores:
-            dataset = cfg.test_dataloader.dataset
-            while 'dataset' in dataset:  # wrappers such as RepeatDataset
-                dataset = dataset.dataset
-            kind = str(dataset.type).rpartition('.')[2].removesuffix('Dataset')
+            dataset = reading.leaves_of(cfg, 'test')[0]
+            kind = reading.type_name(dataset).removesuffix('Dataset')
             return Score(name, factor * scores[key], kind)
     known = ', '.join(key for key, _, _ in METRICS)
     raise UserError(f'the evaluator measured {[*scores]}, and none of {known}')
