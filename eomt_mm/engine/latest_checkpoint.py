@@ -73,11 +73,11 @@ def _read(path: Path) -> dict:
 
 def _damage(path: Path) -> str | None:
     """Read a file to its end: why no training can go on from it."""
-    with zipfile.ZipFile(path) as archive:
-        wrong = archive.testzip()
-    if wrong:
-        return f'wrong checksum of {wrong}'
-    broken = non_finite(_read(path)['state_dict'])
+    try:
+        checkpoints.check_sums(path)
+        broken = non_finite(checkpoints.weights_of(_read(path), path))
+    except Exception as error:  # zipfile's of many kinds
+        return _reason(error)
     return f'NaN or infinite values in {broken[0]}' if broken else None
 
 
