@@ -62,7 +62,7 @@ def refuse_odd(content: Mapping, path: str | Path) -> None:
         for found in () if where else (data, meta):
             found = {key.lower(): value for key, value in _named(found)}
             if not _is_painted(found.get('classes'), found.get('palette')):
-                where = 'classes and palette are no names with a colour for each'
+                where = 'classes and palette are no names and colours'
     if where:
         raise UserError(
             f'{path} is no checkpoint of MMEngine: its {where}. Give another file'
@@ -156,7 +156,10 @@ def _named(found: Mapping) -> list[tuple[str, object]]:
 
 
 def _is_painted(classes: object, palette: object) -> bool:
-    """Whether they are names, and bytes of a colour for each, or are left out."""
+    """Whether they are names and colours in bytes, or are left out.
+
+    Fewer colours than names are honest: the other classes go without.
+    """
     if isinstance(palette, np.ndarray):
         palette = palette.tolist()
     names = [] if classes is None else classes
@@ -168,7 +171,6 @@ def _is_painted(classes: object, palette: object) -> bool:
         return True
     return (
         isinstance(palette, (list, tuple))
-        and len(palette) >= len(names)
         and all(isinstance(color, (list, tuple)) for color in palette)
         and all(len(color) == 3 for color in palette)
         and all(_counts(b) and b < 256 for color in palette for b in color)
