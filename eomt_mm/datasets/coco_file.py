@@ -15,6 +15,14 @@ IMAGE = ('id', 'file_name', 'height', 'width')
 SEGMENT = ('id', 'category_id', 'area', 'bbox', 'iscrowd')
 
 
+NUMBERS = ('height', 'width', 'area', 'category_id', 'iscrowd')
+
+
+def _is_number(value: object) -> bool:
+    # JSON has integers without end, and Python's reader takes NaN and Infinity.
+    return isinstance(value, (int, float)) and abs(value) < 2**53
+
+
 class _Checked:
     """Mixin: reads the file, checks it, then lets the other class index it.
 
@@ -29,7 +37,15 @@ class _Checked:
         self.path = annotation_file
         try:
             super().__init__(annotation_file)
-        except (ValueError, AssertionError) as error:
+        # What indexes it takes every kind for granted; brackets can nest too deep.
+        except (
+            ValueError,
+            AssertionError,
+            AttributeError,
+            TypeError,
+            KeyError,
+            RecursionError,
+        ) as error:
             raise UserError(
                 f'{annotation_file} is not a COCO annotation file: {error}; was it '
                 'cut short, or is it a file of results?'
@@ -61,6 +77,11 @@ class _Checked:
                         f'{self.path}: {what} {entry.get("id", f"no. {place}")} has '
                         f"no {name}; COCO's format needs {', '.join(names)}"
                     )
+                if name in NUMBERS and not _is_number(entry[name]):
+                    raise UserError(
+                        f'{self.path}: {what} {entry.get("id", f"no. {place}")} has '
+                        f'{name} {entry[name]!r:.80}; expected a number'
+                    )
 
     def _check_name(self, name: object, what: str) -> None:
         """Results are written under the names in the file, and stay below a folder."""
@@ -81,9 +102,10 @@ class _Checked:
 
     def _check_boxes(self, entries: list[dict], what: str) -> None:
         for entry in entries:
-            if len(entry['bbox']) != 4:
+            box = entry['bbox']
+            if len(box) != 4 or not all(map(_is_number, box)):
                 raise UserError(
-                    f'{self.path}: {what} {entry["id"]} has bbox {entry["bbox"]}; '
+                    f'{self.path}: {what} {entry["id"]} has bbox {box!r:.80}; '
                     'expected x, y, width and height'
                 )
 
