@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from eomt_mm.errors import UserError
@@ -37,6 +38,35 @@ def weights_of(content: Mapping, path: str | Path) -> Mapping[str, Tensor]:
             )
     refuse_nan(state, path)
     return state
+
+
+def refuse_odd(content: Mapping, path: str | Path) -> None:
+    """Raise a UserError for what MM's loaders and inferencers take for granted.
+
+    Args:
+        content (Mapping): What `read` returned.
+        path (str | Path): Named in errors.
+    """
+    state, meta = content.get('state_dict', content), content.get('meta', {})
+    where = None
+    if not isinstance(state, Mapping):
+        where = f'state_dict is a {_kind(state)}'
+    elif not all(isinstance(key, str) for key in state):
+        where = 'names of tensors are not all text'
+    elif not isinstance(meta, Mapping):
+        where = f'meta is a {_kind(meta)}'
+    else:
+        data = meta.get('dataset_meta', {})
+        if not isinstance(data, Mapping) or not all(isinstance(k, str) for k in data):
+            where = 'dataset_meta is no dict of names'
+        for found in () if where else (data, meta):
+            found = {key.lower(): value for key, value in _named(found)}
+            if not _is_painted(found.get('classes'), found.get('palette')):
+                where = 'classes and palette are no names and colours'
+    if where:
+        raise UserError(
+            f'{path} is no checkpoint of MMEngine: its {where}. Give another file'
+        )
 
 
 def refuse_unresumable(content: Mapping, path: str | Path) -> None:
@@ -119,6 +149,32 @@ def refuse_other_optimizer(
                         f'{name} of the optimizer in {path} has NaN or infinite '
                         'values: the run diverged. Resume from an earlier checkpoint'
                     )
+
+
+def _named(found: Mapping) -> list[tuple[str, object]]:
+    return [(key, value) for key, value in found.items() if isinstance(key, str)]
+
+
+def _is_painted(classes: object, palette: object) -> bool:
+    """Whether they are names and colours in bytes, or are left out.
+
+    Fewer colours than names are honest: the other classes go without.
+    """
+    if isinstance(palette, np.ndarray):
+        palette = palette.tolist()
+    names = [] if classes is None else classes
+    if not isinstance(names, (list, tuple)):
+        return False
+    if not all(isinstance(name, str) for name in names):
+        return False
+    if palette is None or palette == 'random':  # MMDetection's
+        return True
+    return (
+        isinstance(palette, (list, tuple))
+        and all(isinstance(color, (list, tuple)) for color in palette)
+        and all(len(color) == 3 for color in palette)
+        and all(_counts(b) and b < 256 for color in palette for b in color)
+    )
 
 
 def _is_optimizer(state: object) -> bool:

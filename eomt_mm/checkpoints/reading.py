@@ -10,7 +10,7 @@ allows or removes matters here.
 import io
 import threading
 import zipfile
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,7 +193,10 @@ def _walk_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     names = [entry.filename for entry in entries]
-    twice = [name for name, count in Counter(names).items() if count > 1]
+    # PyTorch looks names up without regard to case, and by bytes: its storage would not
+    # be the one whose size was compared.
+    twice = len({name.lower() for name in names}) < len(names)
+    twice = twice or not all(name.partition('/')[2].isascii() for name in names)
     folders = {name.partition('/')[0] for name in names}
     if twice or len(folders) != 1:
         raise Refused('an archive of several files, or with two of one name')

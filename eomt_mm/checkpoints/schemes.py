@@ -18,12 +18,14 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from eomt_mm.errors import UserError
 
+from .content import refuse_odd
 from .reading import read, refuse_nan
 
 
 def read_finite(path: str | Path, map_location: object = None) -> dict:
-    """Read a checkpoint whose weights hold no NaN; as `read` otherwise."""
+    """Read a checkpoint as MM expects it, without NaN; as `read` otherwise."""
     content = read(path, map_location=map_location)
+    refuse_odd(content, path)
     for part in (content, content.get('state_dict'), content.get('ema_state_dict')):
         if isinstance(part, dict):
             tensors = {k: v for k, v in part.items() if isinstance(v, torch.Tensor)}

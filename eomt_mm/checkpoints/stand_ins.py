@@ -25,6 +25,9 @@ DTYPES = {
 STATISTICS = ('min', 'max', 'mean', 'current')
 # Deeper than anything that MMEngine writes, far from the limits of Python's stack.
 MAX_DEPTH = 50
+# Values and characters, those that are shared counted each time: lists within lists
+# would take for ever to print.
+MAX_SIZE = 10_000_000
 _ATOMS = (str, bytes, bool, int, float, type(None))
 
 
@@ -89,8 +92,9 @@ class History:
             length = int(state['max_length'])
             if logs.ndim != 1 or logs.shape != counts.shape:
                 raise ValueError('shapes')
-            self.value = HistoryBuffer(logs, counts, max(length, len(logs), 1))
-            self.value.max_length = max(length, 1)
+            self.value = HistoryBuffer(max_length=max(length, 1))
+            # Not copied: any number of histories could name one array.
+            self.value._log_history, self.value._count_history = logs, counts
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise UnpicklingError('refused a HistoryBuffer without numbers') from error
 
@@ -172,13 +176,16 @@ _UNFINISHED = object()
 
 class _Plain:
     def __init__(self) -> None:
-        self._done: dict[int, tuple[object, object]] = {}
+        self._done: dict[int, tuple[object, object, int]] = {}
+        self._size = 0
 
     def convert(self, value: object, depth: int) -> object:
         if isinstance(value, (*_ATOMS, np.generic)):
+            self._count(1 + len(value) if isinstance(value, (str, bytes)) else 1)
             return value
         # The original is kept beside its outcome, so that no id is used again.
-        _, plain = self._done.get(id(value), (None, None))
+        _, plain, size = self._done.get(id(value), (None, None, 1))
+        self._count(size)
         if plain is _UNFINISHED or depth > MAX_DEPTH:
             raise UnpicklingError(
                 f'refused content that contains itself or is more than {MAX_DEPTH} deep'
@@ -186,10 +193,16 @@ class _Plain:
         if plain is not None:
             return plain
         # Until it is done, it answers for itself: what contains it is refused.
-        self._done[id(value)] = value, _UNFINISHED
+        self._done[id(value)] = value, _UNFINISHED, 1
+        before = self._size
         plain = self._convert(value, depth + 1)
-        self._done[id(value)] = value, plain
+        self._done[id(value)] = value, plain, 1 + self._size - before
         return plain
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._size > MAX_SIZE:
+            raise UnpicklingError('refused content that repeats itself without end')
 
     def _convert(self, value: object, depth: int) -> object:
         if isinstance(value, (Array, History, DType)):

@@ -24,6 +24,9 @@ MAX_INSTRUCTIONS = 3_000_000
 # Hashing a tuple recurses without a limit in CPython.
 MAX_TUPLE_DEPTH = 10
 MAX_DIMENSIONS = 16
+# Values and characters that are taken out of the memo. A few instructions could make
+# what takes for ever to hash, to copy or to print.
+MAX_REPEATED = 10_000_000
 
 HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 # Bytes of an element.
@@ -66,6 +69,7 @@ class Row:
 
     items: tuple
     depth: int
+    size: int
 
 
 # Numbers, strings, None and booleans stand for themselves.
@@ -107,6 +111,7 @@ class _Machine:
     def __init__(self, storage_bytes: Mapping[str, int] | int) -> None:
         self.stack: list[Value] = []
         self.memo: dict[int, Value] = {}
+        self.repeated = 0
         self.storage_bytes = storage_bytes
 
     def push(self, value: Value) -> None:
@@ -169,7 +174,14 @@ class _Machine:
         self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
-        self.push(self.memo[index])
+        value = self.memo[index]
+        self.repeated += _weight(value)
+        if self.repeated > MAX_REPEATED:
+            raise Refused('the same content over and over')
+        # A pickler never fills or copies a container again: each is paid for once.
+        if _is(value, 'list') or _is(value, 'dict'):
+            value = Made(f'{value.kind} once more')
+        self.push(value)
 
     def append(self, _: None) -> None:
         self.stack.pop()
@@ -191,7 +203,7 @@ class _Machine:
         depth = 1 + max((i.depth for i in items if isinstance(i, Row)), default=0)
         if depth > MAX_TUPLE_DEPTH:
             raise Refused(f'tuples that are more than {MAX_TUPLE_DEPTH} deep')
-        self.push(Row(tuple(items), depth))
+        self.push(Row(tuple(items), depth, 1 + sum(map(_weight, items))))
 
     def tuple_of_marked(self, _: None) -> None:
         self.tuple(self._pop_mark())
@@ -270,6 +282,15 @@ def _name_of(value: Value) -> str:
     if isinstance(value, Global):
         return value.name
     return f'a {value.kind}' if isinstance(value, Made) else ''
+
+
+def _weight(value: Value) -> int:
+    """Values and characters that are hashed or copied with a value."""
+    if isinstance(value, Row):
+        return value.size
+    if isinstance(value, str):
+        return 1 + len(value)
+    return 1 + value.size if _is(value, 'bytes') else 1
 
 
 def _counts(value: Value) -> bool:

@@ -174,7 +174,9 @@ def _unwrap_worker(message: str) -> str:
 
 
 def _flat(message: str) -> str:
-    return ' '.join(message.split())
+    # Names in a file could otherwise steer the terminal.
+    line = ' '.join(message.split())
+    return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def _report(message: str) -> None:

@@ -44,7 +44,7 @@ def check_data(cfg: Config, *splits: str) -> None:
             for key in ('ann_file', 'seg_prefix'):
                 _check_path(metric.get(key), f'{split}_evaluator {key}')
             _check_results(metric, split, cfg)
-            _check_images(metric, split, cfg)
+            _check_listed(metric, split, cfg)
 
 
 def check_output(path: str | Path) -> None:
@@ -158,13 +158,12 @@ def _check_results(metric: dict, split: str, cfg: Config) -> None:
         )
 
 
-def _check_images(metric: dict, split: str, cfg: Config) -> None:
+def _check_listed(metric: dict, split: str, cfg: Config) -> None:
     """The evaluator's file lists the images of the dataset."""
     truth = metric.get('ann_file')
-    loader = cfg.get(f'{split}_dataloader')
-    if not loader or not truth or '://' in truth or not truth.endswith('.json'):
+    if not truth or '://' in truth or not truth.endswith('.json'):
         return
-    for dataset in _leaves(loader['dataset']):
+    for dataset in reading.leaves_of(cfg, split):
         path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file', ''))
         if not path.endswith('.json') or not os.path.isfile(path):
             continue

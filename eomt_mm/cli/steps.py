@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 
@@ -21,14 +22,16 @@ def last_checkpoint(work_dir: Path) -> Path | None:
     if not note.is_file():
         return None
     # The note has an absolute path, and the folder may have been moved.
-    checkpoint = work_dir / Path(note.read_text().strip()).name
-    return checkpoint if checkpoint.is_file() else None
+    checkpoint = work_dir / Path(note.read_text(errors='replace').strip()).name
+    # Unlike Path's, it is False for names that cannot be.
+    return checkpoint if os.path.isfile(checkpoint) else None
 
 
 def iterations_done(work_dir: Path) -> int:
     """Iterations that a training has behind it, as far as it can be resumed."""
     checkpoint = last_checkpoint(work_dir)
-    return int(checkpoint.stem.rpartition('_')[2]) if checkpoint else 0  # iter_500.pth
+    found = checkpoint and re.fullmatch(r'iter_([0-9]{1,12})', checkpoint.stem)
+    return int(found[1]) if found else 0
 
 
 def read_scores(test_dir: Path) -> dict[str, float]:

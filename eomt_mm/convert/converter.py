@@ -188,7 +188,15 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
         if text is None:
             raise UserError(f'{path} carries no config: add --config')
         cfg = stored_config(text)
-    plan = blueprint(cfg, f'the config of {path}')
+    try:
+        plan = blueprint(cfg, f'the config of {path}')
+    except UserError:
+        raise
+    except Exception as error:  # MM and timm raise any kind for a wrong argument
+        raise UserError(
+            f'the config of {path} makes no model ({error!r:.100}): give one with '
+            '--config'
+        ) from error
     layout, config = hf.model_config(plan.model, plan.head)
     network = plan.to_network(state_dict)
     count = len(network['head.class_head.weight']) - 1

@@ -8,6 +8,8 @@ from eomt_mm.engine.finite import non_finite
 
 # What a training needs besides its weights.
 TRAINING_STATE = {'meta', 'state_dict', 'optimizer', 'message_hub'}
+# Addresses at which no checkpoint was ever written.
+_READ_ONLY = ('http:', 'https:', 'ftp:', 'file:')
 
 
 def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
@@ -37,7 +39,9 @@ def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     path, passed_over = _newest(folder)
     if path is None and noted:
         if '://' in noted:
-            return noted, passed_over
+            # Where a hook can write; a note makes nobody download from elsewhere.
+            written = not noted.startswith(_READ_ONLY)
+            return (noted if written else None), passed_over
         path, elsewhere = _newest(Path(noted).parent)
         passed_over += elsewhere
     return path, passed_over
@@ -73,11 +77,11 @@ def _read(path: Path) -> dict:
 
 def _damage(path: Path) -> str | None:
     """Read a file to its end: why no training can go on from it."""
-    with zipfile.ZipFile(path) as archive:
-        wrong = archive.testzip()
-    if wrong:
-        return f'wrong checksum of {wrong}'
-    broken = non_finite(_read(path)['state_dict'])
+    try:
+        checkpoints.check_sums(path)
+        broken = non_finite(checkpoints.weights_of(_read(path), path))
+    except Exception as error:  # zipfile's of many kinds
+        return _reason(error)
     return f'NaN or infinite values in {broken[0]}' if broken else None
 
 

@@ -68,7 +68,15 @@ def load_timm_weights(
             pretrained_cfg_overlay=overlay,
             **timm_args,
         )
-    except (RuntimeError, KeyError, AttributeError, ValueError) as error:
+    # timm takes shapes for granted: a number or an empty tensor is none it expects.
+    except (
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        ValueError,
+        AssertionError,
+        ArithmeticError,
+    ) as error:
         reason = str(error).strip().splitlines()[:2]
         raise UserError(
             f'{source} does not hold weights of {arch}: {" ".join(reason)}. '
