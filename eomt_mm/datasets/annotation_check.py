@@ -9,7 +9,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
