@@ -9,7 +9,6 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +84,9 @@ class Entries:
 
     def refuse(self, faulty, fault: Callable[[int], str], cure: str) -> None:
         """Raise a UserError if any entry is faulty: how many, the first, the cure."""
-        found = np.flatnonzero(faulty)
+        found = [i for i, fault in enumerate(faulty) if fault]
         if len(found):
-            first = int(found[0])
+            first = found[0]
             entry = self.entries[first]
             keys = ('id', 'image_id') if isinstance(entry, dict) else ()
             number = next((entry[key] for key in keys if key in entry), None)
@@ -221,18 +220,18 @@ def check_extents(entries: Entries) -> None:
         'expected a number of pixels',
     )
     boxes = entries.column('bbox', (list,), 'x, y, width and height')
-    cure = 'expected x, y, width and height, numbers in pixels'
-    wrong = set(map(type, chain.from_iterable(boxes))) - {*NUMBER}
     entries.refuse(
-        [len(box) != 4 or bool(wrong.intersection(map(type, box))) for box in boxes],
+        [not _is_box(box) for box in boxes],
         lambda i: f'has bbox {_short(boxes[i])}',
-        cure,
+        'expected x, y, width and height, numbers in pixels',
     )
-    entries.refuse(
-        [not (-1e9 < min(box) and max(box) < 1e9) for box in boxes],
-        lambda i: f'has bbox {_short(boxes[i])}',
-        cure,
-    )
+
+
+def _is_box(box: list) -> bool:
+    try:
+        return len(box) == 4 and -1e9 < min(box) and max(box) < 1e9
+    except TypeError:  # not numbers
+        return False
 
 
 def check_polygons(entries: Entries, sizes: dict) -> None:
@@ -245,38 +244,27 @@ def check_polygons(entries: Entries, sizes: dict) -> None:
     chosen = [e for e in entries.entries if isinstance(e.get('segmentation'), list)]
     polygons = Entries(entries.path, entries.what, chosen)
     masks = [entry['segmentation'] for entry in chosen]
-    cure = 'expected [[x1, y1, x2, y2, x3, y3, ...], ...], numbers in pixels'
-    wrong = set(map(type, chain.from_iterable(masks))) - {list}
-    if wrong:
-        polygons.refuse(
-            [bool(wrong.intersection(map(type, mask))) for mask in masks],
-            lambda i: f'has segmentation {_short(masks[i])}, not a list of lists',
-            cure,
-        )
-    # Lists of pairs, as other tools write them, are lists of outlines of one point.
-    polygons.refuse(
-        [len(mask) > 1 and all(len(points) == 2 for points in mask) for mask in masks],
-        lambda i: f'has segmentation {_short(masks[i])}, a list of pairs',
-        cure,
-    )
-    flat = [list(chain.from_iterable(mask)) for mask in masks]
-    if not {int, float}.issuperset(map(type, chain.from_iterable(flat))):
-        polygons.refuse(
-            [not {int, float}.issuperset(map(type, points)) for points in flat],
-            lambda i: f'has segmentation {_short(masks[i])}',
-            cure,
-        )
     sides = [max(sizes[entry['image_id']]) for entry in chosen]
     polygons.refuse(
-        [
-            bool(points) and not (-side <= min(points) and max(points) <= 2 * side)
-            for points, side in zip(flat, sides, strict=True)
-        ],
-        lambda i: (
-            f'has a point at {max(flat[i], key=abs)}, in an image of {sides[i]} pixels'
-        ),
-        'expected points in or near the image, in pixels',
+        [_fault(mask, side) for mask, side in zip(masks, sides, strict=True)],
+        lambda i: f'has segmentation {_short(masks[i])}, {_fault(masks[i], sides[i])}',
+        'expected [[x1, y1, x2, y2, x3, y3, ...], ...], numbers in pixels',
     )
+
+
+def _fault(mask: list, side: int) -> str:
+    """What is wrong with the outlines of an image with this longer side, or ''."""
+    pairs = len(mask) > 1
+    try:
+        for points in mask:
+            if not isinstance(points, list):
+                return 'not a list of lists'
+            pairs = pairs and len(points) == 2
+            if points and not (-side <= min(points) and max(points) <= 2 * side):
+                return f'with points far outside of its image of {side} pixels'
+    except TypeError:
+        return 'with points that are no numbers'
+    return 'a list of pairs' if pairs else ''
 
 
 def check_run_lengths(entries: Entries) -> None:

@@ -1,6 +1,9 @@
 """COCO's annotation files, checked as a whole and then indexed."""
 
+import gc
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmdet.datasets.api_wrappers import COCO, COCOPanoptic
 from mmengine.logging import print_log
@@ -10,6 +13,18 @@ from eomt_mm.errors import UserError
 from eomt_mm.files import is_below
 
 from . import annotation_check as check
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Millions of new objects, none of them garbage: looking for it takes longest."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Checked:
@@ -25,8 +40,9 @@ class _Checked:
     def __init__(self, annotation_file: str) -> None:
         super().__init__()
         self.path = annotation_file
-        self.dataset = check.read(annotation_file)
-        self.createIndex()
+        with _no_collection():
+            self.dataset = check.read(annotation_file)
+            self.createIndex()
 
     def createIndex(self) -> None:
         """Check the content, then index it; pycocotools gives the name."""
