@@ -20,12 +20,14 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
-from PIL import Image, ImageOps
+from PIL import Image
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.cli.inference import load_model
 from eomt_mm.cli.label_maps import label_maps_of
 from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
+from eomt_mm.datasets.photos import read_photo
 from eomt_mm.errors import UserError
 
 COLUMNS = ('photo', 'truth', 'prediction')
@@ -72,6 +74,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
+    steps = reading.loading_steps(reading.pipeline_of(cfg))
 
     written, rows, legend = [], [], {}
     number = min(args.number, len(dataset))
@@ -79,9 +82,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
         sample = predict(model, dataset[int(index)])
         maps = label_maps(sample, dataset.metainfo)
         maps = {name: labels for name, labels in maps.items() if name in columns}
-        # Turned as the loaders turn it.
-        photo = ImageOps.exif_transpose(Image.open(sample.img_path)).convert('RGB')
-        photo = enlarge(photo)
+        info = dataset.get_data_info(int(index))
+        photo = enlarge(Image.fromarray(read_photo(info, steps)))
         pictures = {
             HEADINGS[c]: paint(photo, maps[c]) if c in maps else photo
             for c in columns
