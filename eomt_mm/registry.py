@@ -47,7 +47,11 @@ HOOKS = Registry(
     'hook',
     parent=root.HOOKS,
     # The second imports the models, which `import eomt_mm` alone must not.
-    locations=['eomt_mm.engine', 'eomt_mm.engine.fine_tuning'],
+    locations=[
+        'eomt_mm.engine',
+        'eomt_mm.engine.fine_tuning',
+        'eomt_mm.engine.paint_hook',
+    ],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

@@ -119,16 +119,20 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
             '--show and --show-dir need default_hooks.visualization in the config, '
             "for instance dict(type='SegVisualizationHook')"
         )
-    hook.draw = True
-    # MMSegmentation's hook paints every 50th batch unless told otherwise.
-    hook.setdefault('interval', 1)
-    if args.show:
-        hook.show = True
-        hook.wait_time = args.wait_time
+    painting = ConfigDict(
+        type='eomt_mm.PaintHook',
+        steps=reading.loading_steps(reading.pipeline_of(cfg)),
+        interval=hook.get('interval', 1),
+        show=args.show,
+        wait_time=args.wait_time if args.show else 0,
+    )
+    if 'score_thr' in hook:
+        painting.drawing = dict(pred_score_thr=hook.score_thr)
     if args.show_dir and is_mmdet(cfg):
-        hook.test_out_dir = args.show_dir
+        painting.out_dir = args.show_dir
     elif args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
+    cfg.default_hooks.visualization = painting
 
 
 def forgo_labels(cfg: Config) -> None:

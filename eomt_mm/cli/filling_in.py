@@ -61,7 +61,7 @@ def _once(dataset: dict, split: str) -> dict:
 
 def _give_colours(dataset: dict, cfg: Config) -> None:
     scope = reading.scope_of(cfg)
-    if scope is None or 'type' not in dataset:
+    if scope not in ('mmseg', 'mmdet') or 'type' not in dataset:
         return
     found = reading.metainfo_of(dataset, scope)
     if not found.get('classes'):

@@ -20,15 +20,21 @@ def build_loader(runner: Runner, split: str) -> None:
         return
     diff_rank_seed = runner._randomness_cfg.get('diff_rank_seed', False)
     # MMEngine prefetches as soon as a loader is iterated, so this one is asked first.
-    loader = runner.build_dataloader(
-        config, seed=runner.seed, diff_rank_seed=diff_rank_seed
+    empty = UserError(
+        f'the {split} dataset is empty: look at indices, times, filter_cfg and the '
+        f'annotations of {split}_dataloader'
     )
+    try:
+        loader = runner.build_dataloader(
+            config, seed=runner.seed, diff_rank_seed=diff_rank_seed
+        )
+    except ValueError as error:
+        if 'need at least one array' in str(error):  # MMEngine packs an empty list
+            raise empty from error
+        raise
     images = len(loader.dataset)
     if images == 0:
-        raise UserError(
-            f'the {split} dataset is empty: look at indices, times, filter_cfg and the '
-            f'annotations of {split}_dataloader'
-        )
+        raise empty
     if len(loader) == 0:
         raise UserError(
             f'{split}_dataloader: {images} images make no whole batch of '

@@ -254,6 +254,26 @@ class ReadableDataset:
             return None
         return sample
 
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Classes of image `idx`, by which ClassBalancedDataset repeats it.
+
+        MM's semantic datasets cannot tell: here the label map is read.
+
+        Raises:
+            UserError: The pipeline loads no label map.
+        """
+        info = self.get_data_info(idx)
+        if 'instances' in info:
+            return super().get_cat_ids(idx)
+        for step in self.pipeline.transforms:
+            info = step(info)
+            if info.get('gt_seg_map') is not None:
+                return [c for c in np.unique(info['gt_seg_map']).tolist() if c != 255]
+        raise UserError(
+            'ClassBalancedDataset repeats images by their classes, and the pipeline of '
+            f'{type(self).__name__} loads no label map: add LoadAnnotations'
+        )
+
     @property
     def num_skipped(self) -> int:
         """Number of images skipped so far, over all workers of this process."""

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
-from eomt_mm.run_lengths import encode_mask
+from eomt_mm.run_lengths import EncodedMasks, encode_mask
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
@@ -278,6 +278,7 @@ class FusionHead(BasePanopticFusionHead):
                     cfg['max_per_image'],
                     encode,
                 )
+                masks = EncodedMasks(masks) if encode else masks
                 result['ins_results'] = InstanceData(
                     bboxes=boxes, labels=labels, scores=scores, masks=masks
                 )

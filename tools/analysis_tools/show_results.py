@@ -24,11 +24,13 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
-from PIL import Image, ImageOps
+from PIL import Image
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.cli.label_maps import label_maps_of
 from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
+from eomt_mm.datasets.photos import read_photo
 from eomt_mm.errors import UserError
 from eomt_mm.models.confidence import CONFIDENCES
 from eomt_mm.models.segmentor import EoMTSegmentor
@@ -91,6 +93,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
     second = load_model(cfg, args.second) if args.second else None
+    steps = reading.loading_steps(reading.pipeline_of(cfg))
 
     written, rows, legend = [], [], {}
     number = min(args.number, len(dataset))
@@ -98,9 +101,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
         sample = predict(model, dataset[int(index)])
         maps = label_maps(sample, dataset.metainfo)
         maps = {name: labels for name, labels in maps.items() if name in columns}
-        # Turned as the loaders turn it.
-        photo = ImageOps.exif_transpose(Image.open(sample.img_path)).convert('RGB')
-        photo = enlarge(photo)
+        info = dataset.get_data_info(int(index))
+        photo = enlarge(Image.fromarray(read_photo(info, steps)))
         pictures = {
             HEADINGS[c]: paint(photo, maps[c]) if c in maps else photo
             for c in columns
