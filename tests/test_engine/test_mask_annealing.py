@@ -177,7 +177,9 @@ def test_testing_half_annealed_weights_warns_once(
 def test_a_checkpoint_of_a_training_by_epochs(epoch, iteration, warned, monkeypatch):
     """10 iterations an epoch, 6 epochs: the annealing ends at 50."""
     said = []
-    monkeypatch.setattr(mask_annealing, 'print_log', lambda text, **_: said.append(text))
+    monkeypatch.setattr(
+        mask_annealing, 'print_log', lambda text, **_: said.append(text)
+    )
     backbone = SimpleNamespace(mask_probs=[0.0] * 4)
     runner = SimpleNamespace(
         model=SimpleNamespace(backbone=backbone),
