@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-import cv2
 import numpy as np
 
 Colour = tuple[int, int, int]
@@ -44,6 +43,8 @@ def distinct_colours(count: int) -> list[Colour]:
     Args:
         count: How many.
     """
+    import cv2  # comes with mmcv, without which the tools of the core run
+
     steps = np.linspace(0, 255, 8).round().astype(np.uint8)
     rgb = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(-1, 3)
     lab = cv2.cvtColor(rgb[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
