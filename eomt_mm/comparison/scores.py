@@ -145,7 +145,7 @@ class Test:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The name in messages."""
         return self.model.label
 
     @property
@@ -155,7 +155,7 @@ class Test:
 
     @property
     def outcome(self) -> str:
-        """For messages."""
+        """The score in messages."""
         return str(self.model.measured)
 
     def steps(self) -> Iterator[list[str]]:

@@ -14,7 +14,6 @@ from eomt_mm.files import is_below
 IMAGE = ('id', 'file_name', 'height', 'width')
 SEGMENT = ('id', 'category_id', 'area', 'bbox', 'iscrowd')
 
-
 NUMBERS = ('height', 'width', 'area', 'category_id', 'iscrowd')
 
 
@@ -37,6 +36,8 @@ class _Checked:
         self.path = annotation_file
         try:
             super().__init__(annotation_file)
+        except UserError:
+            raise
         # What indexes it takes every kind for granted; brackets can nest too deep.
         except (
             ValueError,

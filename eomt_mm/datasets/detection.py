@@ -113,7 +113,7 @@ class PanopticFormat(CocoFormat):
         return info
 
     def _with_box(self, annotation: dict, image: dict) -> dict:
-        """With a box that MMDet accepts; the loader takes it from the PNG anyway."""
+        """Give it a box that MMDet accepts; the loader takes it from the PNG anyway."""
         x, y, width, height = annotation['bbox']
         box = [x, y, max(width, 1), max(height, 1)]
         return dict(annotation, bbox=box, area=max(annotation['area'], 1))
@@ -152,7 +152,7 @@ class InstanceFormat(CocoFormat):
         return super().parse_data_info(raw_data_info)
 
     def _with_box(self, annotation: dict, image: dict) -> dict:
-        """With area and box of the mask; unchanged where it has no pixel."""
+        """Give it area and box of its mask; unchanged where that has no pixel."""
         mask, size = annotation['segmentation'], (image['height'], image['width'])
         if isinstance(mask, list):
             polygons = [points for points in mask if _is_polygon(points)]
