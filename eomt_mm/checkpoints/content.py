@@ -160,21 +160,19 @@ def _is_painted(classes: object, palette: object) -> bool:
 
     Fewer colours than names are honest: the other classes go without.
     """
-    if isinstance(palette, np.ndarray):
-        palette = palette.tolist()
     names = [] if classes is None else classes
     if not isinstance(names, (list, tuple)):
         return False
     if not all(isinstance(name, str) for name in names):
         return False
-    if palette is None or palette == 'random':  # MMDetection's
+    if palette is None or (isinstance(palette, str) and palette == 'random'):
         return True
-    return (
-        isinstance(palette, (list, tuple))
-        and all(isinstance(color, (list, tuple)) for color in palette)
-        and all(len(color) == 3 for color in palette)
-        and all(_counts(b) and b < 256 for color in palette for b in color)
-    )
+    try:
+        # Rows may be lists or arrays, of whole numbers or floats.
+        colors = np.array(list(palette), dtype=float).reshape(-1, 3)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return len(colors) == len(palette) and bool(((colors >= 0) & (colors < 256)).all())
 
 
 def _is_optimizer(state: object) -> bool:

@@ -6,6 +6,7 @@ inferencers, `init_cfg`) comes through here.
 """
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from urllib.parse import urlparse
@@ -47,13 +48,28 @@ def load_from_http(
     """Load over HTTP; each machine downloads once into torch's cache."""
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
     name = os.path.basename(urlparse(filename).path)
+    if not name:
+        raise UserError(f'{filename} names no file: give the address of a checkpoint')
     path = os.path.join(folder, name)
     if get_dist_info()[0] == 0 and not os.path.isfile(path):
         os.makedirs(folder, exist_ok=True)
         prefix = torch.hub.HASH_REGEX.search(name)
-        torch.hub.download_url_to_file(filename, path, prefix and prefix[1])
+        try:
+            torch.hub.download_url_to_file(filename, path, prefix and prefix[1])
+        # RuntimeError: the checksum in the name is another.
+        except (OSError, HTTPException, RuntimeError) as error:
+            raise UserError(
+                f'{filename} cannot be downloaded ({error}): look at the address and '
+                'the connection, or download it yourself and give the file'
+            ) from error
     barrier()
-    return read_finite(path, map_location)
+    try:
+        return read_finite(path, map_location)
+    except UserError as error:
+        # A connection that breaks off leaves half a file, which would stay.
+        raise UserError(
+            f'{error}. It is the download of {filename}: remove it to try again'
+        ) from error
 
 
 def load_from_ceph(filename: str, map_location: object = None) -> dict:

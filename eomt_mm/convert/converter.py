@@ -263,7 +263,7 @@ def _reorder_classes(
 
 
 def _things_first(rows: Tensor) -> Tensor:
-    """From the order of ADE20K's release to MMDetection's."""
+    """Sort rows from the order of ADE20K's release to MMDetection's."""
     from eomt_mm.datasets.ade20k_panoptic import things_first
 
     return things_first(rows)

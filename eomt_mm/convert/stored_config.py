@@ -13,8 +13,9 @@ from eomt_mm.registry import MODELS
 
 WAY_OUT = 'give the config with --config'
 # timm would read a file that one of its arguments names: numbers and flags only.
-MAX_DEPTH = 1000
 PLAIN = (bool, int, float, type(None))
+# Blocks are built one by one: those of a hostile text would take for ever.
+MAX_DEPTH = 1000
 
 
 def stored_config(text: str) -> Config:
@@ -47,10 +48,12 @@ def stored_config(text: str) -> Config:
     foreign = [name for name in _types(model) if name not in known]
     timm_args = (model.get('backbone') or {}).get('timm_args') or {}
     foreign += [k for k, v in timm_args.items() if not isinstance(v, PLAIN)]
-    # Blocks are built one by one: those of a hostile text would take for ever.
     depth = timm_args.get('depth')
-    if depth is not None and not 0 < depth <= MAX_DEPTH:
-        foreign.append(f'depth={depth}')
+    if not foreign and depth is not None and not 0 < depth <= MAX_DEPTH:
+        raise UserError(
+            f'the config in the checkpoint has depth={depth}, expected 1 to '
+            f'{MAX_DEPTH} blocks: {WAY_OUT}'
+        )
     if foreign:
         raise UserError(
             f'the config in the checkpoint names {foreign[0]!r}, which is not of this '

@@ -152,7 +152,7 @@ class InstanceFormat(CocoFormat):
         return super().parse_data_info(raw_data_info)
 
     def _with_box(self, annotation: dict, image: dict) -> dict:
-        """With area and box of the mask; unchanged where it has no pixel."""
+        """Give it area and box of its mask; unchanged where that has no pixel."""
         runs = run_lengths(annotation, (image['height'], image['width']))
         area = int(coco_masks.area(runs))
         if area == 0:

@@ -1,5 +1,6 @@
 """The checkpoint from which an interrupted training goes on."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from eomt_mm.engine.finite import non_finite
 
 # What a training needs besides its weights.
 TRAINING_STATE = {'meta', 'state_dict', 'optimizer', 'message_hub'}
-# Addresses at which no checkpoint was ever written.
-_READ_ONLY = ('http:', 'https:', 'ftp:', 'file:')
+# Addresses at which no training writes a checkpoint, those of model zoos among them.
+_READ_ONLY = re.compile(
+    r'(https?|ftp|file|pavi|modelzoo|torchvision|open-mmlab|openmmlab|mmcls):'
+)
 
 
 def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
@@ -40,8 +43,7 @@ def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     if path is None and noted:
         if '://' in noted:
             # Where a hook can write; a note makes nobody download from elsewhere.
-            written = not noted.startswith(_READ_ONLY)
-            return (noted if written else None), passed_over
+            return (None if _READ_ONLY.match(noted) else noted), passed_over
         path, elsewhere = _newest(Path(noted).parent)
         passed_over += elsewhere
     return path, passed_over

@@ -47,7 +47,16 @@ def test_odd_content_is_one_line(tmp_path, change):
 
 
 @pytest.mark.parametrize(
-    'palette', (None, 'random', [(1, 2, 3)], np.array([[1, 2, 3]], np.uint8))
+    'palette',
+    (
+        None,
+        'random',
+        [],
+        [(1, 2, 3)],
+        [[1.0, 2.5, 3]],
+        np.array([[1, 2, 3]], np.uint8),
+        [np.array([1, 2, 3])],
+    ),
 )
 def test_what_data_sets_say_is_read(tmp_path, palette):
     meta = dict(dataset_meta=dict(classes=('a',), palette=palette))

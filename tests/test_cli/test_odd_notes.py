@@ -17,6 +17,8 @@ NOTES = (
     b'x' * 10**6,
     b'http://127.0.0.1:9/iter_1.pth',
     b'file:///etc/passwd',
+    b'openmmlab://x',
+    b'torchvision://resnet18',
     b'~root/x',
 )
 

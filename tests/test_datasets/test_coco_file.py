@@ -76,9 +76,7 @@ def test_bad_panoptic_files(coco, build_coco, changes, message):
 
 
 @pytest.mark.parametrize('where', ['images', 'annotations'])
-@pytest.mark.parametrize(
-    'name', ['/tmp/a.png', '../a.png', 'a/..\\..\\a.png', 'C:a.png']
-)
+@pytest.mark.parametrize('name', ['/a.png', '../a.png', 'a/..\\..\\a.png', 'C:a.png'])
 def test_names_that_lead_out_of_their_folder(coco, build_coco, where, name):
     def lead_out(content):
         content[where][0]['file_name'] = name

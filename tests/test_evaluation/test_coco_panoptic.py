@@ -194,3 +194,18 @@ def test_a_metric_that_cannot_be_built_says_why_and_nothing_else(tmp_path, capsy
     with pytest.raises(FileNotFoundError):
         CocoPanopticMetric(ann_file=str(tmp_path / 'missing.json'))
     assert 'AttributeError' not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('name', ['/a.png', '../a.png', 'b/../../a.png', 'C:a.png', 3])
+def test_names_that_lead_out_are_refused_by_the_metric(tmp_path, name):
+    """Results are written under the names in the file of the evaluator."""
+    content = dict(
+        images=[dict(id=1, file_name='a.jpg', height=4, width=4)],
+        categories=[dict(id=1, name='cat', isthing=1)],
+        annotations=[dict(image_id=1, file_name=name, segments_info=[])],
+    )
+    (tmp_path / 'truth.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match='leads out of its folder'):
+        CocoPanopticMetric(
+            ann_file=str(tmp_path / 'truth.json'), seg_prefix=str(tmp_path)
+        )

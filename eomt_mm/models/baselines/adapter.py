@@ -71,7 +71,7 @@ class SpatialPrior(nn.Module):
 
 
 class Injector(nn.Module):
-    """From the CNN to the ViT: patches attend to all scales.
+    """Injection of the CNN into the ViT: patches attend to all scales.
 
     Starts as the identity, so that the pre-trained ViT is left as it is.
     """

@@ -25,7 +25,7 @@ def read_threshold(path: str | None, local_block: int | None, window: int) -> fl
         float: Least mean similarity of a window that is merged.
 
     Raises:
-        UserError: There is no such file, it is none of ours, or it was made for
+        UserError: There is no such file, it is no calibration, or it was made for
             another block or window.
     """
     if path is None:
@@ -42,7 +42,14 @@ def read_threshold(path: str | None, local_block: int | None, window: int) -> fl
             f'token_merging.calibration {path} cannot be read ({error.strerror}): '
             f'{_WAY_OUT}'
         ) from error
-    except (ValueError, TypeError, KeyError) as error:
+    # RecursionError and OverflowError: brackets without end, integers beyond a float.
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise UserError(
             f'token_merging.calibration {path} is no calibration '
             f'({type(error).__name__}: {error}): {_WAY_OUT}'

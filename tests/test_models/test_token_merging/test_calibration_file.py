@@ -12,6 +12,8 @@ from eomt_mm.models.token_merging.calibration import read_threshold
         ('{"threshold": 0.5', 'is no calibration'),
         ('[0.5]', 'is no calibration'),
         ('{"threshold": 0.5}', "'local_block'"),
+        ('[' * 100_000, 'is no calibration'),
+        ('{"threshold": 1%s}' % ('0' * 400), 'is no calibration'),
         ('{"threshold": 0.5, "local_block": 2, "window": 2}', 'block 2'),
     ],
 )

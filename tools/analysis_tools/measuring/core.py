@@ -252,7 +252,7 @@ def _training_step(case: Case, contender: Contender, device: torch.device) -> Wo
 
 
 def _postprocess(case: Case, contender: Contender, device: torch.device) -> Work:
-    """From logits of one image to its result."""
+    """Post-processing: logits of one image become its result."""
     if contender.dtype != 'fp32' or contender.compiled:
         raise UserError('post-processing is always fp32 and not compiled')
     # Made before the work begins, so that memory does not count them.

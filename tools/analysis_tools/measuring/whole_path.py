@@ -1,4 +1,4 @@
-"""From a photo file to a result file: this package and others with the same weights.
+"""The path from a photo file to a result file: this package and others, same weights.
 
 - `ours`: the inferencers of MMDetection and MMSegmentation with our detector and
   segmentor;

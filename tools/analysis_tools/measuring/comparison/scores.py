@@ -143,7 +143,7 @@ class Test:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The name in messages."""
         return self.model.label
 
     @property
@@ -153,7 +153,7 @@ class Test:
 
     @property
     def outcome(self) -> str:
-        """For messages."""
+        """The score in messages."""
         return str(self.model.measured)
 
     def steps(self) -> Iterator[list[str]]:
