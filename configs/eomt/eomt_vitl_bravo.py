@@ -3,8 +3,8 @@
 #   python tools/analysis_tools/bravo_submission.py \
 #       configs/eomt/eomt_vitl_bravo.py CHECKPOINT --out submission
 #
-# mIoU out of distribution 77.2, AUPRC of unknown objects 89.7
-# (quoted, arXiv 2503.19108 Tables 8 and E; not measured with this code).
+# mIoU out of distribution 77.2 (quoted, arXiv 2503.19108 Table 8); AUPRC of unknown
+# objects 89.7 (quoted, Table E). Neither was measured with this code.
 _base_ = './eomt_vitl_cityscapes.py'
 data_root = 'data/bravo/'
 model = dict(test_cfg=dict(confidence='class_score'))

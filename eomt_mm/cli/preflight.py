@@ -14,7 +14,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from eomt_mm import checkpoints
-from eomt_mm.datasets import annotation_check
 from eomt_mm.errors import UserError
 
 from . import config_reading as reading
@@ -160,6 +159,9 @@ def _check_results(metric: dict, split: str, cfg: Config) -> None:
 
 def _check_listed(metric: dict, split: str, cfg: Config) -> None:
     """The evaluator's file lists the images of the dataset."""
+    # Imported here: datasets bring the frameworks, without which other tools run.
+    from eomt_mm.datasets import annotation_check
+
     truth = metric.get('ann_file')
     if not truth or '://' in truth or not truth.endswith('.json'):
         return

@@ -9,7 +9,6 @@ from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.network import head_of
 
 SIZES = {(384, 12): 'S', (768, 12): 'B', (1024, 24): 'L', (1536, 40): 'g'}
 # Names of timm's models.
@@ -119,9 +118,18 @@ def fitting_configs(inventory: Inventory, configs: dict[Path, Config]) -> list[P
     fits = []
     for path, cfg in configs.items():
         numbers = config_numbers(cfg.get('model') or {})
-        if known.items() <= numbers.items():
+        if known.items() <= numbers.items() and not _is_tested_elsewhere(cfg):
             fits.append((numbers['img_size'], len(path.parts), path))
     return [path for *_, path in sorted(fits)]
+
+
+def _is_tested_elsewhere(cfg: Config) -> bool:
+    """Whether a config takes another one's network to another data set."""
+    train, test = (
+        (cfg.get(f'{split}_dataloader') or {}).get('dataset', {}).get('type')
+        for split in ('train', 'test')
+    )
+    return None not in (train, test) and train != test
 
 
 def config_numbers(model: ConfigDict) -> dict:
@@ -133,6 +141,9 @@ def config_numbers(model: ConfigDict) -> dict:
     Returns:
         dict: By the names of `Inventory`.
     """
+    # Imported here: models bring timm, without which checkpoints are read.
+    from eomt_mm.models.network import head_of
+
     backbone = model.get('backbone') or {}
     head = head_of(model) or {}
     # Token merging has no weights: its configs take those of the one without.

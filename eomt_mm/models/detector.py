@@ -278,7 +278,10 @@ class FusionHead(BasePanopticFusionHead):
                     cfg['max_per_image'],
                     encode,
                 )
-                masks = EncodedMasks(masks) if encode else masks
+                # pycocotools takes a plain list alone, and MMDet's inferencer calls
+                # `masks.cpu()` where all boxes are empty.
+                if encode and not boxes.any():
+                    masks = EncodedMasks(masks)
                 result['ins_results'] = InstanceData(
                     bboxes=boxes, labels=labels, scores=scores, masks=masks
                 )

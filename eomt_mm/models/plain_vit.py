@@ -23,7 +23,8 @@ NEW_PARTS = ('queries', 'adapter')
 class PlainViT(BaseModule):
     """Any plain timm ViT on images of one size.
 
-    Parameter names are timm's.
+    Parameter names are timm's. `num_blocks` is the number of last blocks that carry
+    queries: none here.
 
     Args:
         arch (str): Name of a timm model, such as 'vit_large_patch14_reg4_dinov2'.
@@ -71,7 +72,7 @@ class PlainViT(BaseModule):
             img_size=(height, width), patch_size=patch_size, **(timm_args or {})
         )
         vit = build_vit(arch, self.timm_args)
-        self.depth = len(vit.blocks)
+        self.depth, self.num_blocks = len(vit.blocks), 0
         self.embed_dims = vit.embed_dim
         self.img_size = (height, width)
         self.patch_size = patch_size

@@ -276,11 +276,11 @@ def test_slide_mode_is_refused():
 
 def test_unknown_test_options_are_refused():
     init_default_scope('mmseg')
-    known = 'Known are: max_windows, keep_logits, mode'
+    known = 'Known are: max_windows, keep_logits, confidence, mode'
     with pytest.raises(UserError, match=f"'max_window', 'stride'. {known}"):
         MODELS.build(config(max_window=4, stride=(2, 2), keep_logits=True))
     assert MODELS.build(config(max_windows=4)).test_cfg == dict(
-        max_windows=4, keep_logits=False
+        max_windows=4, keep_logits=False, confidence=None
     )
 
 
