@@ -174,4 +174,5 @@ def interpreter() -> str:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    # `run` turns a full disk or a wrong config into one line; a step keeps its status.
+    sys.exit(cli.run(lambda argv: sys.exit(main(argv))))

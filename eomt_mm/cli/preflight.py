@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
@@ -190,22 +191,27 @@ def _check_path(path: str | None, what: str) -> None:
 
 
 def check_checkpoint(path: str, resume: bool = False) -> dict | None:
-    """Checks that a local file is a readable checkpoint.
+    """Checks that a file is a readable checkpoint.
 
     Args:
-        path (str): A file or an address; addresses are left to MMEngine.
+        path (str): A file or an address. An address is read here only where a run
+            resumes from it; otherwise the loader that reads it later checks it.
         resume (bool): Whether training goes on from it, which needs the state of
             optimiser and schedules beside the weights.
 
     Returns:
-        dict: What it holds, its tensors on disk; None for an address.
+        dict: What it holds, its tensors on disk; None for an address not read here.
 
     Raises:
         UserError: Not found, not a checkpoint, damaged, with NaN values, or without
             training state.
     """
     if '://' in path:
-        return None
+        if not resume:
+            return None
+        content = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        checkpoints.refuse_unresumable(content, path)
+        return content
     refuse_unconverted(path)
     if not os.path.isfile(path):
         raise UserError(f'checkpoint not found: {path}{_other_checkpoints(path)}')

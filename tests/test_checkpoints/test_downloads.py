@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from eomt_mm.cli import check_checkpoint
 from eomt_mm.errors import UserError
 
 
@@ -58,3 +59,10 @@ def test_a_bad_download_is_one_line(served, name, reason):
 def test_nobody_answers(served):
     with pytest.raises(UserError, match='cannot be downloaded'):
         CheckpointLoader.load_checkpoint('http://127.0.0.1:9/a.pth')
+
+
+def test_an_address_to_resume_from(served):
+    """Weights alone are refused before anything is built, as from a local file."""
+    assert check_checkpoint(f'{served}/good.pth') is None
+    with pytest.raises(UserError, match='good.pth holds weights only'):
+        check_checkpoint(f'{served}/good.pth', resume=True)

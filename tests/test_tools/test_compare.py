@@ -93,7 +93,9 @@ def test_scores_are_written_as_they_come(tool, config, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(module, 'run_jobs', run_jobs)
     monkeypatch.setattr(module, 'refuse_untestable', lambda *_: None)
-    command = [f'a={config}', 'a.pth', f'b={config}', 'b.pth', *QUICK]
+    weights = str(tmp_path / 'a.pth')
+    torch.save({'a': torch.ones(1)}, weights)
+    command = [f'a={config}', weights, f'b={config}', weights, *QUICK]
     assert cli.run(module.main, [*command, '--out', str(out)]) == 130
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == f'interrupted; what is known until then is in {out / "compare.md"}'
@@ -106,9 +108,11 @@ def test_what_cannot_be_tested_is_told_whole_and_before_the_timing(
     tool, config, tmp_path, capsys
 ):
     root = tmp_path / ('nowhere' * 30)  # longer than a short line
+    torch.save({'a': torch.ones(1)}, tmp_path / 'a.pth')
     comparison = tool(TOOL).main(
         [
-            *(str(config), 'a.pth', *QUICK, '--out', str(tmp_path / 'out')),
+            *(str(config), str(tmp_path / 'a.pth'), *QUICK),
+            *('--out', str(tmp_path / 'out')),
             *('--cfg-options', f'data_root={root}'),
         ]
     )
@@ -120,6 +124,18 @@ def test_what_cannot_be_tested_is_told_whole_and_before_the_timing(
     assert remark in (tmp_path / 'out/compare.csv').read_text()
     out = capsys.readouterr().out
     assert out.index(remark) < out.index('timing 1 models')
+
+
+def test_an_unreadable_checkpoint_ends_it_before_any_work(
+    tool, config, tmp_path, capsys
+):
+    (tmp_path / 'a.pth').write_bytes(b'no checkpoint')
+    out = tmp_path / 'out'
+    words = [str(config), str(tmp_path / 'a.pth'), *QUICK, '--out', str(out)]
+    assert cli.run(tool(TOOL).main, words) == 2
+    captured = capsys.readouterr()
+    assert 'a.pth' in captured.err and 'parameters' not in captured.out
+    assert not list(out.iterdir())
 
 
 @pytest.mark.slow

@@ -163,6 +163,9 @@ def compare(
 ) -> list[Path]:
     """Fill in all rows; the files are written whenever something has become known."""
     models, out = comparison.models, Path(args.out)
+    for model in models:
+        if model.checkpoint:  # a file that cannot be read ends it before any work
+            cli.check_checkpoint(model.checkpoint)
     count_all(models, timing)
     # What cannot be tested is told before time is spent on the rest.
     tests = tests_of(models, args.cfg_options, out)
