@@ -25,15 +25,17 @@ help:
 	@echo '  MMCV_CUDA=1         compile the CUDA operators of mmcv (needs nvcc; EoMT needs none)'
 	@echo '  MAX_JOBS=1          compilers at a time'
 
-# Any Python 3 may start the script: it looks for a supported one itself.
+# The first of these that runs and is supported; that of a finished .venv stays.
 env:
-	@for python in $(or $(PYTHON),python3 python python3.11 python3.12 python3.10); do \
-	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null; \
-	    then PYTHON='$(PYTHON)' MMCV_CUDA='$(MMCV_CUDA)' \
-	        exec "$$python" tools/misc/setup_env.py; fi; \
+	@for python in $(or $(PYTHON),.venv/bin/python python3.11 python3.12 python3.10 \
+	        python3 python); do \
+	    if "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+	        2>/dev/null; \
+	    then MMCV_CUDA='$(MMCV_CUDA)' exec "$$python" -u tools/misc/setup_env.py; fi; \
 	done; \
-	echo 'error: $(or $(PYTHON),python3) does not run here: install Python 3.10 to 3.12' \
-	    'or name one, e.g. make $(MAKECMDGOALS) PYTHON=/usr/bin/python3.11' >&2; exit 2
+	echo 'error: $(or $(PYTHON),python3) is no Python 3.10 to 3.12, or does not run here:' \
+	    'install one, or name it, as in' \
+	    'make $(MAKECMDGOALS) PYTHON=/usr/bin/python3.11' >&2; exit 2
 
 demo: env
 	@.venv/bin/python tools/demo.py --task $(TASK)

@@ -5,6 +5,8 @@ from importlib import metadata
 
 from . import files  # noqa: F401 - registers the file backend `atomic_local`
 from .checkpoints import schemes
+from .evaluation import provide_panopticapi
+from .pixel_limit import apply_limit
 from .version import __version__
 
 # Major and minor versions this package was run with. Others may well work.
@@ -35,5 +37,7 @@ def _warn_of_untested_versions() -> None:
 
 _warn_of_untested_versions()
 schemes.register()
+apply_limit()
+provide_panopticapi()  # a stock panoptic config imports no more than this
 
 __all__ = ['TESTED', '__version__']

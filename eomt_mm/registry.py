@@ -26,7 +26,7 @@ def has_mmdet() -> bool:
 
 
 _MODEL_LOCATIONS = ['eomt_mm.models']
-_METRIC_LOCATIONS = []
+_METRIC_LOCATIONS = ['eomt_mm.evaluation.ood']
 _VISUALIZER_LOCATIONS = []
 if find_spec('mmseg'):
     _MODEL_LOCATIONS.append('eomt_mm.models.segmentor')
@@ -36,6 +36,7 @@ if has_mmdet():
         _MODEL_LOCATIONS.append('eomt_mm.models.baselines.segmentor')
     _METRIC_LOCATIONS += [
         'eomt_mm.evaluation.coco_panoptic',
+        'eomt_mm.evaluation.coco_instances',
         'eomt_mm.evaluation.dump_results',
     ]
     _VISUALIZER_LOCATIONS.append('eomt_mm.det_visualizer')
@@ -46,7 +47,11 @@ HOOKS = Registry(
     'hook',
     parent=root.HOOKS,
     # The second imports the models, which `import eomt_mm` alone must not.
-    locations=['eomt_mm.engine', 'eomt_mm.engine.fine_tuning'],
+    locations=[
+        'eomt_mm.engine',
+        'eomt_mm.engine.fine_tuning',
+        'eomt_mm.engine.paint_hook',
+    ],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',

@@ -1,20 +1,47 @@
 """Instance masks, plain or run-length encoded as in COCO's files."""
 
 import numpy as np
+import torch
 from pycocotools import mask as coco_masks
 from torch import Tensor
 
 
-def encode_mask(mask: Tensor) -> dict:
+class RunLengths(dict):
+    """One encoded mask: `size` and `counts`. Indexed as an array, it is one.
+
+    MMDet's inferencer indexes each mask before it encodes it.
+    """
+
+    def __getitem__(self, key):
+        """A value by its name, or pixels by their place."""
+        if isinstance(key, tuple):
+            return coco_masks.decode(self)[key]
+        return super().__getitem__(key)
+
+
+class EncodedMasks(list):
+    """The encoded masks of an image."""
+
+    def cpu(self) -> Tensor:
+        """The plain masks, shape (N, H, W) bool, under the name of a tensor's method.
+
+        MMDet's inferencer asks for them where all boxes are empty.
+        """
+        shape = tuple(self[0]['size']) if self else (0, 0)
+        return torch.from_numpy(plain_masks(self, shape))
+
+
+def encode_mask(mask: Tensor) -> RunLengths:
     """Run-length encode a mask.
 
     Args:
         mask (Tensor): Shape (H, W) bool.
 
     Returns:
-        dict: `size` and `counts`, as pycocotools has them.
+        RunLengths: `size` and `counts`, as pycocotools has them.
     """
-    return coco_masks.encode(np.asfortranarray(mask.cpu().numpy().view(np.uint8)))
+    array = np.asfortranarray(mask.cpu().numpy().view(np.uint8))
+    return RunLengths(coco_masks.encode(array))
 
 
 def plain_masks(masks: Tensor | list[dict], shape: tuple[int, int]) -> np.ndarray:

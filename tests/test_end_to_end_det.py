@@ -130,6 +130,60 @@ def test_inferencer_writes_a_picture(
         assert tuple(found['masks'][0]['size']) == before.shape[:2]
 
 
+def test_the_inferencer_takes_encoded_masks(run_tool, tiny, tmp_path, real_data):
+    found = []
+    for encoded in (False, True):
+        config = tiny('instance', **{'model.test_cfg.encode_masks': encoded})
+        if not encoded:
+            run_tool('train', config, '--work-dir', tmp_path)
+        inferencer = DetInferencer(
+            str(config), str(tmp_path / 'iter_6.pth'), device='cpu', show_progress=False
+        )
+        photo = next((real_data / 'coco_mini').rglob('*.jpg'))
+        out = tmp_path / str(encoded)
+        result = inferencer(str(photo), out_dir=str(out), no_save_pred=False)
+        (written,) = out.glob('preds/*.json')
+        found.append((result['predictions'], json.loads(written.read_text())))
+    assert found[0] == found[1] and found[0][1]['masks']
+
+
+def wrapped(dataset):
+    """Every wrapper, nested, around one of ours."""
+    balanced = dict(type='ClassBalancedDataset', oversample_thr=0.5, dataset=dataset)
+    repeated = dict(type='RepeatDataset', times=2, dataset=dataset)
+    return dict(type='ConcatDataset', datasets=[balanced, repeated])
+
+
+@TASKS
+def test_wrapped_datasets_by_epochs_in_floats(run_tool, tiny, tmp_path, task):
+    """All that MMDet's own configs may have and ours have not."""
+    path, plain = tiny(task), tmp_path / 'plain'
+    cfg = Config.fromfile(path)
+    for split in ('train', 'val', 'test'):
+        loader = cfg[f'{split}_dataloader']
+        steps = loader.dataset.pipeline
+        steps[0].to_float32 = True
+        if split == 'train':
+            steps.insert(2, dict(type='eomt_mm.ColorJitter'))
+        loader.persistent_workers = True
+        loader.dataset = wrapped(loader.dataset)
+    cfg.test_dataloader.dataset = cfg.test_dataloader.dataset.datasets[1]
+    cfg.val_dataloader = cfg.test_dataloader
+    cfg.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=1)
+    cfg.dump(path)
+    runner = run_tool('train', path, '--work-dir', tmp_path / 'run')
+    assert runner.epoch == 2 and runner.iter == runner.max_iters > 0
+    part = runner.model.panoptic_head, runner.model.backbone
+    (probabilities,) = [p.mask_probs for p in part if getattr(p, 'mask_probs', None)]
+    assert set(probabilities) == {0.0}
+    checkpoint = tmp_path / 'run/epoch_2.pth'
+    scores = [
+        run_tool('test', config, checkpoint, '--work-dir', plain)
+        for config in (path, tiny(task))
+    ]
+    assert scores[0] == pytest.approx(scores[1], abs=2, nan_ok=True)
+
+
 def test_both_results_in_one_test(run_tool, tiny, tmp_path, scenes):
     config = tiny('panoptic', **{'model.test_cfg.instance_on': True})
     run_tool('train', config, '--work-dir', tmp_path / 'run')

@@ -1,6 +1,7 @@
 """The set-up of `.venv`; interpreters, compilers, pip and the disk are stand-ins."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -18,13 +19,7 @@ sys.path.insert(0, str(ROOT / 'tools/misc'))
 import setup_env  # noqa: E402
 from setup_env import SetupError  # noqa: E402
 
-COMMAND = [sys.executable, 'tools/misc/setup_env.py']
-VERSIONS = {
-    'python3.8': [3, 8],
-    'python3.10': [3, 10],
-    'python3.12': [3, 12],
-    'python3': [3, 13],
-}
+COMMAND = [sys.executable, '-u', 'tools/misc/setup_env.py']
 
 
 def executable(path, text):
@@ -37,7 +32,7 @@ def executable(path, text):
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of all that the set-up reads."""
-    for name in (*setup_env.INPUTS[:-1], COMMAND[1]):
+    for name in (*setup_env.INPUTS[:-1], COMMAND[-1], 'Makefile'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -57,7 +52,7 @@ def venv(tmp_path, monkeypatch):
         TMP=folder / 'tmp',
         INPUTS=[],
     ).items():
-        monkeypatch.setattr(setup_env, name, value if name == 'INPUTS' else str(value))
+        monkeypatch.setattr(setup_env, name, value)
     return folder
 
 
@@ -67,31 +62,33 @@ def refused(pattern, function, *args):
     assert '\n' not in str(error.value)
 
 
-def fake_probe(name):
-    name = os.path.basename(name)
-    return [VERSIONS[name], '', '', ''] if name in VERSIONS else None
+def make_env(checkout, **options):
+    words = [f'{name}={value}' for name, value in options.items()]
+    env = {**os.environ, 'PATH': f'{checkout}/bin:/usr/bin:/bin'}
+    return subprocess.run(
+        ['make', 'env', *words], cwd=checkout, env=env, capture_output=True, text=True
+    )
 
 
-def test_unsupported_default_falls_through_to_a_supported_python(monkeypatch):
-    monkeypatch.setattr(setup_env, 'probe', fake_probe)
-    assert setup_env.choose_python('')[0] == [3, 12]
-    monkeypatch.setattr(setup_env, 'probe', lambda name: None)
-    refused('no Python runs here', setup_env.choose_python, '')
+def test_an_unsupported_python_falls_through_to_a_supported_one(checkout):
+    """And so does one that does not run, as the shims of pyenv."""
+    for name in ('python3.11', 'python3.12'):
+        executable(checkout / 'bin' / name, 'exit 127')
+    executable(checkout / 'bin/python3.10', 'test "$1" = -c || echo "started: $*"')
+    result = make_env(checkout)
+    assert result.returncode == 0
+    assert result.stdout == 'started: -u tools/misc/setup_env.py\n'
 
 
-@pytest.mark.parametrize(
-    'asked, words',
-    [('python3.8', 'is Python 3.8'), ('python3', '3.13'), ('shim', 'does not run')],
-)
-def test_named_python_is_never_replaced(asked, words, monkeypatch):
-    monkeypatch.setattr(setup_env, 'probe', fake_probe)
-    refused(f'{words}.*3.10 to 3.12', setup_env.choose_python, asked)
-
-
-def test_probe_runs_the_interpreter(tmp_path):
-    assert setup_env.probe(sys.executable)[:2] == [[*sys.version_info[:2]], sys.prefix]
-    assert setup_env.probe(str(tmp_path / 'missing')) is None
-    assert setup_env.probe(executable(tmp_path / 'python3.12', 'exit 127')) is None
+@pytest.mark.parametrize('version', [(3, 8), (3, 9), (3, 13)])
+def test_named_python_is_never_replaced(checkout, version):
+    executable(checkout / 'bin/python3.11', 'echo never')
+    code = f'import sys; sys.version_info = {version}; exec(sys.argv[1])'
+    named = executable(checkout / 'old', f'exec {sys.executable} -c "{code}" "$2"')
+    for python in (named, 'no-such-python'):
+        result = make_env(checkout, PYTHON=python)
+        assert result.returncode == 2 and 'never' not in result.stdout
+        assert f'{python} is no Python 3.10 to 3.12' in result.stderr.splitlines()[0]
 
 
 def test_full_disk_is_reported_before_the_start(venv, monkeypatch):
@@ -112,14 +109,14 @@ def test_what_is_there_needs_no_room(venv, monkeypatch):
 def test_compiler_is_tried_or_explained(tmp_path, monkeypatch):
     monkeypatch.delenv('CXX', raising=False)
     monkeypatch.setenv('PATH', str(tmp_path / 'bin'))
-    refused('no C.. compiler', setup_env.find_compiler, '/include')
+    refused('no C.. compiler', setup_env.find_compiler)
     executable(tmp_path / 'bin/g++', 'exit 1')
-    refused('/include/Python.h', setup_env.find_compiler, '/include')
+    refused('/Python.h', setup_env.find_compiler)
     executable(tmp_path / 'bin/clang++', 'exit 0')
-    assert setup_env.find_compiler('/include') == 'clang++'
+    assert setup_env.find_compiler() == 'clang++'
     executable(tmp_path / 'bin/ccache', '[ "$1" = g++ ]')
     monkeypatch.setenv('CXX', 'ccache g++')
-    assert setup_env.find_compiler('/include') == 'ccache g++'
+    assert setup_env.find_compiler() == 'ccache g++'
 
 
 def test_compile_jobs(monkeypatch):
@@ -136,53 +133,83 @@ def test_compile_jobs(monkeypatch):
         refused(f'MAX_JOBS={wrong}', setup_env.compile_jobs)
 
 
+def finish(venv, **changes):
+    wanted, *_ = setup_env.read_state()
+    record = {**wanted, 'packages': ['lib/torch'], **changes}
+    (venv / 'setup.json').write_text(json.dumps(record))
+
+
 def test_ready_only_with_the_same_inputs_and_every_package(venv, tmp_path, monkeypatch):
-    monkeypatch.setenv('PYTHON', '')
     monkeypatch.delenv('MMCV_CUDA', raising=False)
-    monkeypatch.setattr(setup_env, 'probe', lambda name: [[3, 11], '', '', ''])
     (tmp_path / 'pins.txt').write_text('torch==1')
     monkeypatch.setattr(setup_env, 'INPUTS', ['pins.txt'])
-    _, site, cuda, key, ready = setup_env.read_state()
-    assert not cuda and not ready
+    wanted, whole, ready = setup_env.read_state()
+    assert not wanted['cuda'] and not whole and not ready
 
-    (Path(site) / 'torch').mkdir(parents=True)
-    setup_env.write_record(key=key, cuda=False, packages=['torch'])
-    assert setup_env.read_state()[-1]
+    (venv / 'lib/torch').mkdir(parents=True)
+    finish(venv)
+    assert setup_env.read_state()[1:] == (True, True)
     monkeypatch.setenv('MMCV_CUDA', '1')
-    assert not setup_env.read_state()[-1]
+    assert setup_env.read_state()[1:] == (True, False)
     monkeypatch.delenv('MMCV_CUDA')
     (tmp_path / 'pins.txt').write_text('torch==2')
-    assert not setup_env.read_state()[-1]
+    assert setup_env.read_state()[1:] == (True, False)
     (tmp_path / 'pins.txt').write_text('torch==1')
-    (Path(site) / 'torch').rmdir()
-    assert not setup_env.read_state()[-1]
+    for changes in (dict(python=[3, 9]), dict(root='/elsewhere'), dict(packages=[])):
+        finish(venv, **changes)
+        assert setup_env.read_state()[1:] == (False, False)
+    finish(venv)
+    (venv / 'lib/torch').rmdir()
+    assert setup_env.read_state()[1:] == (False, False)
 
-    setup_env.write_record(cuda=True)  # an interrupted set-up with MMCV_CUDA=1
-    assert setup_env.read_state()[2]
+    # An interrupted set-up with MMCV_CUDA=1, and a record that was cut short.
+    (venv / 'setup.json').write_text('{"cuda": true}')
+    wanted, whole, ready = setup_env.read_state()
+    assert wanted['cuda'] and not whole and not ready
     (venv / 'setup.json').write_text('{"key": "k", "pack')
     assert not setup_env.read_state()[-1]
 
 
-def fake_package(site, name, content='print()'):
-    (site / f'{name}.py').write_text(content)
-    info = site / f'{name}-1.0.dist-info'
-    info.mkdir()
-    rows = f'{name}.py,sha256=x,7\n__pycache__/{name}.pyc,,\n{info.name}/RECORD,,\n'
-    (info / 'RECORD').write_text(rows)
-    return info
+@pytest.fixture
+def stand_ins(venv, tmp_path, monkeypatch):
+    """Commands are only listed; returns the list."""
+    ran = []
+
+    def run(lock, *command, **env):
+        ran.append(' '.join(str(word) for word in command))
+        (venv / 'lib/python3/site-packages/torch').mkdir(parents=True, exist_ok=True)
+        return 0
+
+    monkeypatch.setattr(setup_env, 'run', run)
+    monkeypatch.setattr(setup_env, 'check_disk', lambda: None)
+    monkeypatch.setattr(setup_env, 'find_compiler', lambda: 'c++')
+    return ran
 
 
-def test_damaged_packages_are_forgotten(tmp_path):
-    kept = fake_package(tmp_path, 'kept')
-    short = fake_package(tmp_path, 'short', content='')
-    missing = fake_package(tmp_path, 'missing')
-    (tmp_path / 'missing.py').unlink()
-    unrecorded = fake_package(tmp_path, 'unrecorded')
-    (unrecorded / 'RECORD').unlink()
-    (tmp_path / '~umpy').mkdir()
-    setup_env.forget_damaged(str(tmp_path))
-    assert [*tmp_path.glob('*.dist-info')] == [kept] and not short.exists()
-    assert not missing.exists() and not (tmp_path / '~umpy').exists()
+def test_an_interrupted_set_up_starts_anew(venv, stand_ins, monkeypatch):
+    record = venv / 'setup.json'
+    for name in ('lib/python3/site-packages/half', 'bin', 'tmp'):
+        (venv / name).mkdir(parents=True)
+    (venv / 'lib64').symlink_to('lib')
+    record.write_text('{"cuda": false}')
+    setup_env.main()
+    assert stand_ins[0].endswith(f'-m venv {venv}')
+    assert not (venv / 'lib/python3/site-packages/half').exists()
+    packages = json.loads(record.read_text())['packages']
+    assert packages == ['lib/python3/site-packages/torch']
+    count = len(stand_ins)
+    setup_env.main()
+    assert len(stand_ins) == count  # nothing is to do
+
+
+def test_a_whole_environment_is_only_brought_up_to_date(venv, stand_ins, tmp_path):
+    (venv / 'lib/python3/site-packages').mkdir(parents=True)
+    (venv / 'lib/torch').mkdir()
+    finish(venv, key='of other pins')
+    setup_env.main()
+    assert not any('-m venv' in command for command in stand_ins)
+    assert any(' torch torchvision' in command for command in stand_ins)
+    assert (venv / 'lib/torch').is_dir() and not (venv / 'tmp').exists()
 
 
 @pytest.mark.parametrize(
@@ -193,16 +220,34 @@ def test_damaged_packages_are_forgotten(tmp_path):
         ('ERROR: No matching distribution found for numpy==9', 'numpy==9'),
         ('c++: fatal error: Killed signal terminated program cc1plus', 'MAX_JOBS=1'),
         ('a.cpp:3:1: error: expected ;', 'a.cpp:3:1: error: expected ;'),
-        ('some last word', 'some last word'),
+        ('some last word', 'status 1'),
         ('', 'status 1'),
     ],
 )
 def test_failure_of_pip_in_one_line(output, words, venv, tmp_path):
-    executable(venv / 'bin/python', f'printf "%s" "{output}"; exit 1')
+    log = venv / 'setup.log'
+    executable(venv / 'bin/python', f'printf "%s" "{output}" > {log}; exit 1')
     lock = os.open(tmp_path, os.O_RDONLY)
     refused(words, setup_env.pip, lock, 'x')
     os.close(lock)
-    assert output in (venv / 'setup.log').read_text()
+
+
+def test_a_full_disk_is_named_where_the_log_had_no_room(venv, tmp_path, monkeypatch):
+    executable(venv / 'bin/python', 'exit 1')
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=1e6))
+    lock = os.open(tmp_path, os.O_RDONLY)
+    refused('disk is full', setup_env.pip, lock, 'x')
+    os.close(lock)
+
+
+def test_pip_writes_its_log(venv, tmp_path):
+    subprocess.run([sys.executable, '-m', 'venv', venv], check=True)
+    (tmp_path / 'requirements').mkdir()
+    (tmp_path / 'requirements/constraints.txt').touch()
+    lock = os.open(tmp_path, os.O_RDONLY)
+    refused('no-such-folder', setup_env.pip, lock, '--no-index', './no-such-folder')
+    os.close(lock)
+    assert 'no-such-folder' in (venv / 'setup.log').read_text()
 
 
 def test_foreign_folder_is_never_emptied(checkout):
@@ -233,9 +278,9 @@ def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
     slow = executable(checkout / 'python', 'echo > began; sleep 3; echo > ended')
     code = (
         'import os, signal, sys; sys.path.insert(0, "tools/misc"); import setup_env;'
-        'signal.signal(signal.SIGTERM, setup_env.interrupt);'
-        'os.makedirs(setup_env.VENV);'
-        f'setup_env.create_venv(setup_env.take_lock(), {slow!r})'
+        'signal.signal(signal.SIGTERM, signal.default_int_handler);'
+        f'setup_env.VENV.mkdir(); sys._base_executable = {slow!r};'
+        'setup_env.create_venv(setup_env.take_lock())'
     )
     command = [sys.executable, '-c', code]
     setup = subprocess.Popen(command, cwd=checkout, stderr=subprocess.DEVNULL)

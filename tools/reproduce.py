@@ -29,15 +29,22 @@ from pathlib import Path
 import torch
 
 from eomt_mm import cli
-from eomt_mm.cli.jobs import LOG, Failure, Job, Launch, run_alone, run_jobs
 from eomt_mm.errors import UserError
 from eomt_mm.files import sole_user
-from eomt_mm.reproduction.cost import cost_of
-from eomt_mm.reproduction.plan import TABLES, configs
-from eomt_mm.reproduction.report import Report
-from eomt_mm.reproduction.runs import Pace, Recipe, Run, refuse_owned
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
+
+from measuring.jobs import LOG, Failure, Job, Launch, run_alone, run_jobs  # noqa: E402
+from measuring.reproduction.cost import cost_of  # noqa: E402
+from measuring.reproduction.plan import TABLES, configs  # noqa: E402
+from measuring.reproduction.report import Report  # noqa: E402
+from measuring.reproduction.runs import (  # noqa: E402
+    Pace,
+    Recipe,
+    Run,
+    refuse_owned,
+)
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

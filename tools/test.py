@@ -22,6 +22,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.files import naming
 
@@ -88,6 +89,7 @@ def main(argv: list[str] | None = None) -> dict:
     cfg = cli.load_config(args)
     cli.check_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    forgo_labels(cfg)
     if args.show or args.show_dir:
         paint(cfg, args)
     elif is_mmdet(cfg):
@@ -104,6 +106,7 @@ def main(argv: list[str] | None = None) -> dict:
     # MMSegmentation's visualization hook asks for the iteration, and MMEngine would
     # build the loop of the training, with its images, to tell.
     runner._train_loop = None
+    cli.build_loader(runner, 'test')
     with naming(args.out or args.show_dir or cfg.work_dir):
         return runner.test()
 
@@ -116,16 +119,28 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
             '--show and --show-dir need default_hooks.visualization in the config, '
             "for instance dict(type='SegVisualizationHook')"
         )
-    hook.draw = True
-    # MMSegmentation's hook paints every 50th batch unless told otherwise.
-    hook.setdefault('interval', 1)
-    if args.show:
-        hook.show = True
-        hook.wait_time = args.wait_time
+    painting = ConfigDict(
+        type='eomt_mm.PaintHook',
+        steps=reading.loading_steps(reading.pipeline_of(cfg)),
+        interval=hook.get('interval', 1),
+        show=args.show,
+        wait_time=args.wait_time if args.show else 0,
+    )
+    if 'score_thr' in hook:
+        painting.drawing = dict(pred_score_thr=hook.score_thr)
     if args.show_dir and is_mmdet(cfg):
-        hook.test_out_dir = args.show_dir
+        painting.out_dir = args.show_dir
     elif args.show_dir:
         cfg.visualizer.save_dir = args.show_dir
+    cfg.default_hooks.visualization = painting
+
+
+def forgo_labels(cfg: Config) -> None:
+    """Loads no annotations where every evaluator only writes what is predicted."""
+    metrics = reading.metrics_of(cfg, 'test')
+    if metrics and all(metric.get('format_only') for metric in metrics):
+        for dataset in reading.leaves_of(cfg, 'test'):
+            dataset.pipeline = reading.without_labels(dataset.pipeline)
 
 
 def forgo_true_masks(cfg: Config) -> None:
@@ -134,19 +149,10 @@ def forgo_true_masks(cfg: Config) -> None:
     Evaluators with an annotation file read that. A hundred masks of a photograph of
     6000 x 4000 pixels are 2.4 GB.
     """
-    evaluators = cfg.test_evaluator
-    metrics = [evaluators] if isinstance(evaluators, dict) else evaluators
-    if all(metric.get('ann_file') for metric in metrics):
-        for step in innermost(cfg.test_dataloader.dataset).pipeline:
-            if 'Annotations' in step['type']:
+    if all(metric.get('ann_file') for metric in reading.metrics_of(cfg, 'test')):
+        for dataset in reading.leaves_of(cfg, 'test'):
+            for step in filter(reading.loads_labels, dataset.pipeline):
                 step['with_mask'] = False
-
-
-def innermost(dataset: dict) -> dict:
-    """The dataset within wrappers."""
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
-    return dataset
 
 
 def augment(cfg: Config) -> None:
@@ -161,8 +167,8 @@ def augment(cfg: Config) -> None:
             '--tta: MMDet merges neither the masks nor the panoptic segments of '
             'several views; leave --tta out, or set a tta_model that does in the config'
         )
-    dataset = innermost(cfg.test_dataloader.dataset)
-    dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
+    for dataset in reading.leaves_of(cfg, 'test'):
+        dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)
     tta_model = tta_model or dict(type='mmseg.SegTTAModel')
     cfg.model = ConfigDict(**tta_model, module=cfg.model)
 
@@ -174,7 +180,7 @@ def mirrored(pipeline: list[dict]) -> list[dict]:
     """
     *steps, pack = deepcopy(list(pipeline))
     cut = next(
-        (i for i, step in enumerate(steps) if 'Annotations' in step['type']), len(steps)
+        (i for i, step in enumerate(steps) if reading.loads_labels(step)), len(steps)
     )
     if 'meta_keys' in pack:
         pack['meta_keys'] = (*pack['meta_keys'], 'flip', 'flip_direction')
@@ -185,8 +191,7 @@ def mirrored(pipeline: list[dict]) -> list[dict]:
 
 def save_predictions(cfg: Config, out: str) -> None:
     """Has the evaluators write what the model predicts."""
-    evaluators = cfg.test_evaluator
-    metrics = [evaluators] if isinstance(evaluators, dict) else list(evaluators)
+    metrics = reading.metrics_of(cfg, 'test')
     if is_mmdet(cfg):
         if not out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {out}: with default_scope mmdet give a .pkl file')
@@ -214,7 +219,7 @@ def speed_up(cfg: Config, args: argparse.Namespace) -> None:
 
 def is_mmdet(cfg: Config) -> bool:
     """Which framework's data samples the config works with."""
-    return cfg.get('default_scope') == 'mmdet'
+    return reading.scope_of(cfg) == 'mmdet'
 
 
 if __name__ == '__main__':

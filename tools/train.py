@@ -29,6 +29,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.engine import (
     DueValidationHook,
     InterruptHook,
@@ -97,6 +98,8 @@ def main(argv: list[str] | None = None) -> Runner:
             )
             if auto_scale_lr:
                 scale_learning_rate(runner)
+            for split in ('train', 'val'):
+                cli.build_loader(runner, split)
             # The last hooks of all: what they save and validate is complete.
             runner.register_hook(ResumeCheckHook())
             runner.register_hook(DueValidationHook())
@@ -133,7 +136,7 @@ def check_length(cfg: Config) -> None:
 def set_precision(cfg: Config, amp: bool) -> None:
     """Switches to `AmpOptimWrapper`, where there is an accelerator for it."""
     wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
+    kind = reading.type_name(wrapper.get('type', 'OptimWrapper'))
     if amp and kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UserError(
             f'--amp replaces OptimWrapper, but optim_wrapper.type is {kind}: '

@@ -27,9 +27,7 @@ model = dict(
 # The windows of testing, at random places, and nothing else.
 train_pipeline = [
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='LoadAnnotations'),
-    dict(type='eomt_mm.CheckLabelSize'),
+    dict(type='eomt_mm.LoadSemanticAnnotations'),
     # As in testing: with antialiasing.
     dict(type='Resize', scale=(10**6, 512), keep_ratio=True, backend='pillow'),
     dict(type='eomt_mm.PadAndCrop', size={{_base_.crop_size}}),

@@ -15,13 +15,15 @@ _base_ = [
     '../_base_/schedules/eomt.py',
     '../_base_/default_runtime_det.py',
 ]
+from eomt_mm.crop_size import set_crop_size
+
+set_crop_size(_base_, (384, 384))
 data_root = 'data/coco'
-crop_size = (384, 384)
 model = dict(
-    data_preprocessor=dict(size=crop_size),
+    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_tiny_patch16_224',
-        img_size=crop_size,
+        img_size={{_base_.crop_size}},
         timm_args=dict(embed_dim=256, depth=6, num_heads=4),
         pretrained=False,
         num_queries=100,
@@ -32,27 +34,20 @@ model = dict(
 )
 # Trained as it is tested: the whole photograph, and nothing else.
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='eomt_mm.LoadPanopticAnnotations'),
+    {{_base_.load_image}},
+    {{_base_.load_annotations}},
     dict(
         type='eomt_mm.RetryUntilLabelled',
         transforms=[
-            dict(type='eomt_mm.ScaleJitter', size=crop_size, scale_range=(1.0, 1.0)),
-            dict(type='eomt_mm.PadAndCrop', size=crop_size),
+            dict(
+                type='eomt_mm.ScaleJitter',
+                size={{_base_.crop_size}},
+                scale_range=(1.0, 1.0),
+            ),
+            dict(type='eomt_mm.PadAndCrop', size={{_base_.crop_size}}),
         ],
     ),
     dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='eomt_mm.FitInside', size=crop_size),
-    dict(type='eomt_mm.LoadPanopticAnnotations'),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
 ]
 photos = dict(
     ann_file='annotations/panoptic_val2017.json',
@@ -63,9 +58,7 @@ train_dataloader = dict(
     persistent_workers=False,
     dataset=dict(pipeline=train_pipeline, **photos),
 )
-val_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(pipeline=test_pipeline)
-)
+val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3, betas=(0.9, 0.98)),

@@ -15,27 +15,17 @@ val_dataloader = dict(
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(_delete_=True, img='val2017'),
         pipeline=[
-            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(type='eomt_mm.DecodeSixteenBit'),
-            dict(type='eomt_mm.FitInside', size={{_base_.crop_size}}),
+            {{_base_.load_image}},
             dict(type='eomt_mm.LoadInstanceAnnotations'),
-            dict(
-                type='PackDetInputs',
-                meta_keys=(
-                    'img_id',
-                    'img_path',
-                    'ori_shape',
-                    'img_shape',
-                    'scale_factor',
-                ),
-            ),
+            {{_base_.resize}},
+            {{_base_.pack}},
         ],
     )
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
     _delete_=True,
-    type='CocoMetric',
+    type='eomt_mm.CocoMetric',
     ann_file=data_root + '/annotations/instances_val2017.json',
     metric='segm',
 )

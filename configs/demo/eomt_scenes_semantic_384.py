@@ -6,25 +6,15 @@
 #       --train 2000
 #   python tools/train.py configs/demo/eomt_scenes_semantic_384.py
 _base_ = './eomt_scenes_semantic_192.py'
+from eomt_mm.crop_size import set_crop_size
+
+set_crop_size(_base_, (384, 384))
 data_root = 'data/scenes_384/ADEChallengeData2016'
-crop_size = (384, 384)
 load_from = 'work_dirs/eomt_scenes_semantic_192/iter_3000.pth'
-model = dict(
-    data_preprocessor=dict(size=crop_size),
-    backbone=dict(img_size=crop_size),
-    # A mask has 96 x 96 cells.
-    decode_head=dict(criterion=dict(num_points=4096)),
-)
-test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.DecodeSixteenBit'),
-    dict(type='eomt_mm.ResizeShortSide', size=crop_size[0]),
-    dict(type='LoadAnnotations'),
-    dict(type='eomt_mm.CheckLabelSize'),
-    dict(type='PackSegInputs'),
-]
+# A mask has 96 x 96 cells.
+model = dict(decode_head=dict(criterion=dict(num_points=4096)))
 train_dataloader = dict(batch_size=4, dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = dict(warmup=(10, 20))

@@ -5,22 +5,7 @@
 #
 # Hardware: 4 GPUs x 4 images. PQ 58.9 (quoted, the authors' model zoo; not
 # measured with this code). 315,032,710 parameters.
-_base_ = [
-    '../_base_/models/eomt_vitl_panoptic.py',
-    '../_base_/datasets/coco_panoptic_1280.py',
-    '../_base_/schedules/eomt_dinov3.py',
-    '../_base_/default_runtime_det.py',
-]
-model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
-    backbone=dict(
-        arch='vit_large_patch16_dinov3_qkvb.lvd1689m', img_size={{_base_.crop_size}}
-    ),
-    panoptic_head=dict(num_things_classes=80, num_stuff_classes=53),
-)
-custom_hooks = {{_base_.dinov3_hooks}}
-# 118,287 images, of which 7,391 full batches of 16 an epoch hold a segment; 12 epochs.
-train_cfg = dict(max_iters=88692, val_interval=7391)
-default_hooks = dict(
-    checkpoint=dict(interval=7391, save_best='coco_panoptic/PQ', rule='greater')
-)
+_base_ = './eomt_dinov3_vitl_coco_panoptic_640.py'
+from eomt_mm.crop_size import set_crop_size
+
+set_crop_size(_base_, (1280, 1280))

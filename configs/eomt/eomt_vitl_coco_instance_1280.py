@@ -5,21 +5,7 @@
 #
 # Hardware: 4 GPUs x 4 images. segm AP 48.8 (quoted, arXiv 2503.19108 Table 6; not
 # measured with this code). 321,556,561 parameters.
-_base_ = [
-    '../_base_/models/eomt_vitl_panoptic.py',
-    '../_base_/datasets/coco_instance_1280.py',
-    '../_base_/schedules/eomt.py',
-    '../_base_/default_runtime_det.py',
-]
-model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
-    backbone=dict(img_size={{_base_.crop_size}}),
-    panoptic_head=dict(num_things_classes=80),
-    test_cfg=dict(panoptic_on=False, instance_on=True),
-)
-# 117,266 images / 16 = 7,329 iterations an epoch; 12 epochs are 87,948. The published
-# annealing steps are those of panoptic segmentation and belong to 88,692.
-train_cfg = dict(max_iters=88692, val_interval=14782)
-default_hooks = dict(
-    checkpoint=dict(interval=14782, save_best='coco/segm_mAP', rule='greater')
-)
+_base_ = './eomt_vitl_coco_instance_640.py'
+from eomt_mm.crop_size import set_crop_size
+
+set_crop_size(_base_, (1280, 1280))

@@ -8,6 +8,6 @@
 # with this code). 342,263,622 parameters.
 _base_ = './step0_vitl_coco_panoptic_640.py'
 model = dict(
-    backbone=dict(type='eomt_mm.QueryViT', num_queries=0),
+    backbone=dict(type='eomt_mm.PlainViT'),
     neck=dict(type='eomt_mm.FeaturePyramid', embed_dims=1024),
 )

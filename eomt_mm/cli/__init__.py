@@ -1,6 +1,8 @@
 """What the command-line tools share: options, checks before a run, how they end."""
 
 from .exit import noted_interrupts, rank, run
+from .filling_in import fill_in
+from .loaders import build_loader
 from .options import (
     add_cfg_options,
     add_common_options,
@@ -22,11 +24,13 @@ __all__ = [
     'add_cfg_options',
     'add_common_options',
     'add_launch_options',
+    'build_loader',
     'check_checkpoint',
     'check_data',
     'check_output',
     'configs_and_checkpoints',
     'environment',
+    'fill_in',
     'iterations_done',
     'last_checkpoint',
     'load_config',

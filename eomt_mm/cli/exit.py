@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from eomt_mm.errors import UserError
+from eomt_mm.pixel_limit import too_large
 
 USER_ERROR = 2
 INTERRUPTED = 130  # 128 + SIGINT, what shells report
@@ -141,6 +142,8 @@ def one_line(error: BaseException) -> str | None:
                 f'{unknown[1]} has no option {unknown[2]!r}: look for a misspelling in '
                 'the config or in --cfg-options'
             )
+        if 'DecompressionBombError' in f'{type(link)} {link}':
+            return f'an image cannot be read: {too_large(link)}'
         unreadable = _UNREADABLE.findall(str(link))
         if isinstance(link, AssertionError) and unreadable:
             return f'{unreadable[-1]} is no image that can be read: look at the file'

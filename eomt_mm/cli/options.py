@@ -9,7 +9,11 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from eomt_mm.crop_size import set_crop_size
 from eomt_mm.errors import UserError
+
+from .config_reading import scope_of
+from .filling_in import fill_in
 
 _CALL = re.compile(r'\s*((dict|list|tuple|set)\(.*\)|\{.*\})\s*$', re.DOTALL)
 WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json')
@@ -30,7 +34,8 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config, for instance train_cfg.max_iters=100 '
         'or key="[a,b]" (quoted, no spaces inside). data_root=DIR reaches every '
-        'dataset and evaluator that used the old data root',
+        'dataset and evaluator that used the old data root, crop_size="(H,W)" every '
+        'transform and the model',
     )
 
 
@@ -100,11 +105,12 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('./work_dirs') / Path(args.config).stem)
+    fill_in(cfg)
     return cfg
 
 
 def override(cfg: Config, options: dict | None) -> None:
-    """Applies `--cfg-options`; a new `data_root` reaches every dataset."""
+    """Applies `--cfg-options`; `data_root` and `crop_size` reach every part."""
     options = options or {}
     for key, value in options.items():
         if isinstance(value, str) and _CALL.match(value):
@@ -115,6 +121,9 @@ def override(cfg: Config, options: dict | None) -> None:
             )
     if 'data_root' in options:
         move_data_root(cfg, str(options['data_root']))
+    if 'crop_size' in options:
+        set_crop_size(cfg, options['crop_size'])
+        options = {**options, 'crop_size': cfg.crop_size}
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError) as error:
@@ -177,12 +186,16 @@ def read_config(path: str) -> Config:
     if not Path(path).is_file():
         raise UserError(f'config not found: {path}{_similar_configs(path)}')
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except Exception as error:
         raise UserError(
             f'config {path} cannot be read{_line_in_config(error)}: '
             f'{type(error).__name__}: {error}'
         ) from error
+    # Python style leaves it open: classes need no scope, tools do.
+    if scope := scope_of(cfg):
+        cfg.default_scope = scope
+    return cfg
 
 
 def _similar_configs(path: str) -> str:

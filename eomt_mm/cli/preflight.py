@@ -7,7 +7,6 @@ import errno
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
+from . import config_reading as reading
 from .exit import one_line, rank
 from .unconverted import refuse_unconverted
 
@@ -35,16 +35,16 @@ def check_data(cfg: Config, *splits: str) -> None:
         UserError: Names the missing path and the option that mends it.
     """
     for split in splits:
-        if cfg.get(f'{split}_dataloader'):
-            for dataset in _leaves(cfg[f'{split}_dataloader']['dataset']):
-                _check_dataset(dataset, split, cfg.get('default_scope'))
-                _check_pipeline(dataset, split, cfg.get('default_scope'))
-                _check_classes(dataset, split, cfg)
-        evaluators = cfg.get(f'{split}_evaluator') or []
-        for metric in [evaluators] if isinstance(evaluators, dict) else evaluators:
+        for dataset in reading.leaves_of(cfg, split):
+            _check_paths(dataset, split)
+            _check_classes(dataset, split, cfg)
+            _check_images(dataset, split, reading.scope_of(cfg))
+            _check_pipeline(dataset, split, reading.scope_of(cfg))
+        for metric in reading.metrics_of(cfg, split):
             for key in ('ann_file', 'seg_prefix'):
                 _check_path(metric.get(key), f'{split}_evaluator {key}')
             _check_results(metric, split, cfg)
+            _check_listed(metric, split, cfg)
 
 
 def check_output(path: str | Path) -> None:
@@ -68,25 +68,12 @@ def check_output(path: str | Path) -> None:
         ) from error
 
 
-def _leaves(dataset: dict) -> Iterator[dict]:
-    """The datasets inside wrappers such as ConcatDataset and RepeatDataset."""
-    if 'datasets' in dataset:
-        for child in dataset['datasets']:
-            yield from _leaves(child)
-    elif 'dataset' in dataset:
-        yield from _leaves(dataset['dataset'])
-    else:
-        yield dataset
-
-
 def _check_pipeline(dataset: dict, split: str, scope: str | None) -> None:
     """Build each transform once: MM's raise any error for a wrong argument."""
     for place, step in enumerate(dataset.get('pipeline') or []):
         try:
             with TRANSFORMS.switch_scope_and_registry(scope) as registry:
                 registry.build(deepcopy(step))  # some build into their argument
-        except ImportError:
-            continue  # panopticapi: its stand-in comes with the detector
         except (TypeError, ValueError, AssertionError, KeyError) as error:
             name = step.get('type', step) if isinstance(step, dict) else step
             raise UserError(
@@ -95,7 +82,7 @@ def _check_pipeline(dataset: dict, split: str, scope: str | None) -> None:
             ) from error
 
 
-def _check_dataset(dataset: dict, split: str, scope: str | None) -> None:
+def _check_paths(dataset: dict, split: str) -> None:
     if dataset.get('backend_args'):
         return  # not on a local disk
     root = dataset.get('data_root') or ''
@@ -103,35 +90,41 @@ def _check_dataset(dataset: dict, split: str, scope: str | None) -> None:
     ann_file = dataset.get('ann_file')
     if ann_file:
         _check_path(os.path.join(root, ann_file), f'{split}_dataloader ann_file')
-    reads_labels = any(
-        'Annotations' in str(step.get('type')) for step in dataset.get('pipeline', [])
-    )
+    reads_labels = any(map(reading.loads_labels, dataset.get('pipeline') or []))
     for key, prefix in (dataset.get('data_prefix') or {}).items():
         if prefix and (key.startswith('img') or reads_labels):
             _check_path(
                 os.path.join(root, prefix), f'{split}_dataloader data_prefix.{key}'
             )
-    if not ann_file:
+
+
+def _check_images(dataset: dict, split: str, scope: str | None) -> None:
+    if not dataset.get('ann_file') and not dataset.get('backend_args'):
         # Only a scan tells: the suffix of the images is the dataset class's affair.
         built = DATASETS.build(
-            {**dataset, 'pipeline': [], 'serialize_data': False, '_scope_': scope}
+            {
+                **dataset,
+                'pipeline': [],
+                'indices': None,
+                'serialize_data': False,
+                '_scope_': scope,
+            }
         )
         if len(built) == 0:
-            folder = built.data_prefix.get('img_path', root)
+            folder = built.data_prefix.get('img_path', dataset.get('data_root') or '')
             raise UserError(
-                f'no images: the {split} dataset {dataset["type"]} found no file '
-                f'ending in {getattr(built, "img_suffix", "its suffix")!r} under '
+                f'no images: the {split} dataset {reading.type_name(dataset)} found no '
+                f'file ending in {getattr(built, "img_suffix", "its suffix")!r} under '
                 f'{os.path.abspath(folder)}; {_WAY_OUT}'
             )
 
 
 def _check_classes(dataset: dict, split: str, cfg: Config) -> None:
     """The head has as many classes as the dataset, and knows which are things."""
-    scope, model = cfg.get('default_scope'), cfg.get('model') or {}
-    head = model.get('decode_head') or model.get('panoptic_head') or {}
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        found = registry.get(dataset['type'])
-    metainfo = {**getattr(found, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+    model, head = cfg.get('model') or {}, reading.head_of(cfg)
+    if not model:
+        return
+    metainfo = reading.metainfo_of(dataset, reading.scope_of(cfg))
     classes = metainfo.get('classes')
     if not classes:
         return
@@ -147,8 +140,9 @@ def _check_classes(dataset: dict, split: str, cfg: Config) -> None:
         if name in head and head[name] != count:
             raise UserError(
                 f'the head has {name}={head[name]}, but the {split} dataset '
-                f'{dataset["type"]} has {count} such classes: set {name} of the head, '
-                'or classes (and thing_classes) in the metainfo of the dataset'
+                f'{reading.type_name(dataset)} has {count} such classes: set {name} of '
+                'the head, or classes (and thing_classes) in the metainfo of the '
+                'dataset'
             )
 
 
@@ -156,12 +150,39 @@ def _check_results(metric: dict, split: str, cfg: Config) -> None:
     """The model returns what the evaluator scores: MMDet's raises a `KeyError`."""
     model = cfg.get('model') or {}
     is_on = (model.get('test_cfg') or {}).get('instance_on', False)
-    scores_instances = str(metric.get('type')).rpartition('.')[2] == 'CocoMetric'
+    scores_instances = reading.type_name(metric) == 'CocoMetric'
     if scores_instances and 'panoptic_head' in model and not is_on:
         raise UserError(
             f'the {split}_evaluator is CocoMetric, but the model returns no instances: '
             'set model.test_cfg.instance_on=True, or another evaluator'
         )
+
+
+def _check_listed(metric: dict, split: str, cfg: Config) -> None:
+    """The evaluator's file lists the images of the dataset."""
+    # Imported here: datasets bring the frameworks, without which other tools run.
+    from eomt_mm.datasets import annotation_check
+
+    truth = metric.get('ann_file')
+    if not truth or '://' in truth or not truth.endswith('.json'):
+        return
+    for dataset in reading.leaves_of(cfg, split):
+        path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file', ''))
+        if not path.endswith('.json') or not os.path.isfile(path):
+            continue
+        if os.path.samefile(path, truth):
+            continue
+        ids, listed = (
+            [image.get('id') for image in annotation_check.read(file).get('images', [])]
+            for file in (path, truth)
+        )
+        missing = len(set(ids) - set(listed))
+        if missing:
+            raise UserError(
+                f'{missing} of {len(ids)} images of the {split} dataset ({path}) are '
+                f'not in the ann_file of its evaluator ({truth}): set '
+                f'{split}_evaluator.ann_file to the file of the dataset'
+            )
 
 
 def _check_path(path: str | None, what: str) -> None:

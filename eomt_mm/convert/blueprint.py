@@ -7,8 +7,9 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
-from eomt_mm.registry import DATASETS, MODELS, has_mmdet
+from eomt_mm.registry import MODELS, has_mmdet
 
 from .reading import few
 
@@ -144,16 +145,9 @@ def blueprint(cfg: Config, name: str) -> Blueprint:
 
 def _dataset_meta(cfg: Config) -> dict:
     """What MMEngine would store of the test dataset, read off its class."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while 'dataset' in dataset:  # wrappers such as RepeatDataset
-        dataset = dataset['dataset']
-    if 'type' not in dataset:
-        return {}
-    with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-        found = registry.get(dataset['type'])
-    if found is None:
-        raise UserError(f'there is no dataset {dataset["type"]}: is it registered?')
-    return _builtin(found._load_metainfo(dataset.get('metainfo')))
+    for dataset in reading.leaves_of(cfg, 'test'):
+        return _builtin(reading.metainfo_of(dataset, reading.scope_of(cfg)))
+    return {}
 
 
 def _builtin(value: object) -> object:

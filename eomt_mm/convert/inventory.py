@@ -118,9 +118,18 @@ def fitting_configs(inventory: Inventory, configs: dict[Path, Config]) -> list[P
     fits = []
     for path, cfg in configs.items():
         numbers = config_numbers(cfg.get('model') or {})
-        if known.items() <= numbers.items():
+        if known.items() <= numbers.items() and not _is_tested_elsewhere(cfg):
             fits.append((numbers['img_size'], len(path.parts), path))
     return [path for *_, path in sorted(fits)]
+
+
+def _is_tested_elsewhere(cfg: Config) -> bool:
+    """Whether a config takes another one's network to another data set."""
+    train, test = (
+        (cfg.get(f'{split}_dataloader') or {}).get('dataset', {}).get('type')
+        for split in ('train', 'test')
+    )
+    return None not in (train, test) and train != test
 
 
 def config_numbers(model: ConfigDict) -> dict:
@@ -132,8 +141,11 @@ def config_numbers(model: ConfigDict) -> dict:
     Returns:
         dict: By the names of `Inventory`.
     """
+    # Imported here: models bring timm, without which checkpoints are read.
+    from eomt_mm.models.network import head_of
+
     backbone = model.get('backbone') or {}
-    head = model.get('decode_head') or model.get('panoptic_head') or {}
+    head = head_of(model) or {}
     # Token merging has no weights: its configs take those of the one without.
     if 'num_queries' not in backbone or backbone.get('token_merging'):
         return {}

@@ -33,9 +33,19 @@ __all__ = [
 ]
 
 if find_spec('mmseg'):
-    from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset
+    from .bravo import BravoDataset, UnknownObjectsDataset
+    from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset, SegDataset
+    from .semantic_loading import LoadSemanticAnnotations
 
-    __all__ += ['ADE20KDataset', 'CityscapesDataset', 'ScenesDataset']
+    __all__ += [
+        'ADE20KDataset',
+        'BravoDataset',
+        'CityscapesDataset',
+        'LoadSemanticAnnotations',
+        'ScenesDataset',
+        'SegDataset',
+        'UnknownObjectsDataset',
+    ]
 
 if has_mmdet():
     from .detection import (

@@ -1,25 +1,30 @@
-"""Annotation files in COCO's format, checked before they are indexed.
+"""COCO's annotation files, checked as a whole and then indexed."""
 
-pycocotools and MMDet take every field for granted: what is missing or double ends in
-a `KeyError` somewhere, or in a wrong score. Format: https://cocodataset.org/#format-data
-"""
-
-from collections import Counter
+import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mmdet.datasets.api_wrappers import COCO, COCOPanoptic
+from mmengine.logging import print_log
+from pycocotools import mask as coco_masks
 
 from eomt_mm.errors import UserError
 from eomt_mm.files import is_below
 
-IMAGE = ('id', 'file_name', 'height', 'width')
-SEGMENT = ('id', 'category_id', 'area', 'bbox', 'iscrowd')
-
-NUMBERS = ('height', 'width', 'area', 'category_id', 'iscrowd')
+from . import annotation_check as check
 
 
-def _is_number(value: object) -> bool:
-    # JSON has integers without end, and Python's reader takes NaN and Infinity.
-    return isinstance(value, (int, float)) and abs(value) < 2**53
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Millions of new objects, none of them garbage: looking for it takes longest."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _Checked:
@@ -33,24 +38,11 @@ class _Checked:
     """
 
     def __init__(self, annotation_file: str) -> None:
+        super().__init__()
         self.path = annotation_file
-        try:
-            super().__init__(annotation_file)
-        except UserError:
-            raise
-        # What indexes it takes every kind for granted; brackets can nest too deep.
-        except (
-            ValueError,
-            AssertionError,
-            AttributeError,
-            TypeError,
-            KeyError,
-            RecursionError,
-        ) as error:
-            raise UserError(
-                f'{annotation_file} is not a COCO annotation file: {error}; was it '
-                'cut short, or is it a file of results?'
-            ) from error
+        with _no_collection():
+            self.dataset = check.read(annotation_file)
+            self.createIndex()
 
     def createIndex(self) -> None:
         """Check the content, then index it; pycocotools gives the name."""
@@ -61,70 +53,60 @@ class _Checked:
                     f'{self.path} has no list of {key}, only {", ".join(content)}: '
                     'expected a COCO annotation file'
                 )
-        self._check_fields(content['images'], IMAGE, 'image')
-        self._check_unique(content['images'], 'image')
-        for image in content['images']:
-            self._check_name(image['file_name'], f'image {image["id"]}')
-        self._check_fields(content['categories'], self.category, 'category')
-        self._check_unique(content['categories'], 'category')
-        self._check_annotations(content.get('annotations', []))
+        sizes = check.check_images(self.path, content['images'])
+        ids = check.check_categories(self.path, content['categories'], self.panoptic)
+        annotations = content.get('annotations', [])
+        entries = check.Entries(self.path, 'annotation', annotations)
+        if any(('segments_info' in a) != self.panoptic for a in annotations):
+            raise UserError(
+                f'{self.path} has no segments_info, so it is not panoptic: give '
+                'ann_file a file like panoptic_val2017.json'
+                if self.panoptic
+                else f'{self.path} holds panoptic segments, but instances are wanted: '
+                'give ann_file a file like instances_val2017.json'
+            )
+        entries.column('image_id', (int, str), 'the id of an image')
+        content['annotations'] = self._of_listed_images(annotations, sizes)
+        self._check_annotations(content['annotations'], sizes, ids)
         super().createIndex()
 
-    def _check_fields(self, entries: list[dict], names: tuple, what: str) -> None:
-        for place, entry in enumerate(entries):
-            for name in names:
-                if entry.get(name) is None:
-                    raise UserError(
-                        f'{self.path}: {what} {entry.get("id", f"no. {place}")} has '
-                        f"no {name}; COCO's format needs {', '.join(names)}"
-                    )
-                if name in NUMBERS and not _is_number(entry[name]):
-                    raise UserError(
-                        f'{self.path}: {what} {entry.get("id", f"no. {place}")} has '
-                        f'{name} {entry[name]!r:.80}; expected a number'
-                    )
-
-    def _check_name(self, name: object, what: str) -> None:
-        """Results are written under the names in the file, and stay below a folder."""
-        if not is_below(name):
-            raise UserError(
-                f'{self.path}: {what} has file_name {str(name)[:80]!r}, which leads '
-                'out of its folder; expected a name below data_prefix'
+    def _of_listed_images(self, annotations: list[dict], images: dict) -> list[dict]:
+        """Leave out annotations of other images, which subsets of a file keep."""
+        kept = [entry for entry in annotations if entry['image_id'] in images]
+        lost = len(annotations) - len(kept)
+        if lost:
+            other = next(e for e in annotations if e['image_id'] not in images)
+            known = {str(image) for image in images}
+            fault = (
+                f'{self.path}: {lost} of {len(annotations)} annotations belong to no '
+                f'image, the first to image_id {other["image_id"]!r}; images have ids '
+                f'such as {next(iter(images), None)!r}'
             )
-
-    def _check_unique(self, entries: list[dict], what: str, key: str = 'id') -> None:
-        count = Counter(entry[key] for entry in entries)
-        if len(count) < len(entries):
-            number, times = count.most_common(1)[0]
-            raise UserError(
-                f'{self.path}: {times} {what} entries have {key} {number}: give each '
-                'its own'
-            )
-
-    def _check_boxes(self, entries: list[dict], what: str) -> None:
-        for entry in entries:
-            box = entry['bbox']
-            if len(box) != 4 or not all(map(_is_number, box)):
-                raise UserError(
-                    f'{self.path}: {what} {entry["id"]} has bbox {box!r:.80}; '
-                    'expected x, y, width and height'
-                )
+            if not kept or str(other['image_id']) in known:
+                raise UserError(f'{fault}: give both the same ids, of one type')
+            print_log(f'{fault}: left out', logger='current', level=logging.WARNING)
+        return kept
 
 
 class InstanceFile(_Checked, COCO):
     """COCO's instances: each annotation is one."""
 
-    category = ('id', 'name')
+    panoptic = False
 
-    def _check_annotations(self, annotations: list[dict]) -> None:
-        if annotations and 'segments_info' in annotations[0]:
-            raise UserError(
-                f'{self.path} holds panoptic segments, but instances are wanted: give '
-                'ann_file a file like instances_val2017.json'
-            )
-        self._check_fields(annotations, ('image_id', *SEGMENT), 'annotation')
-        self._check_unique(annotations, 'annotation')
-        self._check_boxes(annotations, 'annotation')
+    def _check_annotations(
+        self, annotations: list[dict], sizes: dict, categories: set
+    ) -> None:
+        entries = check.Entries(self.path, 'annotation', annotations)
+        entries.identities('id', (int,))
+        check.check_labels(entries, categories)
+        check.check_polygons(entries, sizes)
+        check.check_run_lengths(entries)
+        for annotation in annotations:
+            if annotation.get('area') is None or annotation.get('bbox') is None:
+                if runs := run_lengths(annotation, sizes[annotation['image_id']]):
+                    annotation.setdefault('area', int(coco_masks.area(runs)))
+                    annotation.setdefault('bbox', coco_masks.toBbox(runs).tolist())
+        check.check_extents(entries)
 
 
 class PanopticFile(_Checked, COCOPanoptic):
@@ -135,29 +117,47 @@ class PanopticFile(_Checked, COCOPanoptic):
             without an annotation have none.
     """
 
-    category = ('id', 'name', 'isthing')
+    panoptic = True
 
-    def _check_annotations(self, annotations: list[dict]) -> None:
-        if annotations and 'segments_info' not in annotations[0]:
-            raise UserError(
-                f'{self.path} has no segments_info, so it is not panoptic: give '
-                'ann_file a file like panoptic_val2017.json'
+    def _check_annotations(
+        self, annotations: list[dict], sizes: dict, categories: set
+    ) -> None:
+        entries = check.Entries(self.path, 'annotation', annotations)
+        entries.identities('image_id', (int, str))
+        names = entries.column('file_name', (str,), 'the name of a panoptic map')
+        entries.refuse(
+            [not is_below(name) for name in names],
+            lambda i: f'has file_name {names[i][:80]!r}, which leads out of its folder',
+            'expected a name below data_prefix',
+        )
+        lists = entries.column('segments_info', (list,), 'a list of segments')
+        for name, segments in zip(names, lists, strict=True):
+            check.Entries(self.path, f'in {name}, segment', segments).identities(
+                'id', (int,)
             )
-        fields = ('image_id', 'file_name', 'segments_info')
-        self._check_fields(annotations, fields, 'annotation')
-        self._check_unique(annotations, 'annotation', 'image_id')
-        for annotation in annotations:
-            segments, name = annotation['segments_info'], annotation['file_name']
-            self._check_name(name, f'the annotation of image {annotation["image_id"]}')
-            what = f'in {name}, segment'
-            self._check_fields(segments, SEGMENT, what)
-            self._check_unique(segments, what)
-            self._check_boxes(segments, what)
-            if any(segment['id'] == 0 for segment in segments):
-                raise UserError(
-                    f'{self.path}: a segment of {name} has id 0, which is that of '
-                    'void: number segments from 1'
-                )
-        self.map_names = {
-            entry['image_id']: entry['file_name'] for entry in annotations
-        }
+        segments = check.Entries(self.path, 'segment', [s for g in lists for s in g])
+        segments.refuse(
+            [not 0 < s['id'] < check.MOST_SEGMENTS for s in segments.entries],
+            lambda i: f'has id {segments.entries[i]["id"]}',
+            f'expected 1 to {check.MOST_SEGMENTS - 1}: 0 is void, and a colour has '
+            'three bytes',
+        )
+        check.check_labels(segments, categories)
+        check.check_extents(segments)
+        self.map_names = {a['image_id']: a['file_name'] for a in annotations}
+
+
+def run_lengths(annotation: dict, size: tuple[int, int]) -> dict | None:
+    """The mask of a checked annotation as compressed RLE; None if it has none."""
+    mask = annotation.get('segmentation')
+    if isinstance(mask, list):
+        polygons = [points for points in mask if is_polygon(points)]
+        return polygons and coco_masks.merge(coco_masks.frPyObjects(polygons, *size))
+    if mask and isinstance(mask['counts'], list):
+        return coco_masks.frPyObjects(mask, *mask['size'])
+    return mask
+
+
+def is_polygon(points: list) -> bool:
+    """Whether x and y of three points are there."""
+    return len(points) >= 6 and len(points) % 2 == 0

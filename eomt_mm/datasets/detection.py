@@ -8,7 +8,8 @@ from pycocotools import mask as coco_masks
 from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
-from .coco_file import InstanceFile, PanopticFile
+from .annotation_check import check_things
+from .coco_file import InstanceFile, PanopticFile, is_polygon, run_lengths
 from .panoptic_png import VOID
 from .reading import ReadableDataset
 from .scenes import CLASSES, NUM_STUFF, PALETTE
@@ -26,7 +27,7 @@ class CocoFormat(ReadableDataset):
         """Parse one image.
 
         Raises:
-            UserError: If a category is unknown, or is another one than the class. If
+            UserError: If a category is another one than the class in its place. If
                 there is nothing to learn from.
         """
         if not (self.test_mode or self.coco.anns):
@@ -44,17 +45,11 @@ class CocoFormat(ReadableDataset):
 
     def _check(self, annotation: dict, image: dict) -> None:
         number = annotation['category_id']
-        category, label = self.coco.cats.get(number), self.cat2label.get(number)
+        category, label = self.coco.cats[number], self.cat2label.get(number)
         where = f'annotation {annotation["id"]} of {image["file_name"]}'
-        if category is None:
-            raise UserError(
-                f'{self.ann_file}: {where} has category_id {number}, but the '
-                f'categories of the file are {_few(self.coco.cats)}: add the category '
-                'or mend the annotation'
-            )
         if label is None:
             return  # not among the classes that were asked for
-        wanted = self.metainfo['classes'][label]
+        wanted = self._metainfo['classes'][label]  # `metainfo` is a deep copy
         if category['name'] != wanted:
             raise UserError(
                 f'{self.ann_file}: {where} is a {category["name"]!r}, but its place '
@@ -70,8 +65,6 @@ class PanopticFormat(CocoFormat):
     from that of the image. Images without an annotation have no map.
     """
 
-    COCOAPI = PanopticFile
-
     def load_data_list(self) -> list[dict]:
         """List the images.
 
@@ -85,6 +78,13 @@ class PanopticFormat(CocoFormat):
                 f'{VOID} at most, as {VOID} is void: merge or drop classes'
             )
         return super().load_data_list()
+
+    def COCOAPI(self, path: str) -> PanopticFile:
+        """Read the file, and compare it with `metainfo`; MMDet gives the name."""
+        file = PanopticFile(path)
+        categories = file.dataset['categories']
+        check_things(self.ann_file, categories, self._metainfo)
+        return file
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
@@ -113,7 +113,7 @@ class PanopticFormat(CocoFormat):
         return info
 
     def _with_box(self, annotation: dict, image: dict) -> dict:
-        """Give it a box that MMDet accepts; the loader takes it from the PNG anyway."""
+        """With a box that MMDet accepts; the loader takes it from the PNG anyway."""
         x, y, width, height = annotation['bbox']
         box = [x, y, max(width, 1), max(height, 1)]
         return dict(annotation, bbox=box, area=max(annotation['area'], 1))
@@ -141,7 +141,7 @@ class InstanceFormat(CocoFormat):
         Raises:
             UserError: If the file lacks a class, which MMDet leaves out in silence.
         """
-        classes = self.metainfo['classes']
+        classes = self._metainfo['classes']
         if len(self.cat_ids) < len(classes):
             names = [category['name'] for category in self.coco.cats.values()]
             missing = [name for name in classes if name not in names]
@@ -153,14 +153,7 @@ class InstanceFormat(CocoFormat):
 
     def _with_box(self, annotation: dict, image: dict) -> dict:
         """Give it area and box of its mask; unchanged where that has no pixel."""
-        mask, size = annotation['segmentation'], (image['height'], image['width'])
-        if isinstance(mask, list):
-            polygons = [points for points in mask if _is_polygon(points)]
-            runs = coco_masks.merge(coco_masks.frPyObjects(polygons, *size))
-        elif isinstance(mask['counts'], list):
-            runs = coco_masks.frPyObjects(mask, *size)
-        else:
-            runs = mask
+        runs = run_lengths(annotation, (image['height'], image['width']))
         area = int(coco_masks.area(runs))
         if area == 0:
             return annotation
@@ -172,7 +165,7 @@ class InstanceFormat(CocoFormat):
             return  # left out
         mask, size = annotation.get('segmentation'), [image['height'], image['width']]
         where = f'annotation {annotation["id"]} of {image["file_name"]}'
-        if not mask or (isinstance(mask, list) and not any(map(_is_polygon, mask))):
+        if not mask or (isinstance(mask, list) and not any(map(is_polygon, mask))):
             raise UserError(
                 f'{self.ann_file}: {where} has no segmentation of a polygon (three '
                 'points or more) or RLE, and a box is not enough: add its mask or '
@@ -180,29 +173,11 @@ class InstanceFormat(CocoFormat):
             )
         if isinstance(mask, list):
             return
-        if not {'size', 'counts'} <= mask.keys():
-            raise UserError(
-                f'{self.ann_file}: the mask of {where} has {", ".join(mask)}: RLE '
-                'needs size and counts'
-            )
         if list(mask['size']) != size:
             raise UserError(
                 f'{self.ann_file}: the mask of {where} has size {mask["size"]}, its '
                 f'image {size}: write the RLE for the image as it is'
             )
-        if (
-            isinstance(mask['counts'], list)
-            and sum(mask['counts']) != size[0] * size[1]
-        ):
-            raise UserError(
-                f'{self.ann_file}: the counts of the mask of {where} add up to '
-                f'{sum(mask["counts"])}, not to the {size[0] * size[1]} pixels of its '
-                'image: the RLE is damaged, write it again'
-            )
-
-
-def _is_polygon(points: list) -> bool:
-    return len(points) >= 6 and len(points) % 2 == 0
 
 
 @DATASETS.register_module()

@@ -1,6 +1,7 @@
 """Sizes, resizing, padding and cropping: pure functions, the same for every key.
 
-Images are (H, W, 3) uint8; label maps are (H, W), stacked masks (N, H, W).
+Images are (H, W, 3), uint8 or, with the loaders' `to_float32`, float32 of the same
+range; label maps are (H, W), stacked masks (N, H, W).
 """
 
 import mmcv
@@ -69,7 +70,7 @@ def short_side_size(
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with antialiasing, on uint8, as torchvision does it."""
+    """Bilinear with antialiasing, as torchvision does it."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     tensor = F.resize(
         tensor, [height, width], InterpolationMode.BILINEAR, antialias=True
@@ -78,7 +79,12 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_image_pil(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear on uint8, as Pillow does it."""
+    """Bilinear as Pillow does it, which takes only uint8.
+
+    Its filter is the antialiased one of torchvision; floats are not rounded.
+    """
+    if image.dtype != np.uint8:
+        return resize_image(image, height, width)
     return mmcv.imresize(image, (width, height), backend='pillow')
 
 

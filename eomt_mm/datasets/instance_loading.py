@@ -5,6 +5,8 @@ from mmdet.datasets import transforms
 from eomt_mm.errors import UserError
 from eomt_mm.registry import TRANSFORMS
 
+from .reading import bring_to_eight_bits
+
 
 @TRANSFORMS.register_module()
 class LoadInstanceAnnotations(transforms.LoadAnnotations):
@@ -27,6 +29,7 @@ class LoadInstanceAnnotations(transforms.LoadAnnotations):
         Raises:
             UserError: If the annotation file gives the image another size.
         """
+        bring_to_eight_bits(results, self.backend_args)
         if 'instances' not in results:
             return results
         size = results['height'], results['width']

@@ -12,6 +12,8 @@ from eomt_mm.errors import UserError
 from eomt_mm.evaluation.panoptic_quality import rgb2id
 from eomt_mm.registry import TRANSFORMS
 
+from .reading import bring_to_eight_bits
+
 VOID = 255
 
 
@@ -45,6 +47,7 @@ class LoadPanopticAnnotations(BaseTransform):
         Raises:
             UserError: If PNG and JSON disagree.
         """
+        bring_to_eight_bits(results, self.backend_args)
         if 'segments_info' not in results:
             return results
         path, segments = results['seg_map_path'], results['segments_info']

@@ -30,6 +30,16 @@ class CityscapesDataset(ReadableDataset, mmseg_datasets.CityscapesDataset):
 
 
 @DATASETS.register_module()
+class SegDataset(ReadableDataset, BaseSegDataset):
+    """Any images with label maps: a user's own, with classes in `metainfo`.
+
+    Args:
+        skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
+        **kwargs: Those of `mmseg.BaseSegDataset`.
+    """
+
+
+@DATASETS.register_module()
 class ScenesDataset(ReadableDataset, BaseSegDataset):
     """The synthetic scenes of `tools/dataset_converters/make_scenes.py`.
 

@@ -63,16 +63,20 @@ class ColorJitter(BaseTransform):
         }
 
     def transform(self, results: dict) -> dict:
-        """Jitter `img`, (H, W, 3) uint8 in BGR."""
+        """Jitter `img`, (H, W, 3) in BGR, uint8 or float32 from 0 to 255."""
         operations = [F.adjust_brightness, F.adjust_saturation, F.adjust_hue]
         contrast_at = 1 if np.random.rand() < 0.5 else 3
         operations.insert(contrast_at, F.adjust_contrast)
 
         rgb = results['img'][..., ::-1].transpose(2, 0, 1)
         rgb = torch.from_numpy(np.ascontiguousarray(rgb))
+        # torchvision takes floats for values in [0, 1] and clamps them.
+        scale = 255 if rgb.is_floating_point() else 1
+        rgb = rgb / scale if scale > 1 else rgb
         for operation in operations:
             if np.random.rand() < 0.5:
                 rgb = operation(rgb, np.random.uniform(*self.ranges[operation]))
+        rgb = rgb * scale if scale > 1 else rgb
         bgr = rgb.numpy().transpose(1, 2, 0)[..., ::-1]
         results['img'] = np.ascontiguousarray(bgr)
         return results

@@ -1,6 +1,7 @@
 """Training machinery: annealing, learning rates, seeds, files."""
 
 from .checkpoint_hook import CheckpointHook
+from .crop_size_check import CropSizeHook
 from .divergence import DivergenceHook
 from .due_validation import DueValidationHook
 from .fast_inference import FastInferenceHook
@@ -14,6 +15,7 @@ from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
     'CheckpointHook',
+    'CropSizeHook',
     'DivergenceHook',
     'DueValidationHook',
     'FastInferenceHook',

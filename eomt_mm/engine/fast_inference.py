@@ -26,9 +26,9 @@ class FastInferenceHook(Hook):
         self.dtype, self.compiled = dtype, compiled
 
     def before_test(self, runner) -> None:
-        """Speed the model up, see `eomt_mm.models.inference`."""
+        """Speed the model up, see `eomt_mm.models.network`."""
         # Not at the top: the engine does not need the models.
-        from eomt_mm.models.inference import speed_up
+        from eomt_mm.models.network import speed_up
 
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from eomt_mm.checkpoints import config_of, parse
 from eomt_mm.errors import UserError
 from eomt_mm.models.checkpoint_check import few, refuse_misfit
-from eomt_mm.models.plain_vit import build_vit
 from eomt_mm.models.query_vit import QueryViT
+from eomt_mm.models.timm_vit import build_vit
 from eomt_mm.registry import HOOKS
 
 POS_EMBED = 'backbone.pos_embed'

@@ -6,13 +6,11 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.plain_vit import NEW_PARTS
 from eomt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 EMBEDDINGS = ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre')
 FINAL_NORMS = ('norm', 'fc_norm')
-# What a backbone adds to timm's ViT has no pre-trained weights: it learns at the full
-# rate and warms up with the head.
-NEW_PARTS = ('queries', 'adapter')
 
 
 def layer_decay_scale(name: str, depth: int, decay: float) -> float:

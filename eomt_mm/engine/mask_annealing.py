@@ -163,6 +163,7 @@ class MaskAnnealingHook(Hook):
         self.first_block = first_block
         self.power = power
         self._loaded_iter: int | None = None
+        self._loaded_epoch: int | None = None
 
     def probabilities(self, step: int, max_iters: int, num_blocks: int) -> list[float]:
         """Mask probability of each block at iteration `step`."""
@@ -203,11 +204,15 @@ class MaskAnnealingHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Remember how far the loaded weights were trained, for `before_test`."""
-        self._loaded_iter = checkpoint.get('meta', {}).get('iter')
+        meta = checkpoint.get('meta', {})
+        self._loaded_iter, self._loaded_epoch = meta.get('iter'), meta.get('epoch')
 
     def before_test(self, runner) -> None:
         """Warn when the weights have never seen attention without masks."""
-        max_iters = (runner.cfg.get('train_cfg') or {}).get('max_iters')
+        train_cfg = runner.cfg.get('train_cfg') or {}
+        max_iters, epochs = train_cfg.get('max_iters'), train_cfg.get('max_epochs')
+        if epochs and self._loaded_epoch and self._loaded_iter:
+            max_iters = epochs * self._loaded_iter // self._loaded_epoch
         if self._loaded_iter is None or max_iters is None:
             return
         windows = self.windows(len(_masked_part(runner).mask_probs), max_iters)

@@ -36,6 +36,41 @@ def two_stage_factor(
     return (1 - (step - begin - length) / (total - begin - length)) ** power
 
 
+def warmup_lengths(
+    warmup: tuple[int | float, int | float], total: int
+) -> tuple[int, int]:
+    """Lengths of the two stages in iterations.
+
+    Args:
+        warmup: Iterations as whole numbers, or fractions of the run below 1.
+        total: Iterations of the run. Where the warm-up would not end within it, both
+            stages are scaled so that it takes half of the run, and this is logged.
+
+    Raises:
+        UserError: A stage is negative, or neither whole nor a fraction.
+    """
+    lengths = []
+    for stage in warmup:
+        is_fraction = isinstance(stage, float) and not stage.is_integer()
+        if stage < 0 or (is_fraction and stage > 1):
+            raise UserError(
+                f'TwoStageWarmupPolyLR: warmup={tuple(warmup)}; give two numbers of '
+                'iterations, or two fractions of the run such as (0.01, 0.02)'
+            )
+        lengths.append(round(stage * total) if is_fraction else int(stage))
+    if total > sum(lengths):
+        return tuple(lengths)
+    scaled = tuple(length * total // (2 * sum(lengths)) for length in lengths)
+    print_log(
+        f'training has {total} iterations, too few for a warm-up of {lengths[0]} + '
+        f'{lengths[1]}: it is scaled to {scaled[0]} + {scaled[1]}; set `warmup` in '
+        'param_scheduler for other lengths',
+        logger='current',
+        level=logging.WARNING,
+    )
+    return scaled
+
+
 @PARAM_SCHEDULERS.register_module()
 class TwoStageWarmupPolyLR(_ParamScheduler):
     """Two-stage warm-up and polynomial decay, in closed form.
@@ -47,8 +82,10 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
 
     Args:
         optimizer: Optimizer wrapper.
-        warmup: Lengths of the two stages in iterations. Under gradient accumulation an
-            optimizer step takes several, and MMEngine counts iterations.
+        warmup: Lengths of the two stages in iterations, or as fractions of the run
+            such as (0.01, 0.02); see :func:`warmup_lengths`. Under gradient
+            accumulation an optimizer step takes several, and MMEngine counts
+            iterations.
         power: Exponent of the decay.
         end: Steps in total. The Runner fills in `train_cfg.max_iters`.
         by_epoch: Must be False; the default is MMEngine's.
@@ -62,7 +99,7 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
     def __init__(
         self,
         optimizer,
-        warmup: tuple[int, int] = (500, 1000),
+        warmup: tuple[int | float, int | float] = (500, 1000),
         power: float = 0.9,
         end: int | None = None,
         by_epoch: bool = True,
@@ -80,16 +117,8 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
                 'TwoStageWarmupPolyLR has end=None: leave `end` out, the Runner fills '
                 'in train_cfg.max_iters, or give the number of iterations'
             )
-        if end <= sum(warmup):
-            print_log(
-                f'training has {end} iterations and ends within the warm-up of '
-                f'{warmup[0]} + {warmup[1]}: fine for a trial, otherwise shorten '
-                '`warmup` in param_scheduler',
-                logger='current',
-                level=logging.WARNING,
-            )
+        self.warmup = warmup_lengths(warmup, end)
         self.total = end
-        self.warmup = tuple(warmup)
         self.power = power
         super().__init__(
             optimizer, 'lr', last_step=last_step, by_epoch=False, verbose=verbose

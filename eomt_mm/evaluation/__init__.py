@@ -1,6 +1,7 @@
 """Evaluation: panoptic quality on a fresh machine.
 
-`coco_panoptic` and `dump_results` need MMDetection and are not imported here; the
+`coco_instances`, `coco_panoptic` and `dump_results` need MMDetection and are not
+imported here; the
 registry finds them by itself.
 """
 

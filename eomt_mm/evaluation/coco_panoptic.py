@@ -11,6 +11,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.files import is_below
 from eomt_mm.registry import METRICS
 
+from .coco_instances import refuse_unlisted
 from .stand_in import provide_panopticapi
 
 provide_panopticapi()
@@ -39,6 +40,7 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         super().__init__(nproc=nproc or _available_cores(), **kwargs)
         self._map_names = {}
         if self._coco_api is not None:
+            listed = self._coco_api.imgs
             for annotation in self._coco_api.dataset.get('annotations', []):
                 image, name = annotation['image_id'], annotation['file_name']
                 if not is_below(name):  # results are written under it
@@ -47,6 +49,8 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
                         f'{str(name)[:80]!r} for image {image}, which leads out of its '
                         'folder; expected a name below seg_prefix'
                     )
+                if image not in listed:
+                    continue  # of a file that was cut down to some images
                 self._map_names[image] = name
                 self._coco_api.imgs[image]['segm_file'] = name
 
@@ -64,6 +68,7 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         """
         if self._coco_api is not None:
             self._check_categories()
+            refuse_unlisted(self._coco_api.imgs, data_samples, 'CocoPanopticMetric')
         copies = []
         for sample in data_samples:
             if 'pred_panoptic_seg' not in sample:

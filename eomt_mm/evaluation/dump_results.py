@@ -31,7 +31,8 @@ class DumpDetResults(MMDetDumpDetResults):
                 sample = dict(sample, pred_instances=found)
             super().process(data_batch, [sample])
             if isinstance(encoded, list):
-                self.results[-1]['pred_instances']['masks'] = encoded
+                masks = [dict(mask) for mask in encoded]  # builtin types only
+                self.results[-1]['pred_instances']['masks'] = masks
 
     def compute_metrics(self, results: list) -> dict:
         """Write all predictions, whole or not at all."""

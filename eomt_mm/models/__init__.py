@@ -6,7 +6,17 @@ core runs where that framework is absent; the registry finds it by itself.
 
 from .criterion import Criterion, Target
 from .mask_head import MaskHead
+from .plain_vit import PlainViT
 from .query_vit import QueryViT
-from .token_merging import ALGM, ToMe
+from .token_merging import ALGM, MergingViT, ToMe
 
-__all__ = ['ALGM', 'Criterion', 'MaskHead', 'QueryViT', 'Target', 'ToMe']
+__all__ = [
+    'ALGM',
+    'Criterion',
+    'MaskHead',
+    'MergingViT',
+    'PlainViT',
+    'QueryViT',
+    'Target',
+    'ToMe',
+]

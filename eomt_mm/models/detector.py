@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
-from eomt_mm.run_lengths import encode_mask
+from eomt_mm.run_lengths import EncodedMasks, encode_mask
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
-from .inference import FastInference
 from .mask_head import MaskHead
+from .network import NetworkModel
 from .options import complete_test_cfg
 from .postprocess import (
     INSTANCE_OFFSET,
@@ -278,6 +278,10 @@ class FusionHead(BasePanopticFusionHead):
                     cfg['max_per_image'],
                     encode,
                 )
+                # pycocotools takes a plain list alone, and MMDet's inferencer calls
+                # `masks.cpu()` where all boxes are empty.
+                if encode and not boxes.any():
+                    masks = EncodedMasks(masks)
                 result['ins_results'] = InstanceData(
                     bboxes=boxes, labels=labels, scores=scores, masks=masks
                 )
@@ -289,7 +293,7 @@ class FusionHead(BasePanopticFusionHead):
 
 
 @MODELS.register_module()
-class EoMTDetector(FastInference, MaskFormer):
+class EoMTDetector(NetworkModel, MaskFormer):
     """EoMT as a panoptic or instance detector of MMDet.
 
     Args:
@@ -347,7 +351,7 @@ class EoMTDetector(FastInference, MaskFormer):
         """
         # Targets first: they wait for the device, which has nothing to do yet.
         targets = self.panoptic_head.targets(batch_data_samples)
-        predictions = self.backbone.forward_masked(batch_inputs, self.panoptic_head)
+        predictions = self.network.all_predictions(batch_inputs)
         return self.panoptic_head.criterion(predictions, targets)
 
     def predict(
@@ -389,8 +393,3 @@ class EoMTDetector(FastInference, MaskFormer):
     ) -> Prediction:
         """Class logits and mask logits."""
         return self.network(batch_inputs)
-
-    @property
-    def mask_head(self) -> MaskHead:
-        """The head under the name that both bridges have for it."""
-        return self.panoptic_head

@@ -53,6 +53,15 @@ class ScaleBlock(nn.Module):
         return self.norm(self.conv2(self.act(self.conv1(x))))
 
 
+class MaskProduct(nn.Module):
+    """The last step of a mask: dot products of queries and pixels."""
+
+    def forward(self, embeddings: Tensor, features: Tensor) -> Tensor:
+        """Map embeddings (B, K, C) and features (B, C, H, W) to (B, K, H, W)."""
+        masks = embeddings @ features.flatten(2)  # (B, K, H * W)
+        return masks.unflatten(2, features.shape[2:])
+
+
 @MODELS.register_module()
 class MaskHead(BaseModule):
     """Predicts a class and a mask for every query.
@@ -88,6 +97,7 @@ class MaskHead(BaseModule):
         self.upscale = nn.Sequential(
             *(ScaleBlock(embed_dims) for _ in range(num_upscale_blocks(patch_size)))
         )
+        self.mask_product = MaskProduct()
 
     def forward(self, queries: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Predict.
@@ -107,16 +117,3 @@ class MaskHead(BaseModule):
         with no_autocast(queries.device):
             classes = self.class_head(queries.to(self.class_head.weight.dtype))
         return classes, masks
-
-    def mask_product(self, embeddings: Tensor, features: Tensor) -> Tensor:
-        """Dot products of queries and pixels.
-
-        Args:
-            embeddings (Tensor): Shape (B, K, C).
-            features (Tensor): Shape (B, C, H, W).
-
-        Returns:
-            Tensor: Shape (B, K, H, W).
-        """
-        masks = embeddings @ features.flatten(2)  # (B, K, H * W)
-        return masks.unflatten(2, features.shape[2:])

@@ -18,8 +18,8 @@ from timm.layers import Attention, apply_rot_embed_cat
 from timm.models.eva import EvaAttention
 from torch import Tensor
 
-# Attention of all tokens to all: (q, k, v), each (B, heads, T, d), to the same shape.
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+# (q, k, v, mask, dropout_p) to the shape of q, see `attend`.
+Attend = Callable[..., Tensor]
 
 
 @torch.no_grad()
@@ -76,17 +76,56 @@ def split_attention(
     return torch.cat((masked, free), dim=2)
 
 
-class SplitAttention(Attention):
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+) -> Tensor:
+    """The attention of every block; what a CPU does faster takes its place.
+
+    Args:
+        q (Tensor): Shape (B, heads, T, d).
+        k (Tensor): Shape (B, heads, T, d).
+        v (Tensor): Shape (B, heads, T, d).
+        mask (Tensor, optional): Shape (B, K, N) bool, see `split_attention`.
+        dropout_p (float): Dropout on the attention weights. Defaults to 0.
+
+    Returns:
+        Tensor: Shape (B, heads, T, d).
+    """
+    if mask is not None:
+        return split_attention(q, k, v, mask, dropout_p)
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
+
+
+class MaskedAttention:
+    """What both attention layers share: attention itself and what follows it.
+
+    Attributes:
+        attend (Callable): The function `attend`, or a faster one for inference: the
+            one door for kernels of a certain device, such as those of `cpu`.
+    """
+
+    attend: Attend = staticmethod(attend)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention with the layer's dropout, shape (B, T, C) as the layer returns."""
+        dropout_p = self.attn_drop.p if self.training else 0.0
+        return self.merge_heads(self.attend(q, k, v, mask, dropout_p))
+
+    def merge_heads(self, x: Tensor) -> Tensor:
+        """Join the heads (B, heads, T, d) to (B, T, C), normalise and project."""
+        x = x.transpose(1, 2).flatten(2)
+        return self.proj_drop(self.proj(self.norm(x)))
+
+
+class SplitAttention(MaskedAttention, Attention):
     """timm's self-attention with a query -> patch mask.
 
     Parameters and names are timm's.
-
-    Attributes:
-        fast_attention (Callable, optional): Takes the place of PyTorch's fused kernel
-            in inference without a mask, see `fast_network`.
     """
-
-    fast_attention: Attend | None = None
 
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
@@ -101,16 +140,7 @@ class SplitAttention(Attention):
         Returns:
             Tensor: Shape (B, T, C).
         """
-        q, k, v = self.project(x)
-        dropout = self.attn_drop.p if self.training else 0.0
-        if attn_mask is not None:
-            x = split_attention(q, k, v, attn_mask, dropout)
-        elif self.fast_attention is not None:
-            x = self.fast_attention(q, k, v)
-        else:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        x = x.transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(self.norm(x)))
+        return self._attend(*self.project(x), attn_mask)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, heads, T, d), of tokens (B, T, C)."""
@@ -119,20 +149,13 @@ class SplitAttention(Attention):
         return self.q_norm(q), self.k_norm(k), v
 
 
-class RotarySplitAttention(EvaAttention):
+class RotarySplitAttention(MaskedAttention, EvaAttention):
     """The self-attention of timm's EVA-02 and DINOv3, with a query -> patch mask.
 
     Parameters and names are timm's. The rotary codes belong to the patches, the last
     tokens: whatever stands in front of them (queries, CLS, registers) has no place in
     the image and is never rotated.
-
-    Attributes:
-        fast_attention (Callable, optional): As of `SplitAttention`.
-        multiply (Callable): Computes `qkv`, of tokens, weights and biases.
     """
-
-    fast_attention: Attend | None = None
-    multiply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(F.linear)
 
     def forward(
         self,
@@ -156,15 +179,7 @@ class RotarySplitAttention(EvaAttention):
         q, k, v = self.project(x)
         if rope is not None:
             q, k = (self.rotate(t, rope).type_as(v) for t in (q, k))
-        dropout = self.attn_drop.p if self.training else 0.0
-        if attn_mask is not None:
-            x = split_attention(q, k, v, attn_mask, dropout)
-        elif self.fast_attention is not None:
-            x = self.fast_attention(q, k, v)
-        else:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-        x = x.transpose(1, 2).flatten(2)
-        return self.proj_drop(self.proj(self.norm(x)))
+        return self._attend(q, k, v, attn_mask)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each (B, heads, T, d); the keys have no bias."""
@@ -174,9 +189,13 @@ class RotarySplitAttention(EvaAttention):
             bias = None
             if self.q_bias is not None:
                 bias = torch.cat((self.q_bias, self.k_bias, self.v_bias))
-            qkv = self.multiply(x, self.qkv.weight, bias).chunk(3, dim=-1)
+            qkv = self._qkv(x, bias).chunk(3, dim=-1)
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in qkv)
         return self.q_norm(q), self.k_norm(k), v
+
+    def _qkv(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Queries, keys and values side by side, (B, T, 3 C)."""
+        return F.linear(x, self.qkv.weight, bias)
 
     def rotate(self, x: Tensor, rope: Tensor) -> Tensor:
         """Rotate the last tokens of queries or keys (B, heads, T, d).

@@ -1,90 +1,169 @@
-"""timm's plain ViTs, with attention that can be masked.
+"""PlainViT: a timm ViT as embedding, rotary codes and blocks.
 
-Two families of blocks: timm's `VisionTransformer` (ViT, DeiT-III, DINOv2) with learned
-position codes, and its `Eva` (EVA-02, DINOv3) with rotary ones.
+Two families of timm share it: `VisionTransformer` (ViT, DeiT-III, DINOv2) with learned
+position codes, and `Eva` (EVA-02, DINOv3) with rotary ones.
 """
 
-import timm
-from timm.layers import RotaryEmbeddingCat, RotaryEmbeddingDinoV3
-from timm.models import is_model_in_modules
-from timm.models.eva import Eva, EvaAttention, EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
-from torch import nn
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.registry import MODELS
 
-from .masked_attention import RotarySplitAttention, SplitAttention
+from .pretrained import check_arch, load_timm_weights
+from .timm_vit import build_vit
 
-WAY_OUT = 'take a vit_*, deit3_*, *_dinov2, *_dinov3_qkvb or eva02_* model'
-# EoMT reads normalised tokens: the norm stands behind the last block, not behind a
-# pooling. The grid is fixed, so that rotary codes are computed once.
-EVA_ARGS = dict(
-    use_post_transformer_norm=True, use_fc_norm=False, dynamic_img_size=False
-)
+# Modules that a subclass adds to timm's ViT: no pre-trained weights exist for them.
+# They learn at the full rate and warm up with the head.
+NEW_PARTS = ('queries', 'adapter')
 
 
-def build_vit(arch: str, timm_args: dict) -> VisionTransformer | Eva:
-    """Build a timm ViT with maskable attention; refuse what would run wrongly.
+@MODELS.register_module()
+class PlainViT(BaseModule):
+    """Any plain timm ViT on images of one size.
+
+    Parameter names are timm's. `num_blocks` is the number of last blocks that carry
+    queries: none here.
 
     Args:
-        arch (str): Name of a timm model.
-        timm_args (dict): Arguments of the model: `img_size`, `patch_size`, ...
+        arch (str): Name of a timm model, such as 'vit_large_patch14_reg4_dinov2'.
+        img_size (int | tuple[int, int]): Height and width of the input in pixels.
+        patch_size (int): Side of a patch in pixels. Pre-trained patch embeddings
+            and position codes are resized to it. Defaults to 16.
+        pretrained (bool | str): True downloads timm's weights of `arch`, a string is
+            the path of a local file, False starts from random weights. They are read
+            by `init_weights`, thus in training only. Defaults to True.
+        timm_args (dict, optional): Further arguments of the timm model, such as
+            `dict(embed_dim=128, depth=5)`.
+        init_cfg (dict, optional): MMEngine's initialisation config, used instead of
+            `pretrained` where given.
 
-    Returns:
-        VisionTransformer | Eva: With random weights. Has `rope`, None where the model
-        has no rotary codes.
+    Attributes:
+        grid (tuple[int, int]): Rows and columns of the patches.
+        num_prefix_tokens (int): CLS and registers, in front of the patches.
 
     Raises:
-        UserError: If the model is no plain ViT.
+        UserError: If the model is unknown to timm or no plain ViT, or if the image is
+            no whole number of patches.
     """
-    try:
-        if is_model_in_modules(arch, 'eva'):
-            return _build_eva(arch, timm_args)
-        return _build_vision_transformer(arch, timm_args)
-    except (TypeError, AssertionError) as error:
-        raise UserError(
-            f'timm cannot build {arch!r} as a plain ViT with {timm_args}: {error}. '
-            f'Look at backbone.timm_args, or {WAY_OUT}'
-        ) from error
 
-
-def _build_vision_transformer(arch: str, timm_args: dict) -> VisionTransformer:
-    vit = timm.create_model(arch, num_classes=0, attn_layer=SplitAttention, **timm_args)
-    plain = isinstance(vit, VisionTransformer) and all(
-        type(block) is Block for block in vit.blocks
-    )
-    if not plain or vit.pos_embed is None:
-        raise UserError(
-            f'timm model {arch!r} ({type(vit).__name__}) is not a plain ViT with '
-            f'learned position codes: {WAY_OUT}'
+    def __init__(
+        self,
+        arch: str,
+        img_size: int | tuple[int, int],
+        patch_size: int = 16,
+        pretrained: bool | str = True,
+        timm_args: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        if height % patch_size or width % patch_size:
+            raise UserError(
+                f'image size {height} x {width} is not a multiple of the patch size '
+                f'{patch_size}: set crop_size and backbone.img_size to one, e.g. '
+                f'{max(1, round(height / patch_size)) * patch_size}'
+            )
+        check_arch(arch)
+        self.arch = arch
+        self.pretrained = pretrained
+        self.timm_args = dict(
+            img_size=(height, width), patch_size=patch_size, **(timm_args or {})
         )
-    if isinstance(vit.norm, nn.Identity):
-        raise UserError(
-            f'timm model {arch!r} has no norm behind its last block (models for '
-            'pooled tokens, such as vit_*_gap_*, have it behind the pooling), and EoMT '
-            f'reads normalised tokens: {WAY_OUT} without "gap" in its name'
-        )
-    vit.rope = None
-    return vit
+        vit = build_vit(arch, self.timm_args)
+        self.depth, self.num_blocks = len(vit.blocks), 0
+        self.embed_dims = vit.embed_dim
+        self.img_size = (height, width)
+        self.patch_size = patch_size
+        self.grid = vit.patch_embed.grid_size
+        self.num_prefix_tokens = vit.num_prefix_tokens
+
+        # Only what the forward pass uses is adopted: no pooling norm, no classifier.
+        self.cls_token = vit.cls_token
+        self.reg_token = vit.reg_token
+        self.pos_embed = vit.pos_embed  # None for DINOv3, which has rotary codes only
+        self.pos_embed_covers_prefix = not vit.no_embed_class
+        self.rope = vit.rope
+        self.patch_embed = vit.patch_embed
+        self.norm_pre = vit.norm_pre
+        self.blocks = vit.blocks
+        self.norm = vit.norm
+
+    def init_weights(self) -> None:
+        """Load the pre-trained weights; called once, by MMEngine's Runner.
+
+        Raises:
+            UserError: If the weights cannot be had or do not fit.
+        """
+        if self.init_cfg or not self.pretrained:
+            super().init_weights()
+            return
+        weights = load_timm_weights(self.arch, self.pretrained, self.timm_args)
+        own = [k for k in self.state_dict() if k.partition('.')[0] not in NEW_PARTS]
+        self.load_state_dict({k: weights[k] for k in own}, strict=False)
+        # MMEngine re-initialises whatever does not say that it is done.
+        self._is_init = True
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Run the ViT.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+
+        Returns:
+            tuple[Tensor]: One map, (B, C, H / patch, W / patch), as necks expect it.
+        """
+        x, rope = self.embed(images), self.rotary_codes()
+        for block in self.blocks:
+            x = run_block(block, x, rope)
+        return (self.to_map(self.norm(x)[:, self.num_prefix_tokens :]),)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Patches with position codes, behind CLS and registers.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+
+        Returns:
+            Tensor: Shape (B, prefix + N, C).
+
+        Raises:
+            UserError: If the images have another size than the ViT was built for.
+        """
+        if images.shape[-2:] != self.img_size:
+            raise UserError(
+                f'the ViT was built for images of {self.img_size[0]} x '
+                f'{self.img_size[1]} pixels and got {images.shape[-2]} x '
+                f'{images.shape[-1]}: make crop_size and backbone.img_size equal'
+            )
+        x = self.patch_embed(images)  # (B, N, C)
+        covers_prefix = self.pos_embed_covers_prefix
+        if self.pos_embed is not None and not covers_prefix:
+            x = x + self.pos_embed
+        prefix = [
+            token.expand(len(x), -1, -1)
+            for token in (self.cls_token, self.reg_token)
+            if token is not None
+        ]
+        x = torch.cat((*prefix, x), dim=1)
+        if self.pos_embed is not None and covers_prefix:
+            x = x + self.pos_embed
+        return self.norm_pre(x)
+
+    def rotary_codes(self) -> Tensor | None:
+        """Sines and cosines of the patches, shape (N, 2d), if the ViT rotates."""
+        return None if self.rope is None else self.rope.get_embed()
+
+    def to_map(self, patches: Tensor) -> Tensor:
+        """Patch tokens (B, N, C) as a map (B, C, rows, columns)."""
+        return patches.transpose(1, 2).unflatten(2, self.grid)
 
 
-def _build_eva(arch: str, timm_args: dict) -> Eva:
-    vit = timm.create_model(arch, num_classes=0, **EVA_ARGS, **timm_args)
-    plain = all(
-        type(block) is EvaBlock
-        and type(block.attn) is EvaAttention
-        and block.attn.gate is None
-        for block in vit.blocks
-    )
-    # Codes that differ from block to block are another network.
-    axial = type(vit.rope) in (type(None), RotaryEmbeddingCat, RotaryEmbeddingDinoV3)
-    if not plain or not axial:
-        raise UserError(
-            f'timm model {arch!r} has blocks or rotary codes of another kind than '
-            f'EVA-02 and DINOv3: {WAY_OUT}'
-        )
-    for block in vit.blocks:
-        # The block takes no attention layer as an argument, as timm's other ViT does.
-        # Only the forward pass is replaced: parameters, their start and names remain.
-        block.attn.__class__ = RotarySplitAttention
-    return vit
+def run_block(
+    block: nn.Module, x: Tensor, rope: Tensor | None, mask: Tensor | None = None
+) -> Tensor:
+    """One timm block, with rotary codes or without."""
+    if rope is None:
+        return block(x, mask)
+    return block(x, rope, mask)

@@ -18,9 +18,10 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
 from .checkpoint_check import refuse_misfit
+from .confidence import check_confidence, confidence_map
 from .criterion import Prediction, Target
-from .inference import FastInference
 from .mask_head import MaskHead
+from .network import NetworkModel
 from .options import complete_test_cfg
 from .targets import check_labels, semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
@@ -61,7 +62,8 @@ class EoMTSegDataPreProcessor(SegDataPreProcessor):
         image = F.pad(image, (0, right, 0, bottom))
         if self.channel_conversion:
             image = image.flip(0)
-        return (image.float() - self.mean) / self.std
+        image = image.float()
+        return (image - self.mean) / self.std if self._enable_normalize else image
 
 
 @MODELS.register_module()
@@ -139,7 +141,7 @@ class SemanticHead(MaskHead):
 
 
 @MODELS.register_module()
-class EoMTSegmentor(FastInference, EncoderDecoder):
+class EoMTSegmentor(NetworkModel, EncoderDecoder):
     """EoMT as a semantic segmentor of MMSeg.
 
     Takes the arguments of `EncoderDecoder`; `backbone` is a `QueryViT`, `decode_head`
@@ -150,11 +152,13 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
     - `keep_logits` (bool): Whether results carry `seg_logits` at the original size
       besides `pred_sem_seg`. They are class scores (sums of probabilities), and
       large: 150 classes at 6000 x 4000 pixels are 14 GiB. Defaults to False.
+    - `confidence` (str, optional): One of `confidence.CONFIDENCES`; results carry a
+      map `confidence` of shape (1, H, W) then. Defaults to None.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        defaults = dict(max_windows=16, keep_logits=False)
+        defaults = dict(max_windows=16, keep_logits=False, confidence=None)
         self.test_cfg = complete_test_cfg(self.test_cfg, defaults, others=['mode'])
         mode = self.test_cfg.pop('mode', 'windows')
         if mode != 'windows':
@@ -162,6 +166,7 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
                 f'test_cfg.mode is {mode!r}, but EoMTSegmentor always tests in even '
                 "windows: remove the mode, or use type='EncoderDecoder'"
             )
+        check_confidence(self.test_cfg['confidence'])
         self.register_load_state_dict_pre_hook(refuse_misfit)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
@@ -176,7 +181,7 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
         """
         # Targets first: they wait for the device, which has nothing to do yet.
         targets = self.decode_head.targets(data_samples)
-        predictions = self.backbone.forward_masked(inputs, self.decode_head)
+        predictions = self.network.all_predictions(inputs)
         return add_prefix(self.decode_head.criterion(predictions, targets), 'decode')
 
     def predict(
@@ -215,7 +220,9 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
         ]
         while windows:
             count = min(len(windows), self.test_cfg['max_windows'])
-            if self.compiled:  # for few numbers of windows: powers of two
+            if (
+                self.fast and self.fast.compiled
+            ):  # for few numbers of windows: powers of two
                 count = 1 << count.bit_length() - 1
             chunk, windows = windows[:count], windows[count:]
             crops = torch.stack([averages[i].crop(inputs[i], j) for i, j in chunk])
@@ -232,11 +239,6 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
         """Class logits and mask logits of images of the backbone's size."""
         return self.network(inputs)
 
-    @property
-    def mask_head(self) -> MaskHead:
-        """The head under the name that both bridges have for it."""
-        return self.decode_head
-
     def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
         """Bring class scores (classes, H, W) to the original image."""
         meta = sample.metainfo
@@ -246,6 +248,11 @@ class EoMTSegmentor(FastInference, EncoderDecoder):
             axis = 2 if meta['flip_direction'] == 'horizontal' else 1
             scores = scores.flip(axis)
         size = tuple(meta['ori_shape'][:2])
+        measure = self.test_cfg['confidence']
+        if measure:
+            sample.confidence = PixelData(
+                data=confidence_map(scores, measure, size)[None]
+            )
         if self.test_cfg['keep_logits']:
             scores = F.interpolate(scores[None], size, mode='bilinear')[0]
             sample.seg_logits = PixelData(data=scores)
@@ -275,10 +282,15 @@ class EoMTSegTTAModel(SegTTAModel):
         Returns:
             list[SegDataSample]: One for each image.
         """
+        # A stock segmentor under this class has no such option.
+        measure = self.module.test_cfg.get('confidence')
         merged = []
         for views in data_samples_list:
             scores = sum(view.seg_logits.data for view in views)
             views[0].seg_logits = PixelData(data=scores / len(views))
             views[0].pred_sem_seg = PixelData(data=scores.argmax(0, keepdim=True))
+            if measure:
+                found = confidence_map(scores / len(views), measure, scores.shape[1:])
+                views[0].confidence = PixelData(data=found[None])
             merged.append(views[0])
         return merged

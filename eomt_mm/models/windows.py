@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .onednn import product
+from .cpu import product
 from .precision import no_autocast
 
 

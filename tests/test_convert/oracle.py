@@ -13,6 +13,7 @@ from transformers import (
     EomtForUniversalSegmentation,
 )
 
+from eomt_mm.models.network import Network
 from eomt_mm.registry import MODELS
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,7 @@ def outputs(model, images):
     """Class logits and mask logits of a model of ours."""
     head = model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
     with torch.no_grad():
-        return model.backbone.predict(images, head)
+        return Network(model.backbone, head)(images)
 
 
 def relative(ours, theirs):

@@ -26,7 +26,7 @@ def test_configs_load_and_fit_the_inferencers(name, crop):
     assert tuple(cfg.crop_size) == (crop, crop)
     for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         types = [step.type for step in loader.dataset.pipeline]
-        assert types[0] == 'LoadImageFromFile' and 'LoadAnnotations' in types
+        assert types[:2] == ['LoadImageFromFile', 'eomt_mm.LoadSemanticAnnotations']
         assert types[-1] == 'PackSegInputs'
         assert loader.dataset.data_root == cfg.data_root
 
@@ -113,12 +113,11 @@ def test_browse_every_task(task, split, load_tool, tmp_path):
     scenes.main([str(tmp_path), '--train', '1', '--val', '1', '--size', '64'])
     root = tmp_path / 'ADEChallengeData2016'
     out = tmp_path / 'panels'
-    flip = 3 if task == 'semantic' else 2
     load_tool('analysis_tools/browse_dataset').main(
         [str(ROOT / f'configs/demo/eomt_scenes_{task}.py'), '--split', split]
         + ['--not-show', '--output-dir', str(out)]
         + ['--cfg-options', f'data_root={root}']
-        + [f'train_dataloader.dataset.pipeline.{flip}.prob=0.0']
+        + ['train_dataloader.dataset.pipeline.2.prob=0.0']
     )
     (path,) = out.iterdir()
     picture = np.asarray(Image.open(path).convert('RGB'))
@@ -157,8 +156,7 @@ def test_photos_by_heart_are_trained_as_they_are_tested():
     cfg = Config.fromfile(ROOT / 'configs/demo/eomt_photos_ade20k_mini.py')
     steps = cfg.train_dataloader.dataset.pipeline
     types = [step.type for step in steps]
-    for type_ in ('eomt_mm.DecodeSixteenBit', 'eomt_mm.CheckLabelSize'):
-        assert type_ in types
+    assert 'eomt_mm.LoadSemanticAnnotations' in types
     steps = [step for step in steps if step.type != 'eomt_mm.PadAndCrop']
     prefix = dict(img_path='images/validation', seg_map_path='annotations/validation')
     settings = dict(data_root=str(ADE_MINI), data_prefix=prefix)

@@ -263,7 +263,9 @@ def test_a_dataset_of_stuff_alone(coco, build_coco):
         return content
 
     root = coco('panoptic', content=stuff)
-    dataset, metric = build_coco('scenes_panoptic', root, **settings('panoptic'))
+    kinds = dict(thing_classes=(), stuff_classes=(*THINGS, 'sky', 'ground'))
+    options = settings('panoptic') | dict(metainfo=kinds)
+    dataset, metric = build_coco('scenes_panoptic', root, **options)
     metric |= dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
     metric = METRICS.build(metric)
     metric.dataset_meta = dataset.metainfo

@@ -301,7 +301,7 @@ def test_pretrained_weights_are_not_read_in_vain(make_runner, checkpoint, monkey
     def refuse(*_):
         raise AssertionError('weights were read')
 
-    monkeypatch.setattr('eomt_mm.models.query_vit.load_timm_weights', refuse)
+    monkeypatch.setattr('eomt_mm.models.plain_vit.load_timm_weights', refuse)
     options = dict(model=dict(pretrained=True))
     model = make_runner(load_from=str(checkpoint), **options).train()
     assert not differing(model.state_dict(), checkpoint)

@@ -1,9 +1,15 @@
 import logging
+from types import SimpleNamespace
 
 import pytest
 from mmengine.runner import Runner
 
-from eomt_mm.engine import annealing_windows, mask_probability
+from eomt_mm.engine import (
+    MaskAnnealingHook,
+    annealing_windows,
+    mask_annealing,
+    mask_probability,
+)
 from eomt_mm.errors import UserError
 
 # The schedules of the published configs (github.com/tue-mps/eomt), by hand.
@@ -163,3 +169,23 @@ def test_testing_half_annealed_weights_warns_once(
         assert level == logging.WARNING
         assert 'iteration 5' in text
         assert 'iteration 10 of 12' in text
+
+
+@pytest.mark.parametrize(
+    ('epoch', 'iteration', 'warned'), [(1, 10, True), (6, 60, False)]
+)
+def test_a_checkpoint_of_a_training_by_epochs(epoch, iteration, warned, monkeypatch):
+    """10 iterations an epoch, 6 epochs: the annealing ends at 50."""
+    said = []
+    monkeypatch.setattr(
+        mask_annealing, 'print_log', lambda text, **_: said.append(text)
+    )
+    backbone = SimpleNamespace(mask_probs=[0.0] * 4)
+    runner = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone),
+        cfg=dict(train_cfg=dict(max_epochs=6)),
+    )
+    hook = MaskAnnealingHook()
+    hook.after_load_checkpoint(runner, dict(meta=dict(iter=iteration, epoch=epoch)))
+    hook.before_test(runner)
+    assert any('at iteration 50 of 60' in text for text in said) == warned

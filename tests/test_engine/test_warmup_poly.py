@@ -4,6 +4,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
 from eomt_mm.engine import two_stage_factor
+from eomt_mm.engine.warmup_poly import warmup_lengths
 from eomt_mm.errors import UserError
 
 
@@ -116,14 +117,20 @@ def test_runner_fills_in_the_length(toy_config, toy_run):
         assert list(logged) == pytest.approx(values, rel=1e-12)
 
 
-def test_a_trial_may_end_within_the_warm_up(toy_model):
-    for end in (2, 5, 15):
+def test_a_run_too_short_scales_the_warm_up(toy_model):
+    for end, scaled in ((15, (2, 5)), (5, (0, 1)), (2, (0, 0))):
         wrapper, scheduler = make(toy_model(), end=end)
-        for k in range(end):
-            assert wrapper.get_lr()['base_lr'][0] == 1e-4 * (
-                k / 5 if k < 5 else (1 - (k - 5) / (end - 5)) ** 0.9
-            )
-            scheduler.step()
+        assert scheduler.warmup == scaled
+        assert wrapper.get_lr()['base_lr'][0] == (0 if scaled[0] else 1e-4)
+    assert warmup_lengths((5, 10), 16) == (5, 10)
+
+
+def test_fractions_of_the_run():
+    assert warmup_lengths((0.01, 0.02), 1000) == (10, 20)
+    assert warmup_lengths((0.0, 0.5), 1000) == (0, 500)
+    for wrong in ((-1, 5), (1.5, 5), (-0.1, 0.1)):
+        with pytest.raises(UserError, match='fractions of the run'):
+            warmup_lengths(wrong, 100)
 
 
 def test_config_errors(toy_model, toy_config, toy_run):

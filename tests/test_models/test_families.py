@@ -11,8 +11,8 @@ import torch
 from timm.models import is_model_in_modules
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import QueryViT
-from eomt_mm.models.plain_vit import EVA_ARGS
+from eomt_mm.models import PlainViT
+from eomt_mm.models.timm_vit import EVA_ARGS
 
 TEXT = (Path(__file__).parents[2] / 'docs/model_zoo.md').read_text()
 TEXT = TEXT[TEXT.index('## Backbones') :]
@@ -50,12 +50,12 @@ def test_every_name_equals_timms_forward(pattern):
         vit = timm.create_model(name, num_classes=0, **size, **small(name), **eva)
         for parameter in vit.parameters():
             torch.nn.init.normal_(parameter, std=0.2)
-        options = dict(num_queries=0, num_blocks=1, pretrained=False)
-        ours = QueryViT(name, **size, **options, timm_args=small(name)).eval()
+        options = dict(pretrained=False)
+        ours = PlainViT(name, **size, **options, timm_args=small(name)).eval()
         ours.load_state_dict(vit.state_dict(), strict=True)
         images = torch.randn(1, 3, 64, 64)
         with torch.no_grad():
-            found = ours(images)[1].flatten(2).transpose(1, 2)
+            found = ours(images)[0].flatten(2).transpose(1, 2)
             expected = vit.eval().forward_features(images)[:, vit.num_prefix_tokens :]
         assert (found - expected).abs().max() <= 1e-5 * expected.abs().max(), name
 
@@ -67,4 +67,4 @@ def test_every_refused_name_is_refused(pattern):
     assert len(names) >= 4
     for name in names:
         with torch.device('meta'), pytest.raises(UserError, match=name):
-            QueryViT(name, 224, pretrained=False, timm_args=dict(depth=4))
+            PlainViT(name, 224, pretrained=False, timm_args=dict(depth=4))

@@ -7,6 +7,7 @@ import torch
 from reference import fixed_rand, tiny_dinov3_pair, tiny_pair, to_reference
 
 from eomt_mm.models import Criterion, Target
+from eomt_mm.models.network import Network
 
 
 def relative(ours, theirs):
@@ -71,7 +72,7 @@ def test_outputs_of_dinov3_equal(probs):
     backbone.mask_probs = probs
     reference.attn_mask_probs.copy_(torch.tensor(probs))
     with torch.no_grad():
-        classes, masks = backbone.predict(images, head)
+        classes, masks = Network(backbone, head)(images)
         theirs = reference(pixel_values=images)
         plain = head(*backbone(images))[1]
     bound = 1e-4 if any(probs) else 1e-5

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import MaskHead, QueryViT
+from eomt_mm.models import MaskHead, PlainViT, QueryViT
+from eomt_mm.models.network import Network
 
 TINY = {'embed_dim': 32, 'depth': 4, 'num_heads': 2}
 
@@ -22,6 +23,10 @@ def tiny(**kwargs):
         'timm_args': TINY,
     }
     return QueryViT(**(options | kwargs))
+
+
+def plain(arch):
+    return PlainViT(arch, 64, pretrained=False, timm_args=TINY)
 
 
 # Counted on the official models; the paper's table rounds them.
@@ -63,16 +68,16 @@ def test_parameter_counts(size, blocks, img_size, queries, classes, expected):
     ],
 )
 def test_tokens_equal_timms_when_queries_are_absent(arch):
-    """With K = 0 the backbone is timm's ViT."""
+    """`PlainViT` is timm's ViT."""
     torch.manual_seed(0)
-    backbone = tiny(arch=arch, num_queries=0).eval()
+    backbone = plain(arch).eval()
     vit = timm.create_model(arch, num_classes=0, img_size=64, patch_size=16, **TINY)
     vit.load_state_dict(
         {k: v for k, v in backbone.state_dict().items() if k != 'queries'}, strict=False
     )
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        _, patches = backbone(images)
+        (patches,) = backbone(images)
         expected = vit.eval().forward_features(images)[:, vit.num_prefix_tokens :]
     assert torch.equal(patches.flatten(2).transpose(1, 2), expected)
 
@@ -135,10 +140,6 @@ def test_without_supervision_in_between_one_prediction_is_left():
     assert all(map(torch.equal, last, head(*backbone(images))))
 
 
-def test_without_queries_there_is_no_parameter_for_them():
-    assert 'queries' not in tiny(num_queries=0).state_dict()
-
-
 def test_predict_masks_while_mask_probs_says_so():
     torch.manual_seed(0)
     backbone, head = tiny().eval(), MaskHead(32, 5).eval()
@@ -146,9 +147,9 @@ def test_predict_masks_while_mask_probs_says_so():
         torch.nn.init.normal_(parameter, std=0.3)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        plain, expected_plain = backbone.predict(images, head), head(*backbone(images))
+        plain, expected_plain = Network(backbone, head)(images), head(*backbone(images))
         backbone.mask_probs = [0.0, 1.0]
-        masked = backbone.predict(images, head)
+        masked = Network(backbone, head)(images)
         expected = backbone.forward_masked(images, head)[-1]
     assert all(map(torch.equal, plain, expected_plain))
     assert all(map(torch.equal, masked, expected))

@@ -6,7 +6,7 @@ import timm
 import torch
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import Criterion, MaskHead, QueryViT, Target
+from eomt_mm.models import Criterion, MaskHead, PlainViT, QueryViT, Target
 
 TINY = {'embed_dim': 64, 'depth': 4, 'num_heads': 2}
 ARCHS = [
@@ -22,6 +22,14 @@ def tiny(arch, **kwargs):
     torch.manual_seed(0)
     options = dict(num_queries=3, num_blocks=2, pretrained=False, timm_args=TINY)
     backbone = QueryViT(arch, 64, **(options | kwargs))
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return backbone
+
+
+def plain(arch):
+    torch.manual_seed(0)
+    backbone = PlainViT(arch, 64, pretrained=False, timm_args=TINY)
     for parameter in backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return backbone
@@ -46,11 +54,11 @@ def timms(arch, state):
 @pytest.mark.parametrize('training', [False, True])
 def test_tokens_equal_timms_when_queries_are_absent(arch, training):
     """In training too: the augmentation of rotary codes is off."""
-    backbone = tiny(arch, num_queries=0).train(training)
+    backbone = plain(arch).train(training)
     vit = timms(arch, backbone.state_dict()).train(training)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        _, patches = backbone(images)
+        (patches,) = backbone(images)
         expected = vit.forward_features(images)[:, vit.num_prefix_tokens :]
     torch.testing.assert_close(
         patches.flatten(2).transpose(1, 2), expected, rtol=1e-5, atol=1e-5
@@ -87,14 +95,14 @@ def test_queries_are_seen_by_nobody_but_as_tokens_without_a_place(arch):
 @pytest.mark.parametrize('arch', ARCHS[:3])
 def test_turning_the_image_changes_patches_as_in_timm(arch):
     """Patches know their place: turned patches in, not the same turned tokens out."""
-    backbone = tiny(arch, num_queries=0).eval()
+    backbone = plain(arch).eval()
     vit = timms(arch, backbone.state_dict()).eval()
     patches = torch.randn(1, 3, 16, 16).repeat(1, 1, 4, 4)
     patches += torch.randn(1, 3, 4, 4).repeat_interleave(16, 2).repeat_interleave(16, 3)
     turned = patches.unflatten(2, (4, 16)).unflatten(4, (4, 16))
     turned = turned.permute(0, 1, 4, 3, 2, 5).flip(2).flatten(4).flatten(2, 3)
     with torch.no_grad():
-        before, after = (backbone(image)[1] for image in (patches, turned))
+        before, after = (backbone(image)[-1] for image in (patches, turned))
         expected = vit.forward_features(turned)[:, vit.num_prefix_tokens :]
     torch.testing.assert_close(
         after.flatten(2).transpose(1, 2), expected, rtol=1e-5, atol=1e-5

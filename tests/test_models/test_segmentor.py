@@ -13,6 +13,7 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.segmentor import EoMTSegDataPreProcessor
 from eomt_mm.models.targets import semantic_targets
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -275,11 +276,11 @@ def test_slide_mode_is_refused():
 
 def test_unknown_test_options_are_refused():
     init_default_scope('mmseg')
-    known = 'Known are: max_windows, keep_logits, mode'
+    known = 'Known are: max_windows, keep_logits, confidence, mode'
     with pytest.raises(UserError, match=f"'max_window', 'stride'. {known}"):
         MODELS.build(config(max_window=4, stride=(2, 2), keep_logits=True))
     assert MODELS.build(config(max_windows=4)).test_cfg == dict(
-        max_windows=4, keep_logits=False
+        max_windows=4, keep_logits=False, confidence=None
     )
 
 
@@ -351,3 +352,12 @@ def test_a_wrong_label_in_testing_names_value_and_file(model):
     labelled.gt_sem_seg.data[:] = 255
     with torch.no_grad():
         model.test_step({'inputs': [photo(32, 32)], 'data_samples': [labelled]})
+
+
+@pytest.mark.parametrize('training', [False, True])
+def test_without_mean_nothing_is_normalised(training):
+    preprocessor = EoMTSegDataPreProcessor(size=(8, 8))
+    image = torch.arange(192, dtype=torch.uint8).reshape(3, 8, 8)
+    sample = SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 8, 8)))
+    data = preprocessor(dict(inputs=[image], data_samples=[sample]), training)
+    assert torch.equal(data['inputs'][0], image.float())

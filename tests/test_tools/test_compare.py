@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from eomt_mm import checkpoints, cli
-from eomt_mm.comparison.model import Score
 from eomt_mm.errors import UserError
+from measuring.comparison.model import Score
 
 TOOL = 'analysis_tools/compare'
 QUICK = ('--size', '32', '32', '--rounds', '2', '--warmup', '0', '--no-memory')

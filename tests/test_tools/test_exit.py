@@ -213,7 +213,8 @@ def test_file_where_a_folder_is_wanted(tmp_path):
 TOOLS = sorted(
     path
     for path in (Path(__file__).parents[2] / 'tools').rglob('*.py')
-    if '\nfrom eomt_mm import' in path.read_text()
+    if "\nif __name__ == '__main__':" in path.read_text()
+    and '\nfrom eomt_mm import' in path.read_text()
 )
 
 

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from eomt_mm.cli.jobs import Failure
 from eomt_mm.errors import UserError
-from eomt_mm.reproduction.cost import Costs
-from eomt_mm.reproduction.runs import Pace, Run
+from measuring.jobs import Failure
+from measuring.reproduction.cost import Costs
+from measuring.reproduction.runs import Pace, Run
 
 TINY = (
     'model.backbone.timm_args.embed_dim=32',

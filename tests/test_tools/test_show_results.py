@@ -115,3 +115,21 @@ def test_bad_input(tool, config, trained, capsys, tmp_path, option, expected):
     assert cli.run(tool('analysis_tools/show_results').main, argv) == 2
     assert expected in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+def test_confidence_is_asked_of_a_semantic_eomt_alone(
+    tool, config, trained, capsys, tmp_path
+):
+    argv = [str(config), str(trained), '--out', str(tmp_path / 'out')]
+    argv += ['--confidence', 'class_score']
+    assert cli.run(tool('analysis_tools/show_results').main, argv) == 2
+    assert 'has no confidence maps' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_hues_of_confidence_and_of_a_difference(tool):
+    module = tool('analysis_tools/show_results')
+    pixels = np.array(module.grey(np.array([[0.0, 1.0]]), (4, 2)))
+    assert pixels[0, 0].tolist() == [0] * 3 and pixels[0, 3].tolist() == [255] * 3
+    pixels = np.array(module.two_hues(np.array([[-1.0, 0.0, 1.0]]), (3, 1)))
+    assert pixels[0].tolist() == [[33, 102, 172], [255] * 3, [230, 97, 1]]

@@ -13,13 +13,13 @@ from mmengine.structures import InstanceData
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.cli.calibration import (
-    Trial,
-)
-from eomt_mm.cli.inference import Images, score
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold
+from measuring.calibration import (
+    Trial,
+)
+from measuring.inference import Images, score
 
 TINY = {'embed_dim': 32, 'depth': 5, 'num_heads': 4}
 HEADS = {
@@ -307,7 +307,7 @@ def test_benchmark(run_tool, tiny, capsys, tmp_path, task):
     argv = ('--batch-sizes', 4, 1, '--rounds', 1, '--json', tmp_path / 'f.json')
     options = ('--cfg-options', *ALGM, f'{METHOD}.threshold=0.3')
     figures = run_tool(
-        'analysis_tools/benchmark_merging', config, checkpoint, *argv, *options
+        'analysis_tools/benchmark', 'merging', config, checkpoint, *argv, *options
     )
     assert figures.keys() == {4, 1}
     assert (tmp_path / 'f.json').exists()
@@ -330,7 +330,7 @@ def test_benchmark_of_a_method_without_policies(run_tool, tiny, capsys, tmp_path
     argv = ('--batch-sizes', 2, 9, '--number', 2, '--rounds', 1, '--json', out)
     with pytest.raises(UserError, match='batch-sizes 9'):
         run_tool(
-            'analysis_tools/benchmark_merging', config, checkpoint, *argv, *options
+            'analysis_tools/benchmark', 'merging', config, checkpoint, *argv, *options
         )
     # What was measured before is there all the same.
     (figures,) = json.loads(out.read_text()).values()
@@ -344,7 +344,7 @@ def test_benchmark_of_photographs_with_random_weights(
     photos = real_data / 'coco_mini' / 'val2017'
     argv = ('--images', photos, '--batch-sizes', 2, '--policies', 'min', '--rounds', 1)
     options = ('--parts', '--cfg-options', *ALGM, f'{METHOD}.keep=[0.4,0.5]')
-    found = run_tool('analysis_tools/benchmark_merging', config, *argv, *options)
+    found = run_tool('analysis_tools/benchmark', 'merging', config, *argv, *options)
     assert found['merged']['tokens'][0] == 1 + 64 - 3 * 13
     assert len(found['plain']['blocks']) == 5
     assert found['merging'].keys() == {'propose', 'merge', 'unmerge'}
@@ -373,8 +373,8 @@ def test_benchmark_of_photographs_with_random_weights(
 )
 def test_mistakes_in_timing(tool, tiny, capsys, argv, expected):
     config, checkpoint = tiny()
-    argv = [str(config), str(checkpoint), '--rounds', '1', *argv]
-    status = cli.run(tool('analysis_tools/benchmark_merging').main, argv)
+    argv = ['merging', str(config), str(checkpoint), '--rounds', '1', *argv]
+    status = cli.run(tool('analysis_tools/benchmark').main, argv)
     assert status == 2 and expected in capsys.readouterr().err
 
 

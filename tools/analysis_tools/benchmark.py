@@ -4,13 +4,17 @@
     python tools/analysis_tools/benchmark.py --core --stage train --size S B --batch 2
     python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] CONFIG ... --batch 1 8
     python tools/analysis_tools/benchmark.py --whole-path --photo photo.jpg
+    python tools/analysis_tools/benchmark.py merging CONFIG [CHECKPOINT]
 
 Contenders are alternated in one run and compared with the first of their table; the
-median counts. `--core` needs torch and timm alone, and sets this package against
-transformers' EoMT (where installed) and a naive version of EoMT. With configs, of this
+median counts. `--core` needs torch, timm, scipy and MMEngine alone, and sets this
+package against transformers' EoMT (where installed) and a naive version of EoMT, its
+post-processing also against MMDetection's (`--against mmdet`), and its attention
+against a full mask. With configs, of this
 repository or stock ones, it is the network alone, and the way from an image file to its
 result. `--whole-path` is that way with the result written, against the same weights in
-MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers.
+MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers. `merging` has options of
+its own: `merging --help`.
 """
 
 import signal
@@ -25,37 +29,29 @@ import os
 import sys
 import tempfile
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
-if find_spec('mmengine') is None or find_spec('scipy') is None:
-    import core_alone
+import torch
+from PIL import Image
 
-    MISSING = core_alone.fill_in()
-else:
-    MISSING = []
-
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from eomt_mm import cli  # noqa: E402
-from eomt_mm.benchmark import core, inputs  # noqa: E402
-from eomt_mm.benchmark.limit import matmul_rate  # noqa: E402
-from eomt_mm.benchmark.measure import bound_memory, peak_memory  # noqa: E402
-from eomt_mm.benchmark.options import (  # noqa: E402
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+from eomt_mm.files import make_folder
+from eomt_mm.models.network import DTYPES
+from measuring import core, inputs
+from measuring.arguments import (
     add_measuring_options,
     check_device,
 )
-from eomt_mm.benchmark.report import machine, markdown, write_json  # noqa: E402
-from eomt_mm.benchmark.run import (  # noqa: E402
-    Job,
+from measuring.contest import (
+    Contest,
     Plan,
+    hold,
     refuse_differing,
-    run_job,
 )
-from eomt_mm.errors import UserError  # noqa: E402
-from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
+from measuring.limit import matmul_rate
+from measuring.measure import bound_memory, peak_memory
+from measuring.rows import machine, markdown, write_rows
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -111,7 +107,10 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='height and width of results, and of a made-up photo',
     )
     only.add_argument(
-        '--against', nargs='*', choices=core.OPPONENTS, default=core.OPPONENTS
+        '--against',
+        nargs='*',
+        choices=(*core.OPPONENTS, core.STOCK),
+        default=core.OPPONENTS,
     )
     args = cli.parse_args(parser, argv)
     if args.core and (args.whole_path or args.configs):
@@ -147,62 +146,57 @@ def fault_of(photo: str) -> str | None:
     return None
 
 
-def core_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def core_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
     """All combinations of the options, without those that make no difference."""
     tasks = [task for stage in args.stage for task in core.STAGES[stage]]
-    jobs, rates = {}, {}
+    contests, rates = {}, {}
     for task, size, side, batch, queries, kept in itertools.product(
         tasks, args.size, args.image_size, args.batch, args.queries, args.kept
     ):
         case = core.Case(task, size, side, batch, queries, kept, tuple(args.ori))
-        if str(case) in jobs:
+        if str(case) in contests:
             continue
-        apart = task in core.POSTPROCESS  # always fp32, one image
-        contenders = [
-            core.Contender(who, dtype, args.compile and not apart)
-            for dtype in (['fp32'] if apart else args.dtype)
-            for who in ('ours', *args.against)
-        ]
+        contenders = core.rivals(case, args.against, args.dtype, args.compile)
         operations = None
         if not args.memory_of:
             for dtype in args.dtype:
                 if dtype not in rates:
                     rates[dtype] = matmul_rate(DTYPES[dtype], device)
             operations = core.giga_operations(case)
-        jobs[str(case)] = Job(
+        contests[str(case)] = Contest(
             case=str(case),
-            images=1 if apart else batch,
+            images=1 if task in core.POSTPROCESS else batch,
             contenders={
                 str(c): partial(core.prepare, case, c, device) for c in contenders
             },
             # Without fp32 there is nothing that results could be equal to.
             exact={
-                str(c) for c in contenders if c.dtype == contenders[0].dtype == 'fp32'
+                str(c)
+                for c in contenders
+                if c.dtype == contenders[0].dtype == 'fp32' and c.who != 'free'
             },
             operations=operations and 1e9 * operations * batch,
             rates={str(c): rates.get(c.dtype) for c in contenders},
         )
-    return list(jobs.values())
+    return list(contests.values())
 
 
-def make_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def make_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
     if args.core:
-        return core_jobs(args, device)
-    if MISSING:
-        raise UserError(f'this needs {", ".join(MISSING)}; --core does not')
+        return core_contests(args, device)
     if args.whole_path:
-        return whole_path_jobs(args, device)
-    return config_jobs(args, device)
+        return whole_path_contests(args, device)
+    return config_contests(args, device)
 
 
-def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def config_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
     """Network alone and whole pipeline of all configs, at each batch size."""
-    from eomt_mm.benchmark import configs
+    from measuring import configs
 
     models = cli.configs_and_checkpoints(args.configs)
     photo = args.photo or made_up_photo(args)
     return [
-        Job(
+        Contest(
             case=f'{part}, batch {batch}',
             images=batch,
             contenders={
@@ -221,13 +215,15 @@ def config_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
     ]
 
 
-def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]:
+def whole_path_contests(
+    args: argparse.Namespace, device: torch.device
+) -> list[Contest]:
     """From a photo file to a result file, for each config."""
-    from eomt_mm.benchmark import configs, whole_path
+    from measuring import configs, whole_path
 
     photo = args.photo or made_up_photo(args)
     width, height = Image.open(photo).size
-    jobs = []
+    contests = []
     for config, checkpoint in cli.configs_and_checkpoints(
         args.configs or default_configs()
     ):
@@ -238,8 +234,8 @@ def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]
             contenders[f'{who} {dtype}' + ' compiled' * compiled] = partial(
                 whole_path.prepare, who, entry, photo, args.kept[0], device, args.folder
             )
-        jobs.append(
-            Job(
+        contests.append(
+            Contest(
                 case=f'{Path(config).stem}, file of {width} x {height} to file',
                 images=1,
                 contenders=contenders,
@@ -247,12 +243,12 @@ def whole_path_jobs(args: argparse.Namespace, device: torch.device) -> list[Job]
                 exact={'stock fp32'} if args.dtype[0] == 'fp32' else set(),
             )
         )
-    return jobs
+    return contests
 
 
 def default_configs() -> list[str]:
     """A panoptic and a semantic ViT-S, wherever the tool is called from."""
-    from eomt_mm.benchmark.whole_path import CONFIGS
+    from measuring.whole_path import CONFIGS
 
     root = Path(__file__).resolve().parents[2]
     return [str(root / config) for config in CONFIGS]
@@ -268,15 +264,23 @@ def made_up_photo(args: argparse.Namespace) -> str:
     return str(path)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict | None:
     """Measures and prints.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
 
+    Returns:
+        dict: The figures, of `merging` alone.
+
     Raises:
         UserError: Something in the command is wrong, or results differ.
     """
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ['merging']:
+        from measuring import merging
+
+        return merging.main(argv[1:])
     args = parse_args(argv)
     device = check_device(args.device)
     # Where fp32 is asked for, it is meant.
@@ -287,30 +291,35 @@ def main(argv: list[str] | None = None) -> None:
         make_folder(Path(args.json).parent, '--json')
     with tempfile.TemporaryDirectory(prefix='eomt-benchmark-') as folder:
         args.folder = Path(folder)
-        jobs = make_jobs(args, device)
+        contests = make_contests(args, device)
         if args.memory_of:
-            print(memory_alone(jobs, *args.memory_of, device))
+            print(memory_alone(contests, *args.memory_of, device))
         else:
-            measure(args, jobs, device, sys.argv[1:] if argv is None else argv)
+            measure(args, contests, device, argv)
 
 
-def memory_alone(jobs: list[Job], index: str, who: str, device: torch.device) -> int:
+def memory_alone(
+    contests: list[Contest], index: str, who: str, device: torch.device
+) -> int:
     """Bytes that a contender needs; this process does nothing else."""
     bound_memory()
-    work = jobs[int(index)].contenders[who]()
+    work = contests[int(index)].contenders[who]()
     if who.endswith('compiled'):
         work()
     return peak_memory(work, device)
 
 
 def measure(
-    args: argparse.Namespace, jobs: list[Job], device: torch.device, argv: list[str]
+    args: argparse.Namespace,
+    contests: list[Contest],
+    device: torch.device,
+    argv: list[str],
 ) -> None:
     """Runs all cases, prints and writes what comes of them."""
     about = machine(device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     rows, differing = [], []
-    for index, job in enumerate(jobs):
+    for index, contest in enumerate(contests):
         fresh = None
         if not args.no_memory:
 
@@ -319,12 +328,12 @@ def measure(
                 return [own, *argv, '--memory-of', str(index), who]
 
         plan = Plan(device, args.rounds, args.warmup, fresh)
-        found, different = run_job(job, plan)
+        found, different = hold(contest, plan)
         print(markdown(found), flush=True)
         rows += found
-        differing += [f'{job.case}: {who}' for who in different]
+        differing += [f'{contest.case}: {who}' for who in different]
         if args.json:  # after each, so that an interrupted run leaves the others
-            write_json(args.json, rows, ['python', sys.argv[0], *argv], about)
+            write_rows(args.json, rows, ['python', sys.argv[0], *argv], about)
     refuse_differing(differing)
 
 

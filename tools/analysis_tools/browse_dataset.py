@@ -68,7 +68,8 @@ def draw_panel(item: dict, meta: dict, label_maps: Reader) -> Image.Image:
             'the pipeline yields neither a label map nor masks: see that it loads '
             'the annotations'
         )
-    rgb = item['inputs'].numpy()[::-1].transpose(1, 2, 0)
+    # Floats where the loader has `to_float32`.
+    rgb = item['inputs'].round().byte().numpy()[::-1].transpose(1, 2, 0)
     photo = enlarge(Image.fromarray(np.ascontiguousarray(rgb)))
     pictures = {'photo': photo, 'labels': paint(photo, truth)}
     return panel(Path(sample.img_path).stem, pictures, truth.legend())
@@ -79,6 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     cfg = cli.read_config(args.config)
     cli.override(cfg, args.cfg_options)
+    cli.fill_in(cfg)
     label_maps = label_maps_of(cfg)
     init_default_scope(cfg.default_scope)
 

@@ -22,7 +22,6 @@ if __name__ == '__main__':
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -33,7 +32,11 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from eomt_mm import cli
-from eomt_mm.cli.calibration import (
+from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
+from eomt_mm.models.token_merging import ALGM
+from eomt_mm.visualization import ACCENT, INK
+from measuring.calibration import (
     Trial,
     as_json,
     attempt,
@@ -43,11 +46,8 @@ from eomt_mm.cli.calibration import (
     similarities,
     threshold_for,
 )
-from eomt_mm.cli.inference import Images, load_model
-from eomt_mm.errors import UserError
-from eomt_mm.files import atomic_path
-from eomt_mm.models.token_merging import ALGM
-from eomt_mm.visualization import ACCENT, INK
+from measuring.inference import Images, load_model
+from measuring.output import write_json
 
 SWEEP = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Points of score that a threshold may cost before the tool speaks of it.
@@ -148,24 +148,19 @@ def main(argv: list[str] | None = None) -> dict:
         images=f'{len(images)} of {args.split}',
         similarity_quantiles=quantiles(found),
     )
-    write(args.out, content)
+    # At once, so that a kill loses no more than the trial it is in.
+    write_json(args.out, content)
     if args.score_images:
         trials, name = try_thresholds(
             args, cfg, model, options, found, threshold, content
         )
         content['threshold'] = threshold = choose(args, trials, threshold, name)
-        write(args.out, content)
+        write_json(args.out, content)
         picture = args.out.with_suffix('.png')
         draw(picture, found, threshold, trials, name, args.split)
         print(picture)
     print(args.out)
     return content
-
-
-def write(path: Path, content: dict) -> None:
-    """What is known so far, so that a kill loses no more than the trial it is in."""
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(content, indent=2) + '\n')
 
 
 def choose(
@@ -229,7 +224,7 @@ def try_thresholds(
         trials.append(trial)
         content['score'] = f'{name} on {len(images)} test images'
         content['plain'], *content['trials'] = map(as_json, trials)
-        write(args.out, content)
+        write_json(args.out, content)
         label = f'{trial.threshold:9.6f}' if method else '     none'
         lines.append(
             f'{label}  {merged:{width}.1%} {trial.gflops:8.4g} {trial.score:7.2f}'

@@ -30,30 +30,30 @@ os.environ.setdefault('HF_HUB_OFFLINE', '1')
 
 
 from eomt_mm import cli  # noqa: E402
-from eomt_mm.benchmark.measure import bound_memory, first_line, peak_memory  # noqa: E402
-from eomt_mm.benchmark.options import (  # noqa: E402
+from eomt_mm.errors import UserError  # noqa: E402
+from eomt_mm.files import make_folder  # noqa: E402
+from eomt_mm.models.network import DTYPES  # noqa: E402
+from measuring.arguments import (  # noqa: E402
     add_measuring_options,
     check_device,
 )
-from eomt_mm.benchmark.report import machine  # noqa: E402
-from eomt_mm.benchmark.run import Job, Plan, run_job  # noqa: E402
-from eomt_mm.cli.jobs import Failure, Launch, run_jobs  # noqa: E402
-from eomt_mm.comparison.model import (  # noqa: E402
+from measuring.comparison.model import (  # noqa: E402
     Model,
     Timing,
     count,
     parse_words,
     prepare,
 )
-from eomt_mm.comparison.report import Comparison  # noqa: E402
-from eomt_mm.comparison.scores import (  # noqa: E402
+from measuring.comparison.report import Comparison  # noqa: E402
+from measuring.comparison.scores import (  # noqa: E402
     Test,
     quoted_score,
     refuse_untestable,
 )
-from eomt_mm.errors import UserError  # noqa: E402
-from eomt_mm.files import make_folder  # noqa: E402
-from eomt_mm.models.inference import DTYPES  # noqa: E402
+from measuring.contest import Contest, Plan, hold  # noqa: E402
+from measuring.jobs import Failure, Launch, run_jobs  # noqa: E402
+from measuring.measure import bound_memory, first_line, peak_memory  # noqa: E402
+from measuring.rows import machine  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')
@@ -198,7 +198,7 @@ def time_all(
     if not counted:
         return
     print(f'timing {len(counted)} models, {args.rounds} rounds', flush=True)
-    job = Job(
+    contest = Contest(
         case='network alone',
         images=timing.batch,
         contenders={
@@ -212,7 +212,7 @@ def time_all(
     plan = Plan(
         timing.device, args.rounds, args.warmup, None if args.no_memory else fresh
     )
-    rows, _ = run_job(job, plan)
+    rows, _ = hold(contest, plan)
     for row in rows:
         model = counted[row.contender]
         model.milliseconds = row.milliseconds

@@ -16,13 +16,12 @@ if __name__ == '__main__':
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
-import json
 import sys
 
 from eomt_mm import cli
-from eomt_mm.analysis import complexity_of, find_config
 from eomt_mm.errors import UserError
-from eomt_mm.files import atomic_path
+from measuring.networks import complexity_of, find_config
+from measuring.output import write_json
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -70,8 +69,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         rows.append(row)
         print(f'{name:{width}}  {describe(row)}', flush=True)
     if args.json:
-        with atomic_path(args.json) as path:
-            path.write_text(json.dumps(rows, indent=2) + '\n')
+        write_json(args.json, rows)
     if all('error' in row for row in rows):
         raise UserError(f'nothing could be counted: {rows[0]["error"]}')
     return rows

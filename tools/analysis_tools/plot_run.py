@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from eomt_mm import cli
-from eomt_mm.cli.inference import SCORES
 from eomt_mm.errors import UserError
 from eomt_mm.visualization import Curve, plot_training
+from measuring.inference import SCORES
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -23,6 +23,7 @@ from torch import nn
 from eomt_mm import cli
 from eomt_mm.engine import mask_probability
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 from eomt_mm.models.pretrained import check_arch
 from eomt_mm.visualization import Curve, plot_training
 
@@ -108,7 +109,7 @@ def learning_rates(
 
 def masked_parts(model: dict, depth: int) -> list[str]:
     """What is annealed: blocks of the ViT, or layers of Mask2Former's decoder."""
-    head = model.get('panoptic_head') or model.get('decode_head') or {}
+    head = head_of(model) or {}
     if 'transformer_decoder' in head:
         layers = head['transformer_decoder']['num_layers']
         return [f'layer {i}' for i in range(layers)]
@@ -123,7 +124,7 @@ def mask_probabilities(
     hooks = [
         hook
         for hook in config.get('custom_hooks', [])
-        if hook['type'].split('.')[-1] == 'MaskAnnealingHook'
+        if cli.config_reading.type_name(hook) == 'MaskAnnealingHook'
     ]
     if not hooks:
         return {}

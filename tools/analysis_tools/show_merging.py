@@ -25,10 +25,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from eomt_mm import cli
-from eomt_mm.cli.inference import Images, load_model, windows_of
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
-from eomt_mm.models.token_merging.merged_vit import merged_groups
+from eomt_mm.models.token_merging.merging_vit import MergingViT, merged_groups
+from measuring.inference import Images, load_model, windows_of
 
 LINE = (255, 255, 255)
 GOLDEN = 0.618034  # of a turn: hues of successive tokens are far apart
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     if not args.images:
         cli.check_data(cfg, 'test')
     model = load_model(cfg, args.checkpoint)
-    if model.backbone.token_merging is None:
+    if not isinstance(model.backbone, MergingViT):
         raise UserError(
             f'{args.config} has no token merging: add --cfg-options '
             'model.backbone.token_merging.type=eomt_mm.ALGM '

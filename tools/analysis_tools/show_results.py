@@ -2,7 +2,10 @@
 
     python tools/analysis_tools/show_results.py CONFIG CHECKPOINT --out pictures
 
-Writes one panel per image of the test dataset and `panels.png` with all of them.
+Writes one panel per image of the test dataset and `panels.png` with all of them. With
+`--confidence` there is the confidence of a semantic EoMT beside, dark where it is low
+(arXiv 2503.19108, Fig. B), and with `--second` that of another checkpoint of the same
+config and the difference of both: orange where the first is surer, blue the second.
 """
 
 import signal
@@ -17,16 +20,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
-from PIL import Image, ImageOps
+from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.cli.inference import load_model
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.cli.label_maps import label_maps_of
 from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
+from eomt_mm.datasets.photos import read_photo
 from eomt_mm.errors import UserError
+from eomt_mm.models.confidence import CONFIDENCES
+from eomt_mm.models.segmentor import EoMTSegmentor
+from measuring.inference import load_model
 
 COLUMNS = ('photo', 'truth', 'prediction')
 HEADINGS = {'photo': 'photo', 'truth': 'ground truth', 'prediction': 'prediction'}
@@ -44,7 +52,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--columns', default=','.join(COLUMNS), help='some of photo,truth,prediction'
     )
-    return cli.parse_args(parser, argv)
+    parser.add_argument(
+        '--confidence', choices=[*CONFIDENCES], help='also paint this confidence'
+    )
+    parser.add_argument(
+        '--second', metavar='CHECKPOINT', help='another one, to compare confidence with'
+    )
+    args = cli.parse_args(parser, argv)
+    if args.second and not args.confidence:
+        parser.error('--second needs --confidence')
+    return args
 
 
 def main(argv: list[str] | None = None) -> list[Path]:
@@ -66,12 +83,17 @@ def main(argv: list[str] | None = None) -> list[Path]:
     if args.number < 1:
         raise UserError(f'--number {args.number}: at least 1')
     cfg = cli.load_config(args)
+    if args.confidence:
+        ask_for_confidence(cfg, args.confidence)
     label_maps = label_maps_of(cfg)
-    cli.check_checkpoint(args.checkpoint)
+    for checkpoint in filter(None, (args.checkpoint, args.second)):
+        cli.check_checkpoint(checkpoint)
     cli.check_data(cfg, 'test')
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
+    second = load_model(cfg, args.second) if args.second else None
+    steps = reading.loading_steps(reading.pipeline_of(cfg))
 
     written, rows, legend = [], [], {}
     number = min(args.number, len(dataset))
@@ -79,14 +101,20 @@ def main(argv: list[str] | None = None) -> list[Path]:
         sample = predict(model, dataset[int(index)])
         maps = label_maps(sample, dataset.metainfo)
         maps = {name: labels for name, labels in maps.items() if name in columns}
-        # Turned as the loaders turn it.
-        photo = ImageOps.exif_transpose(Image.open(sample.img_path)).convert('RGB')
-        photo = enlarge(photo)
+        info = dataset.get_data_info(int(index))
+        photo = enlarge(Image.fromarray(read_photo(info, steps)))
         pictures = {
             HEADINGS[c]: paint(photo, maps[c]) if c in maps else photo
             for c in columns
             if c == 'photo' or c in maps
         }
+        if args.confidence:
+            sure = confidence_of(sample)
+            pictures['confidence'] = grey(sure, photo.size)
+            if second:
+                other = confidence_of(predict(second, dataset[int(index)]))
+                pictures['second confidence'] = grey(other, photo.size)
+                pictures['difference'] = two_hues(sure - other, photo.size)
         occurring = {
             k: v for labels in maps.values() for k, v in labels.legend().items()
         }
@@ -99,6 +127,41 @@ def main(argv: list[str] | None = None) -> list[Path]:
     save(contact_sheet(rows, legend), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]
+
+
+def ask_for_confidence(cfg: Config, measure: str) -> None:
+    """Sets the option of a semantic EoMT.
+
+    Raises:
+        UserError: The config has a model of another kind.
+    """
+    with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        kind = registry.get(cfg.model.type)
+    if cfg.default_scope != 'mmseg' or not issubclass(kind, EoMTSegmentor):
+        raise UserError(
+            f'--confidence: {cfg.model.type} has no confidence maps; take a config '
+            'with an eomt_mm.EoMTSegmentor, or leave --confidence out'
+        )
+    cfg.merge_from_dict({'model.test_cfg.confidence': measure})
+
+
+def confidence_of(sample: BaseDataElement) -> np.ndarray:
+    """The confidence map, shape (H, W)."""
+    return sample.confidence.data[0].numpy()
+
+
+def grey(confidence: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Confidence from 0 (black) to 1 (white), resized to width and height."""
+    picture = Image.fromarray((255 * confidence).round().astype(np.uint8))
+    return picture.convert('RGB').resize(size, Image.NEAREST)
+
+
+def two_hues(difference: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A difference from -1 (blue) over 0 (white) to 1 (orange)."""
+    share = np.abs(difference)[..., None].clip(0, 1)
+    hue = np.where(difference[..., None] > 0, (230, 97, 1), (33, 102, 172))
+    painted = (255 + share * (hue - 255.0)).round().astype(np.uint8)
+    return Image.fromarray(painted).resize(size, Image.NEAREST)
 
 
 @torch.no_grad()

@@ -6,7 +6,9 @@ writes `data/scenes/ADEChallengeData2016` with `images/`, `annotations/` (0 = vo
 1..7 = the classes) and `annotations_instance/` (red = thing class from 1, green =
 instance), each split into `training/` and `validation/`; and, for MMDet, the maps
 `panoptic/` with `panoptic_{training,validation}.json` and
-`instances_{training,validation}.json`.
+`instances_{training,validation}.json`. With `--ood` there is a folder `ood/` too:
+`unknown/` with `images/` and `labels/` (0 = known, 1 = an object kind never seen in
+training), and `{noise,blur,night,fog}_{1,2,3}/` with the validation images corrupted.
 
 The dataset is written whole or not at all; the same call again does nothing, and a
 second call beside the first waits for it. What an older version of this tool has
@@ -53,6 +55,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--workers', type=int, default=1, help='processes; the result is the same'
+    )
+    parser.add_argument(
+        '--ood', action='store_true', help='also write scenes out of distribution'
     )
     parser.add_argument(
         '--overwrite',
@@ -125,6 +130,41 @@ def write_annotations(root: Path, split: str, records: list[dict]) -> None:
         (root / f'{name}_{split}.json').write_text(json.dumps(content) + '\n')
 
 
+def write_ood(root: Path, seed: int) -> None:
+    """Write the validation scenes with an unknown object, and corrupted.
+
+    Args:
+        root (Path): Where the folders are, the validation split written.
+        seed (int): That of the dataset.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from eomt_mm.datasets.scenes_ood import (
+        CORRUPTIONS,
+        STRENGTHS,
+        add_unknown,
+        corrupt,
+    )
+
+    unknown = root / 'ood' / 'unknown'
+    kinds = [(kind, strength) for kind in CORRUPTIONS for strength in STRENGTHS]
+    for folder in (unknown / 'images', unknown / 'labels'):
+        folder.mkdir(parents=True)
+    for kind, strength in kinds:
+        (root / 'ood' / f'{kind}_{strength}').mkdir()
+    for index, path in enumerate(sorted((root / 'images' / SPLITS[1]).glob('*.png'))):
+        rng = np.random.default_rng((seed, len(SPLITS), index))
+        scene = np.array(Image.open(path))
+        for kind, strength in kinds:
+            corrupted = Image.fromarray(corrupt(rng, scene, kind, strength))
+            corrupted.save(root / 'ood' / f'{kind}_{strength}' / path.name)
+        inside = add_unknown(rng, scene)
+        Image.fromarray(scene).save(unknown / 'images' / path.name)
+        labels = Image.fromarray(inside.astype(np.uint8))
+        labels.save(unknown / 'labels' / f'{path.stem}_labels.png')
+
+
 def write_dataset(out: Path, arguments: dict, workers: int) -> None:
     """Write all scenes beside `out`, then move them there in one step.
 
@@ -166,6 +206,8 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
                 records[split] += written
         for split in SPLITS:
             write_annotations(root, split, records[split])
+        if arguments.get('ood'):
+            write_ood(root, arguments['seed'])
         (new / MANIFEST).write_text(json.dumps(arguments) + '\n')
         # Moved, not emptied in place: a kill would leave half a dataset.
         if out.exists():
@@ -178,7 +220,9 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
 def dataset_arguments(args: argparse.Namespace) -> dict:
     """What decides what the dataset contains; kept as the manifest."""
     chosen = {key: getattr(args, key) for key in ('train', 'val', 'size', 'seed')}
-    return {**chosen, 'layout': LAYOUT}
+    # Without it the manifest is as it was before there was this option.
+    ood = {'ood': True} if args.ood else {}
+    return {**chosen, **ood, 'layout': LAYOUT}
 
 
 def read_manifest(out: Path) -> dict | None:
@@ -213,6 +257,7 @@ def check_replaceable(args: argparse.Namespace) -> None:
         out: {MANIFEST, DATASET},
         out / DATASET: {
             *FOLDERS,
+            *(['ood'] if (found or {}).get('ood') else []),
             *(f'{name}_{split}.json' for name in ANNOTATIONS for split in SPLITS),
         },
     }

@@ -4,32 +4,30 @@
 # Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
 # override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
 # into them when this file is read.
+_base_ = './detection.py'
+from eomt_mm.crop_size import set_crop_size
+
+set_crop_size(_base_, (64, 64))
 dataset_type = 'eomt_mm.ScenesInstanceDataset'
 data_root = 'data/scenes/ADEChallengeData2016'
-crop_size = (64, 64)
-# The scenes have the size of the crop, and colours at random: flipping is enough.
+load_annotations = dict(type='eomt_mm.LoadInstanceAnnotations')
 train_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.LoadInstanceAnnotations'),
+    {{_base_.load_image}},
+    load_annotations,
+    # The scenes have the size of the crop, and colours at random: flipping is enough.
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-    dict(type='eomt_mm.FitInside', size=crop_size),
-    # After the resizing: results are compared at the original size.
-    dict(type='eomt_mm.LoadInstanceAnnotations'),
-    dict(
-        type='PackDetInputs',
-        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
-    ),
+    {{_base_.load_image}},
+    load_annotations,
+    {{_base_.resize}},
+    {{_base_.pack}},
 ]
 train_dataloader = dict(
     batch_size=16,
     num_workers=0,
     persistent_workers=False,
-    drop_last=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -39,16 +37,13 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
     num_workers=0,
     persistent_workers=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='instances_validation.json',
         data_prefix=dict(img='images/validation'),
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )
@@ -56,7 +51,7 @@ test_dataloader = val_dataloader
 
 # The boxes are those around the masks: `segm` is the score.
 val_evaluator = dict(
-    type='CocoMetric',
+    type='eomt_mm.CocoMetric',
     ann_file=data_root + '/instances_validation.json',
     metric='segm',
 )

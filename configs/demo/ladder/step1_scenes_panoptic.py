@@ -4,6 +4,6 @@
 #   python tools/train.py configs/demo/ladder/step1_scenes_panoptic.py
 _base_ = './step0_scenes_panoptic.py'
 model = dict(
-    backbone=dict(type='eomt_mm.QueryViT', num_queries=0),
+    backbone=dict(type='eomt_mm.PlainViT'),
     neck=dict(type='eomt_mm.FeaturePyramid', embed_dims=128, patch_size=8),
 )

@@ -61,8 +61,8 @@ class FeaturePyramid(BaseModule):
         """Build the pyramid.
 
         Args:
-            maps (tuple[Tensor, ...]): What `QueryViT` returns: the map of the ViT,
-                shape (B, C, h, w), stands last.
+            maps (tuple[Tensor, ...]): What `PlainViT` returns: its map,
+                shape (B, C, h, w).
 
         Returns:
             tuple[Tensor, ...]: One map (B, C, H / stride, W / stride) per stride.

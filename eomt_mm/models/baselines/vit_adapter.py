@@ -5,13 +5,13 @@ from torch import Tensor
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
-from ..query_vit import QueryViT, run_block
+from ..plain_vit import PlainViT, run_block
 from .adapter import STAGES, Adapter
 
 
 @MODELS.register_module()
-class ViTAdapter(QueryViT):
-    """A `QueryViT` without queries, with an adapter.
+class ViTAdapter(PlainViT):
+    """A plain ViT with an adapter.
 
     Parameter names of the ViT are timm's; those of the adapter begin with `adapter.`
     and count as new ones: full learning rate, warmed up with the head.
@@ -24,7 +24,7 @@ class ViTAdapter(QueryViT):
         img_size (int | tuple[int, int]): Height and width of the input in pixels,
             multiples of 32.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
-        pretrained (bool | str): As in `QueryViT`. Defaults to True.
+        pretrained (bool | str): See `PlainViT`. Defaults to True.
         num_heads (int, optional): Heads of deformable attention. Defaults to those of
             the ViT.
         num_points (int): Points that a head samples on each grid. Defaults to 4.
@@ -59,8 +59,6 @@ class ViTAdapter(QueryViT):
             arch,
             img_size,
             patch_size,
-            num_queries=0,
-            num_blocks=1,
             pretrained=pretrained,
             timm_args=timm_args,
             init_cfg=init_cfg,

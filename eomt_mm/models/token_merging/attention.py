@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eomt_mm.models.masked_attention import RotarySplitAttention, SplitAttention
+from ..masked_attention import MaskedAttention
 
 # Kernels want a multiple of 8 channels, so that d grows by 8 and not by 1.
 EXTRA_CHANNELS = 8
@@ -48,8 +48,8 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
     return out[..., :dims]
 
 
-def attend(
-    attn: SplitAttention | RotarySplitAttention,
+def attend_by_size(
+    attn: MaskedAttention,
     x: Tensor,
     rope: Tensor | None = None,
     sizes: Tensor | None = None,
@@ -57,7 +57,7 @@ def attend(
     """The self-attention of a block at inference, with token sizes, and its keys.
 
     Args:
-        attn (SplitAttention | RotarySplitAttention): The layer.
+        attn (MaskedAttention): The layer.
         x (Tensor): Normalised tokens, shape (B, T, C).
         rope (Tensor, optional): Rotary codes, see `RotarySplitAttention`.
         sizes (Tensor, optional): Patches that each token stands for, shape (B, T).
@@ -66,14 +66,12 @@ def attend(
         tuple[Tensor, Tensor]: The layer's output (B, T, C), and its keys
         (B, heads, T, d) before they are rotated.
     """
-    q, k, v = attn.project(x)
-    keys = k
+    q, keys, v = attn.project(x)
+    k = keys
     if rope is not None:
         q, k = (attn.rotate(t, rope).type_as(v) for t in (q, k))
-    if sizes is not None:
-        out = proportional_attention(q, k, v, sizes)
-    elif attn.fast_attention is not None:
-        out = attn.fast_attention(q, k, v)
+    if sizes is None:
+        out = attn.attend(q, k, v)
     else:
-        out = F.scaled_dot_product_attention(q, k, v)
-    return attn.proj(attn.norm(out.transpose(1, 2).flatten(2))), keys
+        out = proportional_attention(q, k, v, sizes)
+    return attn.merge_heads(out), keys

@@ -3,7 +3,7 @@
 A method looks at the tokens in the middle of a block and returns a `Merges`: how many
 merges each image allows, and which tokens come together once a number of them is
 settled for a group of images. Grouping, averaging, unmerging and the walk through the
-ViT are the same for all methods (`batching.py`, `merge.py`, `merged_vit.py`).
+ViT are the same for all methods (`batching.py`, `merge.py`, `merging_vit.py`).
 """
 
 from abc import ABC, abstractmethod

@@ -4,18 +4,16 @@ import pytest
 import torch
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import QueryViT
+from eomt_mm.models import PlainViT
 from eomt_mm.models.baselines import FeaturePyramid, LinearPixelDecoder
 
 
 @pytest.mark.parametrize('patch_size', [8, 16])
 def test_pyramid_scales_the_map_of_the_vit(patch_size):
-    backbone = QueryViT(
+    backbone = PlainViT(
         'vit_tiny_patch16_224',
         64,
         patch_size,
-        num_queries=0,
-        num_blocks=1,
         pretrained=False,
         timm_args=dict(embed_dim=32, depth=2, num_heads=2),
     )
@@ -27,7 +25,7 @@ def test_pyramid_scales_the_map_of_the_vit(patch_size):
         (2, 32, 64 // s, 64 // s) for s in (4, 8, 16, 32)
     ]
     same = scales[[4, 8, 16, 32].index(patch_size)]
-    assert torch.equal(same, feats[1])
+    assert torch.equal(same, feats[0])
     with pytest.raises(UserError, match='stride 12 .* cannot be reached'):
         FeaturePyramid(32, strides=(12,))
 

@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 
 from eomt_mm.engine.fine_tuning import fit_weights
 from eomt_mm.errors import UserError
-from eomt_mm.models.inference import speed_up
+from eomt_mm.models.network import speed_up
 
 
 def detector(head_config, adapter_config, **changes):

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 
 from eomt_mm.engine.layer_decay import layer_decay_scale
 from eomt_mm.errors import UserError
-from eomt_mm.models import QueryViT
+from eomt_mm.models import PlainViT
 from eomt_mm.models.baselines import ViTAdapter
 from eomt_mm.models.baselines import deformable_attention as deformable
 from eomt_mm.models.baselines.deformable_attention import DeformableAttention
@@ -193,7 +193,7 @@ def test_the_vit_is_left_as_it_is_at_the_start(adapter_config):
     torch.manual_seed(0)
     backbone = MODELS.build(adapter_config).eval()
     options = {k: v for k, v in adapter_config.items() if k != 'type'}
-    plain = QueryViT(**options, num_queries=0, num_blocks=1).eval()
+    plain = PlainViT(**options).eval()
     missing, unexpected = plain.load_state_dict(backbone.state_dict(), strict=False)
     assert not missing
     assert all(name.startswith('adapter.') for name in unexpected)

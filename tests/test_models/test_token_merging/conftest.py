@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eomt_mm.models import MaskHead, QueryViT
+from eomt_mm.models import MaskHead, MergingViT
 
 ARCHS = {
     'dinov2': 'vit_small_patch14_reg4_dinov2',
@@ -25,7 +25,7 @@ def tiny():
             pretrained=False,
             timm_args=dict(embed_dim=32, depth=5, num_heads=4),
         )
-        vit = QueryViT(
+        vit = MergingViT(
             ARCHS[arch], img_size, token_merging=token_merging, **(options | changes)
         )
         for parameter in vit.parameters():

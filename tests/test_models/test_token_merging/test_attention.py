@@ -4,7 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eomt_mm.models.token_merging.attention import attend, proportional_attention
+from eomt_mm.models.token_merging.attention import (
+    attend_by_size,
+    proportional_attention,
+)
 
 
 @pytest.fixture
@@ -70,6 +73,6 @@ def test_without_sizes_it_is_the_layer(tiny, arch):
     attn, x, rope = vit.blocks[0].attn, torch.randn(2, 70, 32), vit.rotary_codes()
     with torch.no_grad():
         expected = attn(x) if rope is None else attn(x, rope)
-        found, keys = attend(attn, x, rope)
+        found, keys = attend_by_size(attn, x, rope)
     assert torch.equal(found, expected)
     assert keys.shape == (2, 4, 70, 8)

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from eomt_mm.analysis import count_operations
-from eomt_mm.models import MaskHead, QueryViT
-from eomt_mm.models.token_merging.cost import count_tokens, forward_macs
+from eomt_mm.models import MaskHead, MergingViT
+from eomt_mm.models.network import Network
+from measuring.operations import count_operations
+from measuring.tokens import count_tokens, forward_macs
 
 
 def on_meta(img_size, num_queries, classes, **options):
     """EoMT-L without memory; counting its operations takes no time."""
     with torch.device('meta'):
-        vit = QueryViT(
+        vit = MergingViT(
             'vit_large_patch14_reg4_dinov2',
             img_size,
             num_queries=num_queries,
@@ -90,7 +91,7 @@ def test_extra_channels_of_narrow_heads(tiny, head, images, policy):
     found = []
     for proportional in (False, True):
         vit = tiny(method | dict(proportional_attention=proportional))
-        run = partial(vit.predict, images, head)
+        run = partial(Network(vit, head), images)
         with count_tokens(vit) as tokens:
             counted = count_operations(run, vit) / len(images)
         found.append((counted, forward_macs(vit, head, tokens), tokens.means()))

@@ -1,0 +1,31 @@
+# What the panoptic and instance datasets share: pipelines and loaders. A dataset adds
+# its type, its annotations, its files and, through set_crop_size, its crop.
+crop_size = (640, 640)
+# Pillow raises on a truncated file.
+load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')
+augment = [
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='eomt_mm.ScaleJitter', size=crop_size, scale_range=(0.1, 2.0)),
+    dict(type='eomt_mm.PadAndCrop', size=crop_size),
+]
+# The image alone: results are compared at the original size.
+resize = dict(type='eomt_mm.FitInside', size=crop_size)
+pack = dict(
+    type='PackDetInputs',
+    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
+)
+train_dataloader = dict(
+    batch_size=4,  # on 4 GPUs: 16 in all
+    num_workers=4,
+    persistent_workers=True,
+    drop_last=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(test_mode=True),
+)
+test_dataloader = val_dataloader

@@ -1,0 +1,171 @@
+"""What a config says, however it is written.
+
+A type is a name (`'mmseg.PackSegInputs'`) or, in MMEngine's Python style, the class. A
+loader has one dataset, or wrappers around several, each with a pipeline of its own.
+"""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from eomt_mm.errors import UserError
+
+_SCOPES = {'PackSegInputs': 'mmseg', 'PackDetInputs': 'mmdet'}
+# Loaders of this package do without labels, and bring 16-bit images to 8 bits.
+_LABELS_OPTIONAL = (
+    'LoadSemanticAnnotations',
+    'LoadPanopticAnnotations',
+    'LoadInstanceAnnotations',
+)
+
+
+def type_name(node: object) -> str:
+    """The class that a config names, without package or scope.
+
+    Args:
+        node: A dict with `type`, a name or a class.
+    """
+    kind = node.get('type') if isinstance(node, dict) else node
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
+    return name.rpartition('.')[2]
+
+
+def leaves(dataset: dict) -> Iterator[dict]:
+    """The datasets inside wrappers such as ConcatDataset and RepeatDataset."""
+    if 'datasets' in dataset:
+        for child in dataset['datasets']:
+            yield from leaves(child)
+    elif 'dataset' in dataset:
+        yield from leaves(dataset['dataset'])
+    else:
+        yield dataset
+
+
+def leaves_of(cfg: Config, split: str) -> list[dict]:
+    """The datasets of a split, 'train', 'val' or 'test'; none without its loader."""
+    loader = cfg.get(f'{split}_dataloader') or {}
+    return list(leaves(loader['dataset'])) if loader.get('dataset') else []
+
+
+def metrics_of(cfg: Config, split: str) -> list[dict]:
+    """The evaluators of a split."""
+    found = cfg.get(f'{split}_evaluator') or []
+    found = [found] if isinstance(found, dict) else list(found)
+    # An Evaluator may be spelt out.
+    metrics = []
+    for node in found:
+        inner = node.get('metrics', node)
+        metrics += [inner] if isinstance(inner, dict) else inner
+    return metrics
+
+
+def pipeline_of(cfg: Config, split: str = 'test') -> list[dict]:
+    """The pipeline of a split, the first where its datasets have several.
+
+    Raises:
+        UserError: There is none.
+    """
+    for dataset in leaves_of(cfg, split):
+        if dataset.get('pipeline'):
+            return list(dataset['pipeline'])
+    raise UserError(
+        f'the config has no {split}_dataloader whose dataset has a pipeline: add one'
+    )
+
+
+def with_pipeline(dataset: dict, pipeline: list[dict]) -> dict:
+    """A copy of a dataset, or of wrappers, whose leaves have another pipeline."""
+    changed = copy(dataset)
+    if 'datasets' in dataset:
+        changed['datasets'] = [with_pipeline(d, pipeline) for d in dataset['datasets']]
+    elif 'dataset' in dataset:
+        changed['dataset'] = with_pipeline(dataset['dataset'], pipeline)
+    else:
+        changed['pipeline'] = pipeline
+    return changed
+
+
+def loads_labels(step: object) -> bool:
+    """Whether a step of a pipeline loads annotations."""
+    return 'Annotations' in type_name(step)
+
+
+def without_labels(pipeline: Sequence[dict]) -> list[dict]:
+    """The steps that a photo without annotations can go through."""
+    return [
+        step
+        for step in pipeline
+        if type_name(step) in _LABELS_OPTIONAL
+        or not loads_labels(step)
+        and type_name(step) != 'CheckLabelSize'
+    ]
+
+
+def loading_steps(pipeline: Sequence[dict]) -> list[dict]:
+    """The steps that decide on the pixels of a photo: EXIF orientation, bit depth."""
+    return [
+        step
+        for step in pipeline
+        if 'LoadImage' in type_name(step) or type_name(step) == 'DecodeSixteenBit'
+    ]
+
+
+def head_of(cfg: Config) -> dict:
+    """The head of the model; empty where it has none that is known here."""
+    model = cfg.get('model') or {}
+    return model.get('decode_head') or model.get('panoptic_head') or {}
+
+
+def scope_of(cfg: Config) -> str | None:
+    """`default_scope`; where it is not set, as in Python style, the packer tells."""
+    if cfg.get('default_scope'):
+        return cfg['default_scope']
+    for split in ('test', 'val', 'train'):
+        for dataset in leaves_of(cfg, split):
+            for step in dataset.get('pipeline') or []:
+                if type_name(step) in _SCOPES:
+                    return _SCOPES[type_name(step)]
+    return None
+
+
+def dataset_class(dataset: dict, scope: str | None) -> type:
+    """The class of a dataset.
+
+    Raises:
+        UserError: Nothing is registered under this name.
+    """
+    if isinstance(dataset.get('type'), type):
+        return dataset['type']
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        found = registry.get(str(dataset.get('type')))
+    if found is None:
+        raise UserError(
+            f'there is no dataset {dataset.get("type")}: look for a misspelling, or '
+            'add its module to custom_imports'
+        )
+    return found
+
+
+def metainfo_of(dataset: dict, scope: str | None) -> dict:
+    """Classes, palette and the like, of the class and of the config, files read.
+
+    Raises:
+        UserError: `classes` is a text and no file: a comma was forgotten, or the file
+            is not there.
+    """
+    found = dataset_class(dataset, scope)
+    given = dataset.get('metainfo')
+    if not hasattr(found, '_load_metainfo'):  # not MMEngine's base class
+        return dict(given or {})
+    metainfo = found._load_metainfo(given)
+    for name in ('classes', 'thing_classes', 'stuff_classes'):
+        if isinstance(metainfo.get(name), str):
+            value = metainfo[name]
+            raise UserError(
+                f'metainfo.{name} is the text {value!r}: expected a list of names or a '
+                f'file with one name a line, and there is no such file. A single class '
+                f'needs a comma: ({value!r},)'
+            )
+    return metainfo

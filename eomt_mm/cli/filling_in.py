@@ -1,0 +1,108 @@
+"""What a config leaves open, and what it says that does not go together."""
+
+import logging
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from eomt_mm.palettes import palette_of
+
+from . import config_reading as reading
+from .exit import rank
+
+_SPLITS = ('train', 'val', 'test')
+_REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
+
+
+def fill_in(cfg: Config) -> None:
+    """Makes a config go together that each of its parts allows, and says so.
+
+    Args:
+        cfg: Changed in place.
+
+    Raises:
+        UserError: The classes of a dataset cannot be read.
+    """
+    for split in _SPLITS:
+        loader = cfg.get(f'{split}_dataloader') or {}
+        # PyTorch refuses what has no effect.
+        if loader.get('num_workers') == 0 and loader.get('persistent_workers'):
+            loader['persistent_workers'] = False
+        if loader.get('num_workers') == 0 and loader.get('prefetch_factor'):
+            loader['prefetch_factor'] = None
+        if split != 'train' and loader.get('dataset'):
+            loader['dataset'] = _once(loader['dataset'], split)
+        for dataset in reading.leaves_of(cfg, split):
+            _give_colours(dataset, cfg)
+    if counts_epochs(cfg):
+        _follow_epochs(cfg)
+
+
+def counts_epochs(cfg: Config) -> bool:
+    """Whether the training loop ends after a number of epochs."""
+    train_cfg = cfg.get('train_cfg') or {}
+    if 'type' in train_cfg:
+        return reading.type_name(train_cfg) == 'EpochBasedTrainLoop'
+    return bool(train_cfg.get('by_epoch') or train_cfg.get('max_epochs'))
+
+
+def _once(dataset: dict, split: str) -> dict:
+    """A dataset without repetition: a score counts each image once."""
+    if 'datasets' in dataset:
+        dataset['datasets'] = [_once(child, split) for child in dataset['datasets']]
+    while reading.type_name(dataset) in _REPEATING:
+        _say(
+            f'{split}_dataloader: each image is tested once, {dataset["type"]} would '
+            'count some several times'
+        )
+        dataset = _once(dataset['dataset'], split)
+    return dataset
+
+
+def _give_colours(dataset: dict, cfg: Config) -> None:
+    scope = reading.scope_of(cfg)
+    if scope not in ('mmseg', 'mmdet') or 'type' not in dataset:
+        return
+    found = reading.metainfo_of(dataset, scope)
+    if not found.get('classes'):
+        return
+    published = getattr(reading.dataset_class(dataset, scope), 'METAINFO', {})
+    colours = palette_of(found, published)
+    if [list(c) for c in found.get('palette') or ()] != [list(c) for c in colours]:
+        dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'palette': colours}
+
+
+def _follow_epochs(cfg: Config) -> None:
+    """Sampler, checkpoints and log count epochs where the training loop does.
+
+    The schedules need nothing: they take the length in iterations from the loop.
+    """
+    # A length in iterations that was inherited or overridden.
+    cfg.train_cfg.pop('max_iters', None)
+    changed = []
+    loader = cfg.get('train_dataloader') or {}
+    sampler = loader.get('sampler') or {}
+    if reading.type_name(sampler) == 'InfiniteSampler':
+        # With it no epoch ever ends.
+        loader['sampler'] = dict(
+            type='DefaultSampler', shuffle=sampler.get('shuffle', True)
+        )
+        changed.append('the sampler is DefaultSampler')
+    hooks = cfg.get('default_hooks') or {}
+    checkpoint = hooks.get('checkpoint')
+    if checkpoint and not checkpoint.get('by_epoch', True):
+        # A training by epochs goes on at the start of one.
+        interval = cfg.train_cfg.get('val_interval', 1)
+        checkpoint.update(by_epoch=True, interval=interval)
+        changed.append(f'a checkpoint is saved every {interval} epochs')
+    if hooks.get('logger'):
+        hooks['logger']['log_metric_by_epoch'] = True
+    if cfg.get('log_processor'):
+        cfg.log_processor['by_epoch'] = True
+    if changed:
+        _say(f'train_cfg counts epochs: {"; ".join(changed)}')
+
+
+def _say(message: str) -> None:
+    if rank() == 0:
+        print_log(message, level=logging.WARNING)

@@ -1,0 +1,252 @@
+"""Network: a backbone and its mask head as one function from images to predictions.
+
+Prediction, half precision and compilation are here; what a CPU does differently is in
+`cpu`. Half precision is PyTorch's autocast around the network alone. What decides
+results stays in fp32: the residual stream, norms, rotary codes, class logits, and
+everything behind the network. Weights of matrix products are cast once, not in every
+forward pass.
+"""
+
+from collections.abc import Callable
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from eomt_mm.errors import UserError
+
+from . import cpu
+from .criterion import Prediction
+from .mask_head import MaskHead
+from .query_vit import QueryViT
+
+DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+# What autocast runs in half precision anyway, with weights of its own.
+CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+# What MMSegmentation and MMDetection call a head.
+HEADS = ('decode_head', 'panoptic_head')
+
+Function = Callable[[Tensor], Prediction]
+
+
+def head_of(model: nn.Module | dict) -> nn.Module | dict | None:
+    """The head of a segmentor or detector, or the config of it; None without one.
+
+    Args:
+        model (nn.Module | dict): A model, or the `model` of a config.
+    """
+    parts = model if isinstance(model, dict) else model._modules
+    return next((parts[name] for name in HEADS if parts.get(name) is not None), None)
+
+
+class Network:
+    """A backbone and its head; precision is the caller's.
+
+    Args:
+        backbone (QueryViT): Gives queries and patch features.
+        head (MaskHead): Turns them into class logits and mask logits.
+    """
+
+    def __init__(self, backbone: QueryViT, head: MaskHead) -> None:
+        self.backbone, self.head = backbone, head
+
+    def __call__(self, images: Tensor) -> Prediction:
+        """The final prediction, masked only while `mask_probs` says so.
+
+        While a training run still masks, its validation masks too, as the reference
+        does: without masks, a network that has not been annealed yet is lost.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+
+        Returns:
+            tuple[Tensor, Tensor]: Class logits (B, K, classes + 1) and mask logits
+            (B, K, H / 4, W / 4).
+        """
+        if any(self.backbone.mask_probs):
+            return self.all_predictions(images)[-1]
+        return self.head(*self.backbone(images))
+
+    def all_predictions(self, images: Tensor) -> list[Prediction]:
+        """The predictions before each of the last blocks and the final one."""
+        return self.backbone.forward_masked(images, self.head)
+
+
+class FastNetwork(Network):
+    """A network for inference alone; copies have the weights of their own network.
+
+    Args:
+        network (Network): On its device. Backbone and head are changed in place, and
+            can no longer be trained.
+        dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
+        compiled (bool): Whether to compile it, for each batch size anew, at the first
+            call; on a GPU with CUDA graphs. Defaults to False.
+
+    Raises:
+        UserError: If there is no such dtype on this device, or if token merging is to
+            be compiled whose numbers of tokens depend on the image.
+    """
+
+    def __init__(
+        self, network: Network, dtype: str = 'fp32', compiled: bool = False
+    ) -> None:
+        super().__init__(network.backbone, network.head)
+        if compiled and not self.backbone.fixed_lengths:
+            raise UserError(
+                'token merging by a threshold leaves another number of tokens in every '
+                'image, and a compiled network is compiled anew for each of them: '
+                'leave out --compile, or fix the numbers with token_merging.keep '
+                'instead of token_merging.threshold'
+            )
+        if dtype not in DTYPES:
+            raise UserError(
+                f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}'
+            )
+        on_cpu = self.backbone.queries.device.type == 'cpu'
+        if dtype == 'fp16' and on_cpu:
+            raise UserError(
+                'fp16 on a CPU: it computes in bf16 or fp32, take one of these'
+            )
+        self.dtype, self.compiled = dtype, compiled
+        self.graph: Function | None = None
+        for module in (self.backbone, self.head):
+            if dtype != 'fp32':
+                cast_weights(module, DTYPES[dtype])
+            if on_cpu:
+                cpu.prepare(module, DTYPES[dtype])
+
+    def __getstate__(self) -> dict:
+        # What was compiled has the weights of the original.
+        return {**vars(self), 'graph': None}
+
+    def __call__(self, images: Tensor) -> Prediction:
+        """Predict, on a CPU as many images at a time as there are threads.
+
+        More make nothing faster there: they only use memory, which is slow to come by.
+        What is compiled gets all of them, and so do images that are merged together.
+        """
+        if self.compiled:
+            if self.graph is None:
+                self.graph = compiled_function(self.predict)
+            return self.graph(images)
+        # By a threshold, the images of a batch are merged to one length.
+        in_parts = images.device.type == 'cpu' and self.backbone.fixed_lengths
+        at_once = torch.get_num_threads()
+        if not in_parts or len(images) <= at_once:
+            return self.predict(images)
+        parts = [self.predict(some) for some in images.split(at_once)]
+        classes, masks = (torch.cat(outputs) for outputs in zip(*parts, strict=True))
+        return classes, masks
+
+    def predict(self, images: Tensor) -> Prediction:
+        """All images at once, not compiled."""
+        with autocast(images.device, self.dtype):
+            return super().__call__(images)
+
+
+def autocast(device: torch.device, dtype: str) -> torch.autocast:
+    """Autocast to a dtype by its short name; to 'fp32' it does nothing."""
+    return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != 'fp32')
+
+
+def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast the weights that autocast would cast in every forward pass.
+
+    Args:
+        module (nn.Module): A `QueryViT` or a `MaskHead`; changed in place.
+        dtype (torch.dtype): bf16 or fp16.
+    """
+    for name, child in module.named_modules():
+        if isinstance(child, CASTABLE) and name != 'class_head':
+            child.to(dtype)
+
+
+def compiled_function(run: Function) -> Function:
+    """Compile a network for the sizes it is called with; see `FastNetwork`."""
+
+    def call(images: Tensor) -> Prediction:
+        if images.shape not in shapes:
+            shapes.add(images.shape)
+            size = ' x '.join(map(str, images.shape))
+            print_log(f'compiling for {size}: a minute or more, once', logger='current')
+        outputs = compiled(images)
+        if not images.is_cuda:
+            return outputs
+        # The next call writes over the memory of a CUDA graph.
+        return tuple(output.clone() for output in outputs)
+
+    shapes = set()
+    mode = 'reduce-overhead' if torch.cuda.is_available() else None
+    compiled = torch.compile(run, dynamic=False, mode=mode)
+    return call
+
+
+class NetworkModel:
+    """A segmentor or detector around a `Network`.
+
+    Attributes:
+        fast (FastNetwork, optional): What `speed_up` has put in its place.
+    """
+
+    fast: FastNetwork | None = None
+
+    @property
+    def mask_head(self) -> MaskHead:
+        """The head under the name that both bridges have for it."""
+        return head_of(self)
+
+    @property
+    def network(self) -> Network:
+        """Backbone and head; after `speed_up` the faster ones."""
+        return self.fast or Network(self.backbone, self.mask_head)
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Switch to training, or to evaluation; `speed_up` leaves no way back.
+
+        Raises:
+            UserError: If the model was made faster.
+        """
+        if mode and self.fast:
+            raise UserError(
+                f'the model was made faster for inference, in {self.fast.dtype}, and '
+                'can no longer be trained: build and load it anew'
+            )
+        return super().train(mode)
+
+
+def is_eomt(model: nn.Module) -> bool:
+    """Whether a model is EoMT, and not a baseline that shares its bridge."""
+    return (
+        isinstance(model, NetworkModel)
+        and isinstance(model.backbone, QueryViT)
+        and isinstance(model.mask_head, MaskHead)
+    )
+
+
+def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> None:
+    """Make a finished model faster, in place; it can no longer be trained.
+
+    EoMT gets a `FastNetwork`. Any other model of MMSegmentation or MMDetection runs
+    under autocast, and its backbone is compiled; it is not to be copied afterwards.
+
+    Args:
+        model (nn.Module): In evaluation mode on its device, with its weights loaded.
+        dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
+        compiled (bool): Whether to compile. Defaults to False.
+
+    Raises:
+        UserError: If there is no such dtype, or the model has another one.
+    """
+    if is_eomt(model):
+        if model.fast and model.fast.dtype != dtype:
+            raise UserError(
+                f'the model was made faster before, in {model.fast.dtype}, which is '
+                'fixed: build and load it anew for another dtype'
+            )
+        model.fast = FastNetwork(model.network, dtype, compiled)
+        return
+    if dtype != 'fp32':
+        device = next(model.parameters()).device
+        model.forward = autocast(device, dtype)(model.forward)
+    if compiled:
+        model.backbone.forward = torch.compile(model.backbone.forward)

@@ -1,0 +1,212 @@
+"""Annotation files that contradict themselves or the config: one line, or the score."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, METRICS, init_default_scope
+from pycocotools import mask as coco_masks
+
+from eomt_mm.cli import check_data
+from eomt_mm.datasets import annotation_check
+from eomt_mm.errors import UserError
+
+DIRTY = Path(__file__).parents[3] / 'shared/data/dirty'
+CLASSES = ('disc', 'square')
+needs_files = pytest.mark.skipif(not DIRTY.is_dir(), reason='needs shared/data')
+
+
+def dataset_of(path, **options):
+    init_default_scope('mmdet')
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='eomt_mm.LoadInstanceAnnotations'),
+        dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape')),
+    ]
+    return DATASETS.build(
+        dict(
+            type='eomt_mm.CocoInstanceDataset',
+            ann_file=str(path),
+            data_prefix=dict(img=str(DIRTY / 'images')),
+            metainfo=dict(classes=CLASSES),
+            pipeline=pipeline,
+            **options,
+        )
+    )
+
+
+def score_of_truth(dataset, path):
+    metric = METRICS.build(
+        dict(type='eomt_mm.CocoMetric', ann_file=str(path), metric='segm')
+    )
+    metric.dataset_meta = dataset.metainfo
+    for item in dataset:
+        sample = item['data_samples'].to_dict()
+        truth = sample['gt_instances']
+        masks = torch.from_numpy(truth['masks'].to_ndarray()).bool()
+        sample['pred_instances'] = dict(
+            bboxes=truth['bboxes'].tensor,
+            labels=truth['labels'],
+            scores=torch.ones(len(masks)),
+            masks=masks,
+        )
+        metric.process({}, [sample])
+    return metric.evaluate(len(dataset))['coco/segm_mAP']
+
+
+@needs_files
+@pytest.mark.parametrize('name', ['good', 'annotation_ids_from_0', 'no_iscrowd'])
+def test_a_perfect_prediction_of_files_in_order(name):
+    path = DIRTY / f'{name}.json'
+    dataset = dataset_of(path, test_mode=True)
+    assert len(dataset) == 4
+    assert score_of_truth(dataset, path) == 1
+
+
+@needs_files
+def test_only_the_images_that_were_tested_are_scored():
+    path = DIRTY / 'good.json'
+    dataset = dataset_of(path, test_mode=True, indices=2)
+    assert len(dataset) == 2
+    assert score_of_truth(dataset, path) == 1
+
+
+@needs_files
+def test_missing_areas_and_boxes_are_those_of_the_masks(tmp_path):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    for annotation in content['annotations']:
+        del annotation['area'], annotation['bbox']
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+    assert dataset.get_data_info(0)['instances'][0]['bbox'] == [8, 6, 28, 22]
+    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+
+
+@needs_files
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('image_id_as_text', "4 of 4 annotations belong to no image, .* '1'"),
+        ('image_id_of_no_image', '4 of 4 annotations belong to no image, .* 101'),
+        ('polygon_flat', r'annotation 1 has .*\[8, 6, 28.* not a list of lists'),
+        ('polygon_of_pairs', r'a list of pairs \(1 of 4 such\); expected \[\[x1'),
+        ('polygon_with_null', r'\[\[8, 6, None'),
+        ('polygon_2e8', 'far outside of its image of 64 pixels'),
+        ('height_as_text', "has height '"),
+        ('bbox_of_nulls', r'has bbox \[None'),
+    ],
+)
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_one_line_for_each_dirty_file(name, message, test_mode):
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=message) as found:
+        dataset_of(DIRTY / f'{name}.json', test_mode=test_mode)
+    assert time.perf_counter() - start < 5
+    assert '\n' not in str(found.value)
+    with pytest.raises(UserError, match=message):
+        METRICS.build(
+            dict(type='eomt_mm.CocoMetric', ann_file=str(DIRTY / f'{name}.json'))
+        )
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{"a": NaN}', 'NaN is no number of JSON'),
+        ('{"a": -Infinity}', '-Infinity is no number'),
+        ('{"a": 1, "a": 2}', "2 fields 'a'; keep one"),
+        ('{"a": ' + '[' * 200_000, 'nested too deeply|not a COCO'),
+        ('\xff\xfe', 'is not a COCO annotation file'),
+        ('', 'is not a COCO annotation file'),
+        ('[]', 'but a list'),
+    ],
+)
+def test_what_is_no_json_for_every_reader(tmp_path, text, message):
+    path = tmp_path / 'a.json'
+    path.write_bytes(text.encode('latin-1'))
+    with pytest.raises(UserError, match=message):
+        annotation_check.read(str(path))
+
+
+@pytest.mark.parametrize(('name', 'flag'), [('disc', 0), ('sky', 1)])
+def test_things_that_are_stuff_in_the_file(coco, build_coco, name, flag):
+    def contradict(categories):
+        return [c | dict(isthing=flag) if c['name'] == name else c for c in categories]
+
+    root = coco('panoptic', categories=contradict)
+    options = dict(ann_file='a.json', data_prefix=dict(img='', seg='panoptic'))
+    with pytest.raises(UserError, match=f"isthing {flag} .* category '{name}'"):
+        build_coco('scenes_panoptic', root, **options)
+
+
+def test_panoptic_annotations_of_images_that_are_gone(coco, build_coco, caplog):
+    def add(content):
+        other = content['annotations'][0] | dict(image_id=8)
+        return content | dict(annotations=[*content['annotations'], other])
+
+    root = coco('panoptic', content=add)
+    options = dict(ann_file='a.json', data_prefix=dict(img='', seg='panoptic'))
+    dataset, metric = build_coco('scenes_panoptic', root, **options)
+    assert len(dataset) == 1
+    assert len(dataset[0]['data_samples'].gt_instances) == 1
+    metric |= dict(ann_file=str(root / 'a.json'), seg_prefix=str(root / 'panoptic'))
+    METRICS.build(metric)
+
+
+@pytest.mark.parametrize('name', ['../a.png', '/a.png', 'C:a.png'])
+def test_the_metric_refuses_names_that_lead_out(coco, build_coco, name):
+    def lead_out(content):
+        content['annotations'][0]['file_name'] = name
+        return content
+
+    root = coco('panoptic', content=lead_out)
+    init_default_scope('mmdet')
+    with pytest.raises(UserError, match='leads out of its folder'):
+        METRICS.build(
+            dict(
+                type='eomt_mm.CocoPanopticMetric',
+                ann_file=str(root / 'a.json'),
+                seg_prefix=str(root / 'panoptic'),
+            )
+        )
+
+
+@pytest.mark.parametrize('fault', ['', 'P', '0' * 9 + 'P', '~~', 'a\x00', '1', None])
+def test_damaged_run_lengths(fault):
+    runs = coco_masks.frPyObjects(dict(size=[20, 30], counts=[400, 2, 198]), 20, 30)
+    good = runs['counts'].decode()
+    assert annotation_check._pixels(good) == 600
+    assert annotation_check._pixels(fault if fault is None else good + fault) in (
+        (600,) if fault == '' else (None, *range(600), *range(601, 700))
+    )
+
+
+@needs_files
+def test_an_evaluator_of_other_images_is_refused_before_the_test(tmp_path):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    for image in content['images'][2:]:
+        image['id'] += 100
+    content['annotations'] = content['annotations'][:2]
+    (tmp_path / 'other.json').write_text(json.dumps(content))
+    cfg = Config(
+        dict(
+            default_scope='mmdet',
+            test_dataloader=dict(
+                dataset=dict(
+                    type='eomt_mm.CocoInstanceDataset',
+                    ann_file=str(DIRTY / 'good.json'),
+                    data_prefix=dict(img=str(DIRTY / 'images')),
+                    metainfo=dict(classes=CLASSES),
+                    pipeline=[],
+                )
+            ),
+            test_evaluator=dict(
+                type='eomt_mm.CocoMetric', ann_file=str(tmp_path / 'other.json')
+            ),
+        )
+    )
+    with pytest.raises(UserError, match='2 of 4 images of the test dataset'):
+        check_data(cfg, 'test')

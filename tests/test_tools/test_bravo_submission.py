@@ -1,0 +1,201 @@
+"""A made-up BRAVO tree through tools/analysis_tools/bravo_submission.py."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image
+
+from eomt_mm import cli
+from eomt_mm.datasets.bravo import SUBSETS, images_of
+from eomt_mm.evaluation.bravo import pair_of
+from eomt_mm.evaluation.confidence import ranking
+
+METRICS = pytest.importorskip('sklearn.metrics')
+
+TINY = """
+_base_ = {base!r}
+data_root = {root!r}
+model = dict(
+    data_preprocessor=dict(size=(64, 64)),
+    backbone=dict(img_size=(64, 64), arch='vit_tiny_patch16_224', pretrained=False,
+                  timm_args=dict(embed_dim=32, depth=3, num_heads=4), num_queries=10,
+                  num_blocks=2),
+    decode_head=dict(embed_dims=32, num_classes={classes}),
+    test_cfg=dict(confidence={confidence!r}))
+test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=[
+    dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.ResizeShortSide', size=64),
+    dict(type='PackSegInputs', meta_keys=('img_path', 'ori_shape', 'img_shape'))]))
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Three images for each subset, and their ground truth."""
+    rng = np.random.default_rng(0)
+    images, truth = tmp_path / 'images', tmp_path / 'truth'
+    for name, subset in SUBSETS.items():
+        for i in range(3):
+            base = f'{subset.folder}/town/{name}_{i}'
+            size = (40, 72 + i)
+            labels = rng.integers(0, 19, size).astype(np.uint8)
+            labels[:2] = 255
+            mask = (rng.random(size) < 0.2).astype(np.uint8)
+            photo = rng.integers(0, 255, (*size, 3), np.uint8)
+            for path, array in (
+                (images / f'{base}{subset.image}', photo),
+                (truth / f'{base}{subset.labels}', labels),
+                (truth / f'{base}{subset.mask}', mask),
+            ):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    return images, truth
+
+
+@pytest.fixture
+def written(tmp_path, root, tree):
+    """Writes the config and a checkpoint, and gives the arguments of the tool."""
+
+    def write(classes=19, confidence='class_score'):
+        base = str(root / 'configs/eomt/eomt_vitl_bravo.py')
+        path = tmp_path / 'tiny.py'
+        path.write_text(
+            TINY.format(
+                base=base, root=str(tree[0]), classes=classes, confidence=confidence
+            ).replace("'img_shape')", "'img_shape', 'bravo')")
+        )
+        cfg = Config.fromfile(path)
+        init_default_scope('mmseg')
+        torch.manual_seed(0)
+        torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'tiny.pth')
+        return [str(path), str(tmp_path / 'tiny.pth'), '--out', str(tmp_path / 'out')]
+
+    return write
+
+
+def test_files_and_metrics(tool, written, tree, tmp_path):
+    images, truth = tree
+    out, argv = tmp_path / 'out', written()
+    main = tool('analysis_tools/bravo_submission').main
+    main(argv)
+    listed = images_of(images)
+    assert len(listed) == 27
+    for name, path, base in listed:
+        size = Image.open(images / path).size
+        predicted, confidence = (Image.open(p) for p in pair_of(out, name, base))
+        assert (predicted.mode, confidence.mode) == ('L', 'I;16')
+        assert predicted.size == confidence.size == size
+        assert np.array(predicted).max() < 19
+        assert 0 <= np.array(confidence).min() <= np.array(confidence).max() <= 65535
+    assert (out / 'bravo_ACDC/fog/town/ACDCfog_0_rgb_anon_conf.png').is_file()
+    assert (out / 'bravo_SMIYC/town/SMIYC_0_pred.png').is_file()
+
+    # Resumed: what is there stays, what is missing comes back.
+    kept, lost = (pair_of(out, *listed[i][::2])[1] for i in (0, 5))
+    before, content = kept.stat().st_mtime_ns, lost.read_bytes()
+    lost.unlink()
+    measure = [argv[0], '--out', argv[3], '--truth', str(truth)]
+    assert cli.run(main, measure) == 2
+    main(argv)
+    assert lost.read_bytes() == content and kept.stat().st_mtime_ns == before
+
+    found = main(measure)
+    assert json.loads((out / 'metrics.json').read_text()) == pytest.approx(found)
+    confidence, outside = [], []
+    for name, _, base in listed:
+        if name == 'synobjs':
+            labels, mask = (
+                np.array(Image.open(truth / f'{base}{suffix}'))
+                for suffix in ('_gt.png', '_mask.png')
+            )
+            known = labels != 255
+            confidence.append(np.array(Image.open(pair_of(out, name, base)[1]))[known])
+            outside.append(mask[known] > 0)
+    doubt = 65535 - np.concatenate(confidence).astype(int)
+    outside = np.concatenate(outside)
+    expected = METRICS.average_precision_score(outside, doubt)
+    assert found['synobjs_AUPRC_ood'] == pytest.approx(expected, abs=1e-12)
+    expected = METRICS.roc_auc_score(outside, doubt)
+    assert found['synobjs_AUROC_ood'] == pytest.approx(expected, abs=1e-12)
+    assert ranking(np.bincount([1], minlength=4), np.bincount([0], minlength=4))
+
+
+@pytest.mark.parametrize(
+    'fault, expected',
+    [
+        ('extra', 'belongs to no image'),
+        ('truth', 'is missing'),
+        ('size', 'pixels, expected L of 72 x 40'),
+        ('label', 'has the value 7'),
+    ],
+)
+def test_bad_submission(tool, written, tree, tmp_path, capsys, fault, expected):
+    images, truth = tree
+    out, (config, *_) = tmp_path / 'out', written()
+    rng = np.random.default_rng(0)
+    for name, path, base in images_of(images):
+        shape = Image.open(images / path).size[::-1]
+        pred, conf = pair_of(out, name, base)
+        pred.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 19, shape).astype(np.uint8)).save(pred)
+        Image.fromarray(rng.integers(0, 65536, shape).astype(np.uint16)).save(conf)
+    fog = 'bravo_ACDC/fog/town/ACDCfog_0'
+    smiyc = 'bravo_SMIYC/town/SMIYC_0_labels_semantic.png'
+    if fault == 'extra':
+        (out / 'other_pred.png').write_bytes(b'')
+    elif fault == 'truth':
+        (truth / f'{fog}_gt_invIds.png').unlink()
+    elif fault == 'size':
+        Image.new('L', (72, 41)).save(out / f'{fog}_rgb_anon_pred.png')
+    else:
+        Image.new('L', (72, 40), 7).save(truth / smiyc)
+    argv = [config, '--out', str(out), '--truth', str(truth)]
+    assert cli.run(tool('analysis_tools/bravo_submission').main, argv) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count('\n') == 1
+    assert not (out / 'metrics.json').exists()
+
+
+@pytest.mark.parametrize(
+    'options, expected',
+    [
+        (dict(classes=7), 'BRAVO has 19'),
+        (dict(confidence=None), 'makes no confidence maps'),
+        (dict(confidence='margin'), 'expected None or one of'),
+    ],
+)
+def test_bad_model(tool, written, capsys, tmp_path, options, expected):
+    main = tool('analysis_tools/bravo_submission').main
+    argv = written()
+    if options.get('classes'):
+        argv = written(**options)
+    else:
+        config = tmp_path / 'tiny.py'
+        config.write_text(
+            config.read_text().replace("'class_score'", repr(options['confidence']))
+        )
+    assert cli.run(main, argv) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_disk_full_and_interrupted(tool, written, capsys, tmp_path, monkeypatch):
+    module, argv = tool('analysis_tools/bravo_submission'), written()
+    for error in (OSError(28, 'No space left on device'), KeyboardInterrupt()):
+
+        def fail(image, path, error=error):
+            path.write_bytes(b'half')
+            raise error
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Image.Image, 'save', fail)
+            assert cli.run(module.main, argv) in (2, 130)
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+        left = {path.name for path in (tmp_path / 'out').rglob('*') if path.is_file()}
+        assert left == {'submission.json'}
+    module.main(argv)
+    assert len([*(tmp_path / 'out').rglob('*.png')]) == 54

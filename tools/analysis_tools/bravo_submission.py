@@ -1,0 +1,140 @@
+"""Write a submission to BRAVO, or measure one.
+
+    python tools/analysis_tools/bravo_submission.py CONFIG CHECKPOINT --out DIR
+    python tools/analysis_tools/bravo_submission.py CONFIG --out DIR --truth GT
+
+The first call writes two PNG files for each image of the tree: `*_pred.png`, 8 bits,
+train ids, and `*_conf.png`, 16 bits, confidence from 0 to 65535. An interrupted call
+goes on where it was. The second call computes all metrics, where ground truth is.
+"""
+
+import signal
+
+if __name__ == '__main__':
+    # Ctrl-C during the imports below ends without a traceback, as later in `cli.run`.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, init_default_scope
+
+from eomt_mm import cli
+from eomt_mm.errors import UserError
+from eomt_mm.evaluation.bravo import check_complete, evaluate, pair_of, save_pair
+from eomt_mm.files import atomic_path, make_folder
+from measuring.inference import load_model
+
+MANIFEST = 'submission.json'
+
+
+def parse_args(argv: list[str] | None) -> argparse.Namespace:
+    """Options of this tool."""
+    parser = argparse.ArgumentParser(description='Write or measure a BRAVO submission')
+    cli.add_common_options(parser)
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
+    parser.add_argument('--out', type=Path, required=True, help='the submission')
+    parser.add_argument(
+        '--truth', type=Path, help='root of the ground truth: measure what is in --out'
+    )
+    args = cli.parse_args(parser, argv)
+    if bool(args.checkpoint) == bool(args.truth):
+        parser.error(
+            'give a checkpoint to write a submission, or --truth to measure it'
+        )
+    return args
+
+
+def main(argv: list[str] | None = None) -> dict:
+    """Writes or measures.
+
+    Args:
+        argv (list[str], optional): Arguments; None means those of the process.
+
+    Returns:
+        dict: The metrics by name as fractions; empty after writing.
+
+    Raises:
+        UserError: Something in the command, the config or the data is wrong.
+    """
+    args = parse_args(argv)
+    cfg = cli.load_config(args)
+    root = Path(cfg.test_dataloader.dataset.data_root)
+    if args.truth:
+        check_complete(root, args.out, {MANIFEST, 'metrics.json'})
+        metrics = evaluate(root, args.out, args.truth)
+        with atomic_path(args.out / 'metrics.json') as partial:
+            partial.write_text(json.dumps(metrics, indent=2) + '\n')
+        for name, value in metrics.items():
+            print(f'{name:32} {100 * value:8.3f}')
+        return metrics
+    write(cfg, args.checkpoint, args.out, root)
+    return {}
+
+
+def write(cfg, checkpoint: str, out: Path, root: Path) -> None:
+    """Predicts every image that has no pair of files yet."""
+    if not (cfg.model.get('test_cfg') or {}).get('confidence') or (
+        cfg.default_scope != 'mmseg'
+    ):
+        raise UserError(
+            'the config makes no confidence maps: take a semantic model and set '
+            "model.test_cfg.confidence='class_score'"
+        )
+    cli.check_checkpoint(checkpoint)
+    init_default_scope(cfg.default_scope)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    model = load_model(cfg, checkpoint)
+    number = cfg.model.decode_head.num_classes
+    if number != len(dataset.metainfo['classes']):
+        raise UserError(
+            f'the model has {number} classes, BRAVO has '
+            f'{len(dataset.metainfo["classes"])}: give a checkpoint of Cityscapes'
+        )
+    make_folder(out, '--out')
+    claim(out, cfg, checkpoint)
+    check_complete(root, out, {MANIFEST}, partly=True)
+    for index in cli.track(range(len(dataset)), len(dataset)):
+        name, base = dataset.get_data_info(index)['bravo']
+        pair = pair_of(out, name, base)
+        if not all(path.is_file() for path in pair):
+            with torch.no_grad():
+                sample = model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
+            save_pair(
+                pair,
+                sample.pred_sem_seg.data[0].numpy(),
+                sample.confidence.data[0].numpy(),
+            )
+    check_complete(root, out, {MANIFEST})
+    print(f'{2 * len(dataset)} files in {out}')
+
+
+def claim(out: Path, cfg, checkpoint: str) -> None:
+    """Notes what a submission is made with; refuses to go on with something else."""
+    digest = hashlib.sha256()
+    with open(checkpoint, 'rb') as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    model = hashlib.sha256(str(cfg.model.to_dict()).encode()).hexdigest()
+    made_with = dict(weights=digest.hexdigest(), model=model)
+    path = out / MANIFEST
+    if path.is_file():
+        if json.loads(path.read_text()) != made_with:
+            raise UserError(
+                f'{out} holds a submission of another checkpoint or config: give '
+                'another --out'
+            )
+        return
+    if any(out.iterdir()):
+        raise UserError(f'{out} is not empty and no submission: give another --out')
+    with atomic_path(path) as partial:
+        partial.write_text(json.dumps(made_with) + '\n')
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(main))

@@ -1,0 +1,210 @@
+"""One model of a comparison: its config, what is known of it, and why not more."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+
+from eomt_mm.cli import configs_and_checkpoints, override, read_config
+from eomt_mm.errors import UserError
+from eomt_mm.models.network import speed_up
+
+from ..measure import Work
+from ..networks import (
+    build_network,
+    complexity_of,
+    find_config,
+    model_at,
+    network_alone,
+    scope_of,
+)
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score in percent.
+
+    Attributes:
+        metric (str): 'PQ', 'mask AP', 'box AP' or 'mIoU'.
+        value (float): Of it.
+        dataset (str): What it was measured on.
+        source (str): Where it was read; '' for what was measured here.
+    """
+
+    metric: str
+    value: float
+    dataset: str
+    source: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.metric} {self.value:.1f}'
+
+
+@dataclass
+class Model:
+    """A row of the comparison.
+
+    Attributes:
+        label (str): What it is called there.
+        config (str): A path, or a name such as 'mmdet::mask2former/...'.
+        checkpoint (str, optional): Path of its weights.
+        size (tuple[int, int], optional): Height and width of the image.
+        parameters (int, optional): Their number.
+        operations (int, optional): For one image, by the paper's convention.
+        milliseconds (float, optional): Of a forward pass, the median.
+        images_per_second (float, optional): At the median.
+        mebibytes (float, optional): That a forward pass needs at its peak.
+        measured (Score, optional): By the evaluator of its config.
+        quoted (Score, optional): As published with its config.
+        remarks (list[str]): Why something is missing, or is not what one may think.
+        settings (Mapping[str, object]): Options of all configs, as of `--cfg-options`.
+    """
+
+    label: str
+    config: str
+    checkpoint: str | None = None
+    size: Size | None = None
+    parameters: int | None = None
+    operations: int | None = None
+    milliseconds: float | None = None
+    images_per_second: float | None = None
+    mebibytes: float | None = None
+    measured: Score | None = None
+    quoted: Score | None = None
+    remarks: list[str] = field(default_factory=list)
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+    def read(self) -> Config:
+        """Read the config, with those options that are of the model.
+
+        Raises:
+            UserError: It is not there or has errors.
+        """
+        cfg = read_config(find_config(self.config))
+        # Others, such as data_root, need not fit a config that is not tested.
+        of_model = {k: v for k, v in self.settings.items() if k.startswith('model.')}
+        override(cfg, of_model)
+        return cfg
+
+    def read_for_test(self) -> Config:
+        """Read the config, with all options.
+
+        Raises:
+            UserError: It is not there, has errors or refuses an option.
+        """
+        cfg = read_config(find_config(self.config))
+        override(cfg, dict(self.settings))
+        return cfg
+
+    def remark(self, what: str, reason: str) -> None:
+        """Note what one must know of a figure, or of its absence; once each."""
+        if not any(reason in known for known in self.remarks):
+            self.remarks.append(f'{what}: {reason}')
+
+
+def parse_words(words: Sequence[str]) -> list[Model]:
+    """Models that a command line names.
+
+    Args:
+        words (Sequence[str]): Configs, each perhaps as LABEL=CONFIG, and each perhaps
+            followed by a checkpoint (.pth). An existing file is never cut at a '='.
+
+    Returns:
+        list[Model]: One for each config.
+
+    Raises:
+        UserError: A checkpoint without config or in another layout, an empty name, or
+            one label for two models.
+    """
+    models: list[Model] = []
+    for word, checkpoint in configs_and_checkpoints(words):
+        label, config = _label_and_config(word)
+        stem = config.rpartition('/')[2].removesuffix('.py')
+        if label == '' or not stem or config.endswith('::'):
+            raise UserError(
+                f'{word!r} lacks a name: give CONFIG, mmdet::CONFIG, mmseg::CONFIG or '
+                'LABEL=CONFIG'
+            )
+        models.append(Model(label or stem, config, checkpoint))
+    labels = [model.label for model in models]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise UserError(
+            f'{" and ".join(sorted(twice))} would stand in several rows: give them '
+            'names, as in "name=CONFIG"'
+        )
+    return models
+
+
+def _label_and_config(word: str) -> tuple[str | None, str]:
+    """The parts of LABEL=CONFIG; None stands for no label."""
+    if '=' not in word or Path(word).is_file():
+        return None, word
+    splits = [(word[:i], word[i + 1 :]) for i, c in enumerate(word) if c == '=']
+    # Both parts may hold a '=' themselves: a file that is there decides.
+    return next((s for s in splits if Path(s[1]).is_file()), splits[-1])
+
+
+def count(model: Model, size: Size | None) -> None:
+    """Fill in size, parameters and operations."""
+    found = complexity_of(model.read(), size)
+    model.size, model.parameters = found.size, found.parameters
+    model.operations = found.operations
+    if found.on_noise:
+        model.remarks.append('GFLOPs depend on the image: counted on noise')
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How networks are timed.
+
+    Attributes:
+        size (tuple[int, int], optional): Height and width of the image; that of each
+            config by default.
+        batch (int): Images at a time.
+        dtype (str): 'fp32', 'bf16' or 'fp16'.
+        compiled (bool): Whether to compile.
+        device (torch.device): Where.
+    """
+
+    size: Size | None
+    batch: int
+    dtype: str
+    compiled: bool
+    device: torch.device
+
+
+def prepare(model: Model, timing: Timing) -> Work:
+    """Build the network that `count` counts, with random weights.
+
+    Args:
+        model (Model): Its config is read, its checkpoint is not: weights make no
+            network faster.
+        timing (Timing): How.
+
+    Returns:
+        Callable: A forward pass. It returns nothing, for results of different models
+        are not compared.
+    """
+    cfg = model.read()
+    model_cfg, size = model_at(cfg, timing.size)
+    with scope_of(cfg):
+        torch.manual_seed(0)
+        network = revert_sync_batchnorm(build_network(model_cfg)).to(timing.device)
+        # Plain fp32 is the same PyTorch for all; there is more that makes EoMT fast on
+        # a CPU, and would tell of that instead of the networks.
+        if timing.dtype != 'fp32' or timing.compiled:
+            speed_up(network, timing.dtype, timing.compiled)
+    images = torch.randn(timing.batch, 3, *size, device=timing.device)
+    forward = network_alone(network, images)
+
+    @torch.inference_mode()
+    def work() -> None:
+        forward()
+
+    return work

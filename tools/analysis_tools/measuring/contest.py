@@ -1,0 +1,134 @@
+"""Running one case: all contenders alternated, compared, put into rows."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from eomt_mm.errors import UserError
+
+from .check import compare
+from .measure import Outcome, Work, alternate, first_line, memory_of, peak_memory
+from .rows import Row
+
+
+@dataclass
+class Contest:
+    """One case and its contenders, the first being what the others are held against.
+
+    Attributes:
+        case (str): What is done.
+        images (int): In one call.
+        contenders (Mapping[str, Callable]): Makes all inputs and models of a contender
+            and returns what does the work; raises where it cannot.
+        exact (set[str]): Contenders whose results must be those of the first.
+        operations (float, optional): Multiply-accumulate operations of one call.
+        rates (Mapping[str, float]): What the device could do in a second, by contender.
+    """
+
+    case: str
+    images: int
+    contenders: Mapping[str, Callable[[], Work]]
+    exact: set[str] = field(default_factory=set)
+    operations: float | None = None
+    rates: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure.
+
+    Attributes:
+        device (torch.device): Where.
+        rounds (int): Calls of each contender that count.
+        warmup (int): Calls of each before them.
+        fresh (Callable, optional): The command that measures the memory of the
+            contender of this name in a process of its own. None leaves memory out.
+    """
+
+    device: torch.device
+    rounds: int
+    warmup: int
+    fresh: Callable[[str], list[str]] | None = None
+
+
+def hold(contest: Contest, plan: Plan) -> tuple[list[Row], list[str]]:
+    """Measure one case.
+
+    Args:
+        contest (Contest): The case.
+        plan (Plan): How.
+
+    Returns:
+        tuple[list[Row], list[str]]: A row for each contender, also for those that could
+        not run, and the names of those whose results differ but must not.
+    """
+    rows = {who: Row(contest.case, who) for who in contest.contenders}
+    # First, so that one that asks for more memory than there is never runs here.
+    if plan.fresh and plan.device.type == 'cpu' and sys.platform == 'linux':
+        for who, row in rows.items():
+            _set_memory(row, *memory_of(plan.fresh(who)))
+    work = {}
+    for who, make in contest.contenders.items():
+        if rows[who].error is None:
+            try:
+                work[who] = make()
+            # One that cannot be built gets a row that says why; the others go on.
+            except Exception as error:
+                rows[who].error = first_line(error)
+    outcomes = alternate(work, plan.rounds, plan.warmup, plan.device)
+    for who, outcome in outcomes.items():
+        rows[who].error = outcome.error
+        if outcome.error is None:
+            _set_time(rows[who], contest, outcome)
+            if plan.fresh and plan.device.type == 'cuda':
+                _set_memory(rows[who], peak_memory(work[who], plan.device), None)
+    differing = _compare_all(rows, outcomes, contest.exact)
+    return list(rows.values()), differing
+
+
+def _set_memory(row: Row, size: int | None, error: str | None) -> None:
+    row.mebibytes = None if size is None else size / 2**20
+    row.error = error
+
+
+def _set_time(row: Row, contest: Contest, outcome: Outcome) -> None:
+    low, high = outcome.quartiles
+    row.milliseconds = 1000 * outcome.median
+    row.low, row.high = 1000 * low, 1000 * high
+    row.images_per_second = contest.images / outcome.median
+    row.calls = [1000 * seconds for seconds in outcome.seconds]
+    rate = contest.rates.get(row.contender)
+    if contest.operations and rate:
+        row.giga_operations, row.giga_rate = contest.operations / 1e9, rate / 1e9
+        row.share_of_limit = contest.operations / outcome.median / rate
+
+
+def _compare_all(
+    rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], exact: set[str]
+) -> list[str]:
+    """Fill in what is relative to the first contender that ran."""
+    ran = [who for who, outcome in outcomes.items() if outcome.error is None]
+    differing = []
+    for who in ran:
+        rows[who].relative_time = rows[who].milliseconds / rows[ran[0]].milliseconds
+        reference, result = outcomes[ran[0]].result, outcomes[who].result
+        if who == ran[0] or reference is None:
+            continue
+        agreement = compare(result, reference)
+        rows[who].results = agreement.text
+        if not agreement.same and who in exact:
+            rows[who].results = f'DIFFERENT: {agreement.text}'
+            differing.append(who)
+    return differing
+
+
+def refuse_differing(differing: list[str]) -> None:
+    """Raise a UserError, once all is printed and written, if results differ."""
+    if differing:
+        raise UserError(
+            'results differ from those of the first contender: '
+            f'{"; ".join(differing)}. '
+            'These figures compare different things'
+        )

@@ -1,0 +1,366 @@
+"""The core against its opponents: network, post-processing, both, training step.
+
+Opponents have the same random weights and inputs: `naive` is EoMT written down without
+a thought of speed, `hugging face` is that of transformers. Nothing here needs
+MMSegmentation or MMDetection.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eomt_mm.errors import UserError
+from eomt_mm.models import Criterion
+from eomt_mm.models.network import (
+    FastNetwork,
+    Network,
+    autocast,
+    compiled_function,
+)
+from eomt_mm.models.postprocess import instance_result, panoptic_result
+from eomt_mm.models.windows import class_map, resized_argmax
+
+from . import attention, inputs, stock
+from .check import TrainingStep
+from .measure import Work
+from .naive import NaiveEoMT, naive_instances, naive_panoptic, naive_semantic
+from .operations import count_operations
+
+# Mask probabilities of the last blocks; a phase of the annealing each.
+PHASES = {'masked': 1.0, 'partly masked': 0.5, 'free': 0.0}
+POSTPROCESS = ('panoptic', 'instance', 'semantic')
+STAGES = {
+    'network': ('network',),
+    'postprocess': POSTPROCESS,
+    'inference': ('inference',),
+    'train': tuple(f'train {phase}' for phase in PHASES),
+    'attention': ('attention',),
+}
+OPPONENTS = ('hugging face', 'naive')
+# Only where it is asked for: MMDetection's head for panoptic and instance results.
+STOCK = 'mmdet'
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be done.
+
+    Attributes:
+        task (str): One of the values of `STAGES`.
+        size (str): Of the model, see `inputs.SIZES`.
+        image_size (int): Side of the input in pixels.
+        batch (int): Images at a time.
+        queries (int): Number of queries.
+        kept (int): Those that are sure of a class.
+        ori_shape (tuple[int, int]): Height and width of results.
+    """
+
+    task: str
+    size: str
+    image_size: int
+    batch: int
+    queries: int
+    kept: int
+    ori_shape: tuple[int, int]
+
+    def __str__(self) -> str:
+        if self.task in POSTPROCESS:
+            height, width = self.ori_shape
+            return (
+                f'{self.task}, {self.kept} of {self.queries} kept, '
+                f'{self.image_size} to {width} x {height}'
+            )
+        kept = f', {self.kept} kept' if self.task == 'inference' else ''
+        if self.task == 'attention':
+            kept = ', forward and backward'
+        return (
+            f'{self.task}, ViT-{self.size} {self.image_size}, batch {self.batch}, '
+            f'{self.queries} queries{kept}'
+        )
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Sizes of the image in the input, of the input, and of the results."""
+        factor = self.image_size / max(self.ori_shape)
+        within = tuple(round(side * factor) for side in self.ori_shape)
+        return within, (self.image_size, self.image_size), self.ori_shape
+
+    @property
+    def overlap_thr(self) -> float:
+        """Part of its mask that a segment must own.
+
+        The masks of a random network hide each other; none would be left.
+        """
+        return 0.0 if self.task == 'inference' else 0.8
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Who does it, in which precision."""
+
+    who: str
+    dtype: str
+    compiled: bool = False
+
+    def __str__(self) -> str:
+        return f'{self.who} {self.dtype}' + (' compiled' if self.compiled else '')
+
+
+def rivals(
+    case: Case, against: Sequence[str], dtypes: Sequence[str], compiled: bool
+) -> list[Contender]:
+    """Who does a case, the first being what the others are held against.
+
+    Args:
+        case (Case): What is to be done.
+        against (Sequence[str]): Opponents that are asked for.
+        dtypes (Sequence[str]): Precisions that are asked for; attention and
+            post-processing are always fp32, and never compiled.
+        compiled (bool): Whether to compile.
+    """
+    if case.task == 'attention':
+        return [Contender(variant, 'fp32') for variant in attention.VARIANTS]
+    if case.task in POSTPROCESS:
+        dtypes, compiled = ('fp32',), False
+    names = [who for who in against if who != STOCK or case.task in stock.TASKS]
+    return [
+        Contender(who, dtype, compiled) for dtype in dtypes for who in ('ours', *names)
+    ]
+
+
+def prepare(case: Case, contender: Contender, device: torch.device) -> Work:
+    """Make all inputs, and a function that does the work once.
+
+    Args:
+        case (Case): What is to be done.
+        contender (Contender): Who does it.
+        device (torch.device): Where.
+
+    Returns:
+        Callable: Returns a result that `check` can compare.
+
+    Raises:
+        UserError: If the contender cannot do it; says why.
+    """
+    if case.task in POSTPROCESS:
+        return _postprocess(case, contender, device)
+    if case.task == 'attention':
+        numbers = (case.size, case.image_size, case.batch, case.queries)
+        return attention.prepare(contender.who, *numbers, device)
+    if case.task.startswith('train'):
+        return _training_step(case, contender, device)
+    images = inputs.photographs(case.batch, case.image_size).to(device)
+    run = _network(_shared(case, device), contender, device)
+    if case.task == 'network':
+        return torch.inference_mode()(lambda: run(images))
+    finish = _POSTPROCESS['panoptic', contender.who]()
+
+    @torch.inference_mode()
+    def work() -> list[Tensor]:
+        return [finish(case, *logits) for logits in zip(*run(images), strict=True)]
+
+    return work
+
+
+def _shared(case: Case, device: torch.device) -> inputs.Network:
+    return inputs.shared_network(
+        case.size, case.image_size, case.queries, case.kept, device
+    )
+
+
+def _network(
+    network: inputs.Network, contender: Contender, device: torch.device
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Class logits and mask logits of images, by a contender."""
+    dtype, compiled = contender.dtype, contender.compiled
+    if contender.who == 'hugging face':
+        from .hugging_face import reference_model
+
+        model = reference_model(*network).to(device)
+        if dtype != 'fp32':
+            model = model.to(autocast(device, dtype).fast_dtype)
+
+        def run(images: Tensor) -> tuple[Tensor, Tensor]:
+            outputs = model(pixel_values=images)
+            return outputs.class_queries_logits, outputs.masks_queries_logits
+
+    elif contender.who == 'naive':
+        naive = NaiveEoMT(*network)
+
+        def run(images: Tensor) -> tuple[Tensor, Tensor]:
+            with autocast(device, dtype):
+                return naive(images)
+
+    else:
+        # A copy: it is changed, and the others share theirs.
+        return FastNetwork(Network(*copy.deepcopy(network)), dtype, compiled)
+    return compiled_function(run) if compiled else run
+
+
+def _training_step(case: Case, contender: Contender, device: torch.device) -> Work:
+    """Forward, loss and backward."""
+    if contender.compiled:
+        raise UserError('a training step is measured without compilation')
+    backbone, head = network = _shared(case, device)
+    images = inputs.photographs(case.batch, case.image_size).to(device)
+    targets = inputs.targets(case.batch, case.image_size, device)
+    prob = PHASES[case.task.removeprefix('train ')]
+    if contender.who == 'hugging face':
+        from .hugging_face import reference_model
+
+        model = reference_model(*network).to(device).train()
+        model.attn_mask_probs.fill_(prob)
+        masks = [target.masks.float() for target in targets]
+        labels = [target.labels for target in targets]
+
+        def loss_of() -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            out = model(pixel_values=images, mask_labels=masks, class_labels=labels)
+            return out.loss, (out.class_queries_logits, out.masks_queries_logits)
+
+    else:
+        model, criterion = NaiveEoMT(backbone, head).train(), Criterion()
+
+        def loss_of() -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            if contender.who == 'naive':
+                predictions = model.forward_masked(images)
+            else:
+                predictions = backbone.forward_masked(images, head)
+            return sum(criterion(predictions, targets).values()), predictions[-1]
+
+    # The last to be reached on the way back. The loss of transformers draws its points
+    # otherwise.
+    deepest = [backbone.queries, backbone.patch_embed.proj.weight]
+    compared = [] if contender.who == 'hugging face' else deepest
+
+    def work() -> TrainingStep:
+        torch.manual_seed(0)  # the same queries are freed
+        backbone.mask_probs = [prob] * backbone.num_blocks
+        model.zero_grad(set_to_none=True)
+        with autocast(device, contender.dtype):
+            loss, prediction = loss_of()
+        loss.backward()
+        return TrainingStep(
+            tuple(tensor.detach() for tensor in prediction),
+            [parameter.grad.clone() for parameter in compared],
+        )
+
+    return work
+
+
+def _postprocess(case: Case, contender: Contender, device: torch.device) -> Work:
+    """Post-processing: logits of one image become its result."""
+    if contender.dtype != 'fp32' or contender.compiled:
+        raise UserError('post-processing is always fp32 and not compiled')
+    # Made before the work begins, so that memory does not count them.
+    classes = inputs.class_logits(case.queries, case.kept).to(device)
+    masks = inputs.mask_logits(case.queries, case.image_size // 4).to(device)
+    finish = _POSTPROCESS[case.task, contender.who]()
+    return torch.inference_mode()(lambda: finish(case, classes, masks))
+
+
+def _panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    return panoptic_result(
+        classes, masks, *case.shapes, inputs.THINGS, overlap_thr=case.overlap_thr
+    )
+
+
+def _instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+    return instance_result(classes, masks, *case.shapes, inputs.THINGS)
+
+
+def _semantic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    _, size, ori_shape = case.shapes
+    return resized_argmax(class_map(classes, masks, size), ori_shape)
+
+
+def _naive_panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    return naive_panoptic(
+        classes, masks, *case.shapes, inputs.THINGS, overlap_thr=case.overlap_thr
+    )
+
+
+def _naive_instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+    return naive_instances(classes, masks, *case.shapes, inputs.THINGS)
+
+
+def _naive_semantic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    _, size, ori_shape = case.shapes
+    return naive_semantic(classes, masks, size, ori_shape)
+
+
+def _stock_panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    return stock.panoptic(classes, masks, case.shapes)
+
+
+def _stock_instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
+    return stock.instances(classes, masks, case.shapes)
+
+
+def _theirs(task: str) -> Callable[[Case, Tensor, Tensor], Tensor]:
+    """Post-processing by transformers' image processor."""
+    from . import hugging_face as hf
+
+    processors = {}
+
+    def finish(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+        if case.image_size not in processors:
+            processors[case.image_size] = hf.processor(case.image_size)
+        processor = processors[case.image_size]
+        outputs = hf.outputs(classes[None].float(), masks[None].float())
+        if task == 'semantic':
+            (result,) = processor.post_process_semantic_segmentation(
+                outputs, [case.ori_shape]
+            )
+            return result
+        stuff = list(range(inputs.THINGS, inputs.CLASSES))
+        (result,) = processor.post_process_panoptic_segmentation(
+            outputs,
+            [case.ori_shape],
+            stuff_classes=stuff,
+            overlap_mask_area_threshold=case.overlap_thr,
+        )
+        return hf.panoptic_ids(result, inputs.CLASSES, inputs.THINGS)
+
+    return finish
+
+
+def _no_instances() -> None:
+    raise UserError('its instances follow another protocol (no top 100)')
+
+
+_POSTPROCESS = {
+    ('panoptic', 'ours'): lambda: _panoptic,
+    ('instance', 'ours'): lambda: _instances,
+    ('semantic', 'ours'): lambda: _semantic,
+    ('panoptic', 'naive'): lambda: _naive_panoptic,
+    ('instance', 'naive'): lambda: _naive_instances,
+    ('semantic', 'naive'): lambda: _naive_semantic,
+    ('panoptic', 'mmdet'): lambda: _stock_panoptic,
+    ('instance', 'mmdet'): lambda: _stock_instances,
+    ('panoptic', 'hugging face'): functools.partial(_theirs, 'panoptic'),
+    ('instance', 'hugging face'): _no_instances,
+    ('semantic', 'hugging face'): functools.partial(_theirs, 'semantic'),
+}
+
+
+@functools.cache
+def giga_operations(case: Case) -> float | None:
+    """What the paper calls GFLOPs, of one forward pass of one image.
+
+    Args:
+        case (Case): What is to be done.
+
+    Returns:
+        float | None: None where it is not a forward pass.
+    """
+    if case.task not in ('network', 'inference'):
+        return None
+    with torch.device('meta'):
+        network = inputs.build_network(case.size, case.image_size, case.queries)
+        images = torch.empty(1, 3, case.image_size, case.image_size)
+        naive = NaiveEoMT(*network)
+        return count_operations(lambda: naive(images), naive) / 1e9
