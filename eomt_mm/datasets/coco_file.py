@@ -71,6 +71,8 @@ class _Checked:
         content['annotations'] = self._of_listed_images(annotations, sizes)
         self._check_annotations(content['annotations'], sizes, ids)
         super().createIndex()
+        # MMDet's names, given before there was anything to index; filters ask for them.
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def _of_listed_images(self, annotations: list[dict], images: dict) -> list[dict]:
         """Leave out annotations of other images, which subsets of a file keep."""
