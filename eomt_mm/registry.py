@@ -30,6 +30,7 @@ _METRIC_LOCATIONS = ['eomt_mm.evaluation.ood']
 _VISUALIZER_LOCATIONS = []
 if find_spec('mmseg'):
     _MODEL_LOCATIONS.append('eomt_mm.models.segmentor')
+    _METRIC_LOCATIONS.append('eomt_mm.evaluation.iou')
 if has_mmdet():
     _MODEL_LOCATIONS += ['eomt_mm.models.detector', 'eomt_mm.models.baselines']
     if find_spec('mmseg'):
@@ -50,6 +51,7 @@ HOOKS = Registry(
     locations=[
         'eomt_mm.engine',
         'eomt_mm.engine.fine_tuning',
+        'eomt_mm.engine.label_map_hook',
         'eomt_mm.engine.paint_hook',
     ],
 )

@@ -13,6 +13,7 @@ if __name__ == '__main__':
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
+import os
 import sys
 from copy import deepcopy
 
@@ -35,14 +36,14 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     cli.add_launch_options(parser)
     parser.add_argument(
         '--out',
-        help='save the predictions: a directory of label maps (default_scope mmseg) '
-        'or a pickle file (default_scope mmdet)',
+        help='save the predictions: a directory of label maps, in the folders of '
+        'their photos (default_scope mmseg), or a pickle file (default_scope mmdet)',
     )
     parser.add_argument('--show', action='store_true', help='show predictions')
     parser.add_argument(
         '--show-dir',
-        help='save painted predictions: in this directory (mmseg) or in this one '
-        'below work_dir/timestamp (mmdet)',
+        help='save painted predictions, in the folders of their photos: in this '
+        'directory (mmseg) or in this one below work_dir/timestamp (mmdet)',
     )
     parser.add_argument(
         '--wait-time', type=float, default=2, help='seconds per picture with --show'
@@ -96,8 +97,7 @@ def main(argv: list[str] | None = None) -> dict:
         forgo_true_masks(cfg)
     if args.tta:
         augment(cfg)
-    if args.out:
-        save_predictions(cfg, args.out)
+    save_predictions(cfg, args.out)
     if args.dtype or args.compile:
         speed_up(cfg, args)
     cli.check_data(cfg, 'test')
@@ -121,17 +121,17 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
         )
     painting = ConfigDict(
         type='eomt_mm.PaintHook',
-        steps=reading.loading_steps(reading.pipeline_of(cfg)),
         interval=hook.get('interval', 1),
         show=args.show,
         wait_time=args.wait_time if args.show else 0,
     )
     if 'score_thr' in hook:
         painting.drawing = dict(pred_score_thr=hook.score_thr)
-    if args.show_dir and is_mmdet(cfg):
-        painting.out_dir = args.show_dir
-    elif args.show_dir:
-        cfg.visualizer.save_dir = args.show_dir
+    if args.show_dir:
+        below_log = is_mmdet(cfg)
+        painting.out_dir = (
+            args.show_dir if below_log else os.path.abspath(args.show_dir)
+        )
     cfg.default_hooks.visualization = painting
 
 
@@ -141,6 +141,8 @@ def forgo_labels(cfg: Config) -> None:
     if metrics and all(metric.get('format_only') for metric in metrics):
         for dataset in reading.leaves_of(cfg, 'test'):
             dataset.pipeline = reading.without_labels(dataset.pipeline)
+            if not is_mmdet(cfg) and 'data_prefix' in dataset:
+                dataset.data_prefix.pop('seg_map_path', None)
 
 
 def forgo_true_masks(cfg: Config) -> None:
@@ -189,18 +191,32 @@ def mirrored(pipeline: list[dict]) -> list[dict]:
     return [*steps[:cut], dict(type='TestTimeAug', transforms=branches)]
 
 
-def save_predictions(cfg: Config, out: str) -> None:
-    """Has the evaluators write what the model predicts."""
+def save_predictions(cfg: Config, out: str | None) -> None:
+    """Has hooks and evaluators write what the model predicts.
+
+    Args:
+        cfg (Config): Changed in place.
+        out (str, optional): Where; None leaves it to the `output_dir` of evaluators.
+    """
     metrics = reading.metrics_of(cfg, 'test')
     if is_mmdet(cfg):
+        if out is None:
+            return
         if not out.endswith(('.pkl', '.pickle')):
             raise UserError(f'--out {out}: with default_scope mmdet give a .pkl file')
         dump = dict(type='eomt_mm.DumpDetResults', out_file_path=out)
         cfg.test_evaluator = [*metrics, dump]
         return
+    folders = {out} - {None}
     for metric in metrics:
-        metric['output_dir'] = out
-        metric['keep_results'] = True
+        if reading.type_name(metric) == 'CityscapesMetric':  # in the numbers it wants
+            metric.update(dict(output_dir=out, keep_results=True) if out else {})
+            folders.clear()
+        elif reading.type_name(metric) == 'IoUMetric':
+            metric.type = 'eomt_mm.IoUMetric'
+            folders |= {metric.pop('output_dir', None)} - {None}
+    hooks = [dict(type='eomt_mm.LabelMapHook', out_dir=folder) for folder in folders]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *hooks]
 
 
 def speed_up(cfg: Config, args: argparse.Namespace) -> None:

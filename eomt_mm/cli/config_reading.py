@@ -103,15 +103,6 @@ def without_labels(pipeline: Sequence[dict]) -> list[dict]:
     ]
 
 
-def loading_steps(pipeline: Sequence[dict]) -> list[dict]:
-    """The steps that decide on the pixels of a photo: EXIF orientation, bit depth."""
-    return [
-        step
-        for step in pipeline
-        if 'LoadImage' in type_name(step) or type_name(step) == 'DecodeSixteenBit'
-    ]
-
-
 def head_of(cfg: Config) -> dict:
     """The head of the model; empty where it has none that is known here."""
     model = cfg.get('model') or {}

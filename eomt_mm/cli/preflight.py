@@ -164,7 +164,8 @@ def _check_listed(metric: dict, split: str, cfg: Config) -> None:
     from eomt_mm.datasets import annotation_check
 
     truth = metric.get('ann_file')
-    if not truth or '://' in truth or not truth.endswith('.json'):
+    is_coco = reading.type_name(metric) in ('CocoMetric', 'CocoPanopticMetric')
+    if not is_coco or not truth or '://' in truth or not truth.endswith('.json'):
         return
     for dataset in reading.leaves_of(cfg, split):
         path = os.path.join(dataset.get('data_root') or '', dataset.get('ann_file', ''))
@@ -173,10 +174,12 @@ def _check_listed(metric: dict, split: str, cfg: Config) -> None:
         if os.path.samefile(path, truth):
             continue
         ids, listed = (
-            [image.get('id') for image in annotation_check.read(file).get('images', [])]
+            annotation_check.check_images(
+                file, annotation_check.read(file).get('images')
+            ).keys()
             for file in (path, truth)
         )
-        missing = len(set(ids) - set(listed))
+        missing = len(ids - listed)
         if missing:
             raise UserError(
                 f'{missing} of {len(ids)} images of the {split} dataset ({path}) are '

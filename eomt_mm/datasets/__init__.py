@@ -8,7 +8,8 @@ from importlib.util import find_spec
 
 from eomt_mm.registry import has_mmdet
 
-from .reading import CheckLabelSize, DecodeSixteenBit, ReadableDataset
+from .pixels import DecodeSixteenBit
+from .reading import CheckLabelSize, ReadableDataset
 from .scenes import draw_scene
 from .transforms import (
     ColorJitter,

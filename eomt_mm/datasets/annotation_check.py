@@ -6,7 +6,6 @@ in training on nothing or in a wrong score. Fields are checked column by column:
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -212,10 +211,10 @@ def check_labels(entries: Entries, categories: set) -> None:
 
 
 def check_extents(entries: Entries) -> None:
-    """Areas and boxes are finite numbers."""
+    """Areas and boxes are numbers of pixels."""
     areas = entries.column('area', NUMBER, 'a number of pixels')
     entries.refuse(
-        [not 0 <= area < math.inf for area in areas],
+        [not 0 <= area <= LONGEST_SIDE**2 for area in areas],
         lambda i: f'has area {_short(areas[i])}',
         'expected a number of pixels',
     )
@@ -225,6 +224,33 @@ def check_extents(entries: Entries) -> None:
         lambda i: f'has bbox {_short(boxes[i])}',
         'expected x, y, width and height, numbers in pixels',
     )
+
+
+def is_extent(annotation: dict, size: tuple[int, int]) -> bool:
+    """Whether area and box can be those of a mask in an image.
+
+    Args:
+        annotation (dict): `area` and `bbox`, if it has them.
+        size (tuple[int, int]): Height and width of the image.
+
+    Returns:
+        bool: False also where a field is missing; True for what is no number at all,
+        which :func:`check_extents` refuses.
+    """
+    area, box = annotation.get('area'), annotation.get('bbox')
+    if area is None or box is None:
+        return False
+    try:
+        x, y, width, height = box
+        fits = -1 <= x <= x + width <= size[1] + 1 and -1 <= y <= y + height
+        return (
+            fits
+            and y + height <= size[0] + 1
+            and min(width, height) >= 1
+            and 0 < area <= size[0] * size[1]
+        )
+    except (TypeError, ValueError):
+        return True
 
 
 def _is_box(box: list) -> bool:

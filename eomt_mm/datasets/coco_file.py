@@ -14,6 +14,8 @@ from eomt_mm.files import is_below
 
 from . import annotation_check as check
 
+MASK = 'segmentation'
+
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
@@ -69,6 +71,8 @@ class _Checked:
         content['annotations'] = self._of_listed_images(annotations, sizes)
         self._check_annotations(content['annotations'], sizes, ids)
         super().createIndex()
+        # MMDet's names, given before there was anything to index; filters ask for them.
+        self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs
 
     def _of_listed_images(self, annotations: list[dict], images: dict) -> list[dict]:
         """Leave out annotations of other images, which subsets of a file keep."""
@@ -89,7 +93,11 @@ class _Checked:
 
 
 class InstanceFile(_Checked, COCO):
-    """COCO's instances: each annotation is one."""
+    """COCO's instances: each annotation is one.
+
+    Areas and boxes that are missing, or that no mask of the image can have, are those
+    of the mask.
+    """
 
     panoptic = False
 
@@ -101,12 +109,21 @@ class InstanceFile(_Checked, COCO):
         check.check_labels(entries, categories)
         check.check_polygons(entries, sizes)
         check.check_run_lengths(entries)
+        empty = 0
         for annotation in annotations:
-            if annotation.get('area') is None or annotation.get('bbox') is None:
-                if runs := run_lengths(annotation, sizes[annotation['image_id']]):
-                    annotation.setdefault('area', int(coco_masks.area(runs)))
-                    annotation.setdefault('bbox', coco_masks.toBbox(runs).tolist())
+            size = sizes[annotation['image_id']]
+            if not check.is_extent(annotation, size):
+                empty += not _measure(annotation, size)
         check.check_extents(entries)
+        if empty:
+            # COCOeval would take them for missed.
+            annotations[:] = [a for a in annotations if a['area'] or not a.get(MASK)]
+            print_log(
+                f'{self.path}: {empty} of {len(entries.entries)} masks have no pixel: '
+                'left out',
+                logger='current',
+                level=logging.WARNING,
+            )
 
 
 class PanopticFile(_Checked, COCOPanoptic):
@@ -147,9 +164,19 @@ class PanopticFile(_Checked, COCOPanoptic):
         self.map_names = {a['image_id']: a['file_name'] for a in annotations}
 
 
+def _measure(annotation: dict, size: tuple[int, int]) -> bool:
+    """Give an annotation area and box of its mask; False where that has no pixel."""
+    runs = run_lengths(annotation, size)
+    if not runs:
+        return True  # without a mask, which the dataset tells
+    annotation['area'] = int(coco_masks.area(runs))
+    annotation['bbox'] = coco_masks.toBbox(runs).tolist()
+    return annotation['area'] > 0
+
+
 def run_lengths(annotation: dict, size: tuple[int, int]) -> dict | None:
     """The mask of a checked annotation as compressed RLE; None if it has none."""
-    mask = annotation.get('segmentation')
+    mask = annotation.get(MASK)
     if isinstance(mask, list):
         polygons = [points for points in mask if is_polygon(points)]
         return polygons and coco_masks.merge(coco_masks.frPyObjects(polygons, *size))

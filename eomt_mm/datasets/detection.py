@@ -3,13 +3,12 @@
 import os.path as osp
 
 from mmdet import datasets as mmdet_datasets
-from pycocotools import mask as coco_masks
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
 from .annotation_check import check_things
-from .coco_file import InstanceFile, PanopticFile, is_polygon, run_lengths
+from .coco_file import InstanceFile, PanopticFile, is_polygon
 from .panoptic_png import VOID
 from .reading import ReadableDataset
 from .scenes import CLASSES, NUM_STUFF, PALETTE
@@ -20,7 +19,7 @@ class CocoFormat(ReadableDataset):
 
     MMDet leaves out what has no area or a box less than a pixel wide or high: some
     tools write a box as largest minus least coordinate, which is 0 for a lamp post.
-    What counts here is the mask.
+    What counts here is the mask, see :class:`InstanceFile`.
     """
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
@@ -38,10 +37,12 @@ class CocoFormat(ReadableDataset):
         image, annotations = raw_data_info['raw_img_info'], []
         for annotation in raw_data_info['raw_ann_info']:
             self._check(annotation, image)
-            if annotation['area'] <= 0 or min(annotation['bbox'][2:]) < 1:
-                annotation = self._with_box(annotation, image)
-            annotations.append(annotation)
+            annotations.append(self._with_box(annotation))
         return super().parse_data_info(dict(raw_data_info, raw_ann_info=annotations))
+
+    def _with_box(self, annotation: dict) -> dict:
+        """With a box that MMDet does not leave out."""
+        return annotation
 
     def _check(self, annotation: dict, image: dict) -> None:
         number = annotation['category_id']
@@ -112,8 +113,8 @@ class PanopticFormat(CocoFormat):
         info['seg_map_path'] = osp.join(folder, name) if folder and name else None
         return info
 
-    def _with_box(self, annotation: dict, image: dict) -> dict:
-        """With a box that MMDet accepts; the loader takes it from the PNG anyway."""
+    def _with_box(self, annotation: dict) -> dict:
+        """The loader takes the box from the PNG anyway."""
         x, y, width, height = annotation['bbox']
         box = [x, y, max(width, 1), max(height, 1)]
         return dict(annotation, bbox=box, area=max(annotation['area'], 1))
@@ -150,14 +151,6 @@ class InstanceFormat(CocoFormat):
                 f'{_few(names)}: write metainfo.classes as in the file'
             )
         return super().parse_data_info(raw_data_info)
-
-    def _with_box(self, annotation: dict, image: dict) -> dict:
-        """Give it area and box of its mask; unchanged where that has no pixel."""
-        runs = run_lengths(annotation, (image['height'], image['width']))
-        area = int(coco_masks.area(runs))
-        if area == 0:
-            return annotation
-        return dict(annotation, bbox=coco_masks.toBbox(runs).tolist(), area=area)
 
     def _check(self, annotation: dict, image: dict) -> None:
         super()._check(annotation, image)

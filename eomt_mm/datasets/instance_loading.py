@@ -5,11 +5,11 @@ from mmdet.datasets import transforms
 from eomt_mm.errors import UserError
 from eomt_mm.registry import TRANSFORMS
 
-from .reading import bring_to_eight_bits
+from .pixels import SettlesPixels
 
 
 @TRANSFORMS.register_module()
-class LoadInstanceAnnotations(transforms.LoadAnnotations):
+class LoadInstanceAnnotations(SettlesPixels, transforms.LoadAnnotations):
     """MMDet's `LoadAnnotations` with masks, for images of the size that is annotated.
 
     Polygons of another size lie in the wrong place, without a word in training and
@@ -17,6 +17,7 @@ class LoadInstanceAnnotations(transforms.LoadAnnotations):
 
     Args:
         with_mask (bool): Whether masks are loaded. Defaults to True.
+        upright (bool): See :class:`SettlesPixels`. Defaults to False.
         **kwargs: Those of `mmdet.LoadAnnotations`.
     """
 
@@ -29,7 +30,7 @@ class LoadInstanceAnnotations(transforms.LoadAnnotations):
         Raises:
             UserError: If the annotation file gives the image another size.
         """
-        bring_to_eight_bits(results, self.backend_args)
+        self.settle(results)
         if 'instances' not in results:
             return results
         size = results['height'], results['width']
@@ -37,9 +38,9 @@ class LoadInstanceAnnotations(transforms.LoadAnnotations):
             raise UserError(
                 f'{results["img_path"]} has {_pixels(results["ori_shape"])} pixels, '
                 f'but {_pixels(size)} in the annotation file, so that its masks do not '
-                'fit: was it resized? Write annotations for the image as it is. If it '
-                'is turned by its EXIF orientation, set color_type='
-                "'color_ignore_orientation' in LoadImageFromFile"
+                'fit: was it resized? Write annotations for the image as it is stored. '
+                'If they were drawn on the photo turned by its EXIF orientation, set '
+                'upright=True in LoadInstanceAnnotations'
             )
         return super().transform(results)
 

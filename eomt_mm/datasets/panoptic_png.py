@@ -12,13 +12,13 @@ from eomt_mm.errors import UserError
 from eomt_mm.evaluation.panoptic_quality import rgb2id
 from eomt_mm.registry import TRANSFORMS
 
-from .reading import bring_to_eight_bits
+from .pixels import SettlesPixels
 
 VOID = 255
 
 
 @TRANSFORMS.register_module()
-class LoadPanopticAnnotations(BaseTransform):
+class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
     """Load instances and label map from a panoptic PNG, and compare it with the JSON.
 
     Loads what MMDet's `LoadPanopticAnnotations` loads, which needs panopticapi. In
@@ -28,11 +28,16 @@ class LoadPanopticAnnotations(BaseTransform):
         with_mask (bool): Whether instances are loaded, with a mask for each. The
             evaluators do without. Defaults to True.
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
+        upright (bool): See :class:`SettlesPixels`. Defaults to False.
     """
 
     def __init__(
-        self, with_mask: bool = True, backend_args: dict | None = None
+        self,
+        with_mask: bool = True,
+        backend_args: dict | None = None,
+        upright: bool = False,
     ) -> None:
+        super().__init__(upright=upright)
         self.with_mask = with_mask
         self.backend_args = backend_args
 
@@ -47,7 +52,7 @@ class LoadPanopticAnnotations(BaseTransform):
         Raises:
             UserError: If PNG and JSON disagree.
         """
-        bring_to_eight_bits(results, self.backend_args)
+        self.settle(results)
         if 'segments_info' not in results:
             return results
         path, segments = results['seg_map_path'], results['segments_info']
@@ -56,9 +61,9 @@ class LoadPanopticAnnotations(BaseTransform):
         if ids.shape != shape:
             raise UserError(
                 f'panoptic map {path} has shape {ids.shape}, its image {shape}: '
-                'expected one segment per pixel. If the image is turned by its EXIF '
-                'orientation and the map is not, set color_type='
-                "'color_ignore_orientation' in LoadImageFromFile"
+                'expected one segment per pixel of the image as stored. If the map was '
+                'drawn on the photo turned by its EXIF orientation, set upright=True '
+                'in LoadPanopticAnnotations'
             )
         labels = np.full(shape, VOID, np.uint8)
         is_listed = ids == 0

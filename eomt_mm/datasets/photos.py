@@ -1,22 +1,80 @@
 """The photo behind a prediction: the pixels that the network saw before resizing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
-from mmengine.dataset import Compose
+from mmcv.transforms import TestTimeAug
+from mmengine.dataset import ClassBalancedDataset, Compose, ConcatDataset, RepeatDataset
+from torch.utils.data import Dataset
+
+from .pixels import SettlesPixels
+
+Step = Callable[[dict], dict]
 
 
-def read_photo(info: dict, steps: Sequence[dict]) -> np.ndarray:
-    """Reads a photo by the loader of a pipeline.
+class Photos:
+    """The photos of a dataset, or of wrappers around several, by their paths.
 
-    Orientation and bit depth are that loader's affair, and a prediction has its shape.
+    Each is read by the pipeline of the dataset that lists it: orientation and bit
+    depth are decided there, and a prediction has that shape.
 
     Args:
-        info: `img_path`, and the annotations if there are any.
-        steps: Those of the pipeline that load the image.
+        dataset (Dataset): MMEngine's, as built.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._places: dict[str, tuple[Dataset, int]] = {}
+        for leaf in leaves(dataset):
+            for index in range(len(leaf)):
+                path = str(leaf.get_data_info(index)['img_path'])
+                self._places.setdefault(path, (leaf, index))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __getitem__(self, path: str) -> np.ndarray:
+        """Read the photo at a path: RGB, shape (H, W, 3), uint8."""
+        leaf, index = self._places[str(path)]
+        return read_photo(leaf.get_data_info(index), leaf.pipeline.transforms)
+
+
+def leaves(dataset: Dataset) -> Iterator[Dataset]:
+    """The datasets inside MMEngine's wrappers."""
+    if isinstance(dataset, ConcatDataset):
+        for child in dataset.datasets:
+            yield from leaves(child)
+    elif isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
+        yield from leaves(dataset.dataset)
+    else:
+        yield dataset
+
+
+def read_photo(info: dict, steps: Sequence[dict | Step]) -> np.ndarray:
+    """Read a photo by the first steps of a pipeline.
+
+    Args:
+        info (dict): `img_path`, and what else the dataset says of the image.
+        steps (Sequence[dict | Step]): The pipeline, or its start.
 
     Returns:
         np.ndarray: RGB, shape (H, W, 3), uint8.
     """
-    image = Compose(list(steps))(dict(info))['img']
-    return np.ascontiguousarray(image[..., ::-1].round().astype(np.uint8))
+    found = dict(info)
+    for step in _flat(Compose(list(steps)).transforms):
+        if 'img' not in found:
+            found = step(found)
+        elif isinstance(step, SettlesPixels):
+            step.settle(found)
+    image = found['img']
+    image = image[..., None] if image.ndim == 2 else image
+    rgb = np.broadcast_to(image[..., ::-1], (*image.shape[:2], 3))
+    return np.ascontiguousarray(rgb.round().astype(np.uint8))
+
+
+def _flat(steps: Iterable[Step]) -> Iterator[Step]:
+    """Steps, those of the first view in place of test-time augmentation."""
+    for step in steps:
+        if isinstance(step, TestTimeAug):
+            yield from _flat(step.subroutines[0].transforms)
+        else:
+            yield step

@@ -3,11 +3,9 @@
 MM's own `LoadImageFromFile`, which inferencers look for by name, and the annotation
 loaders do the reading, with `imdecode_backend='pillow'`: Pillow raises on a truncated
 file where OpenCV may return what it has. Grey, palette and RGBA files come out as BGR
-(alpha is dropped), and EXIF orientation is applied to images, not to label maps.
+(alpha is dropped); `pixels.py` decides on EXIF orientation.
 """
 
-import functools
-import io
 import logging
 
 import mmcv
@@ -16,52 +14,13 @@ import torch
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.logging import print_log
-from PIL import Image, ImageOps
+from PIL import Image
 
 from eomt_mm.errors import UserError
 from eomt_mm.pixel_limit import too_large
 from eomt_mm.registry import TRANSFORMS
 
-ORIENTATION = 0x0112  # EXIF's tag
-
-
-def bring_to_eight_bits(results: dict, backend_args: dict | None = None) -> None:
-    """Bring a 16-bit grey image to 8 bits by its high byte.
-
-    Pillow clips it at 255 instead, which leaves a white image. 16-bit colour needs no
-    help, Pillow takes the high byte there. Only images that came out grey are looked
-    at again.
-
-    Args:
-        results (dict): `img`, replaced if the file at `img_path` is a 16-bit grey one.
-        backend_args (dict, optional): The loader's. Defaults to None.
-
-    Raises:
-        UserError: The pixels have 32 bits, as those of some TIFF files.
-    """
-    image, path = results['img'], results.get('img_path')
-    if path is None or not np.array_equal(image[..., 0], image[..., 2]):
-        return
-    with Image.open(io.BytesIO(fileio.get(path, backend_args))) as file:
-        if file.mode == 'F':
-            raise UserError(
-                f'{path} has 32-bit floating-point pixels, whose range nothing '
-                'tells: convert it to 8 or 16 bits'
-            )
-        if not file.mode.startswith('I'):
-            return
-        pixels = _as_loaded(np.array(file), file, results)
-    if pixels.shape != image.shape[:2]:
-        return  # resized before its annotations are loaded: an older pipeline
-    if pixels.min() < 0 or pixels.max() > 65535:
-        raise UserError(
-            f'{path} has 32-bit pixels from {pixels.min()} to '
-            f'{pixels.max()}: convert it to 8 or 16 bits (0 to 65535)'
-        )
-    high_byte = (pixels >> 8).astype(image.dtype)
-    if results.get('flip'):  # before, in test-time augmentation
-        high_byte = mmcv.imflip(high_byte, results['flip_direction'])
-    results['img'] = np.repeat(high_byte[..., None], 3, axis=-1)
+from .pixels import announce_removal
 
 
 def check_label_size(results: dict) -> None:
@@ -85,64 +44,10 @@ def check_label_size(results: dict) -> None:
             raise UserError(
                 f'label map {results.get("seg_map_path")} has shape '
                 f'{labels.shape}, its image {shape}; it must be one value per '
-                'pixel. If the image is turned by its EXIF orientation and the '
-                "label map is not, set color_type='color_ignore_orientation' in "
-                'LoadImageFromFile'
+                'pixel of the image as stored. If the labels were drawn on the photo '
+                'turned by its EXIF orientation, set upright=True in the transform '
+                'that loads them'
             )
-
-
-@functools.cache  # one line, not one for each dataset
-def _announce_removal(name: str) -> None:
-    print_log(
-        f'{name} goes with the next release: eomt_mm.LoadSemanticAnnotations, '
-        'LoadPanopticAnnotations and LoadInstanceAnnotations do its work; leave it out',
-        logger='current',
-        level=logging.WARNING,
-    )
-
-
-@TRANSFORMS.register_module()
-class DecodeSixteenBit(BaseTransform):
-    """Old name, for one more release: the annotation loaders do this.
-
-    Args:
-        backend_args (dict, optional): The loader's. Defaults to None.
-    """
-
-    def __init__(self, backend_args: dict | None = None) -> None:
-        _announce_removal('eomt_mm.DecodeSixteenBit')
-        self.backend_args = backend_args
-
-    def transform(self, results: dict) -> dict:
-        """See :func:`bring_to_eight_bits`."""
-        bring_to_eight_bits(results, self.backend_args)
-        return results
-
-
-def _as_loaded(pixels: np.ndarray, file: Image.Image, results: dict) -> np.ndarray:
-    """16-bit pixels (H, W), turned by EXIF orientation if the loader has done so.
-
-    The loader's clipped pixels tell. Where all are white, a sample with annotations
-    keeps the pixels as stored, to which annotations belong.
-    """
-    orientation = file.getexif().get(ORIENTATION, 1)
-    if orientation == 1:
-        return pixels
-    places = np.arange(pixels.size, dtype=np.int32).reshape(pixels.shape)
-    places = Image.fromarray(places)
-    places.getexif()[ORIENTATION] = orientation
-    turned = pixels.ravel()[np.array(ImageOps.exif_transpose(places))]
-    loaded = results['img'][..., 0]
-    fits = [
-        way.shape == loaded.shape and np.array_equal(np.minimum(way, 255), loaded)
-        for way in (pixels, turned)
-    ]
-    if fits[0] != fits[1]:
-        return pixels if fits[0] else turned
-    if pixels.shape != turned.shape:
-        return pixels if pixels.shape == loaded.shape else turned
-    labelled = any(results.get(key) for key in ('seg_map_path', 'instances'))
-    return pixels if labelled else turned
 
 
 @TRANSFORMS.register_module()
@@ -150,7 +55,7 @@ class CheckLabelSize(BaseTransform):
     """Old name, for one more release: `LoadSemanticAnnotations` does this."""
 
     def __init__(self) -> None:
-        _announce_removal('eomt_mm.CheckLabelSize')
+        announce_removal('eomt_mm.CheckLabelSize')
 
     def transform(self, results: dict) -> dict:
         """See :func:`check_label_size`."""

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from mmdet.evaluation import CocoPanopticMetric as MMDetCocoPanopticMetric
 from mmdet.evaluation.functional import INSTANCE_OFFSET, pq_compute_single_core
+from mmengine.fileio import get_local_path
 
+from eomt_mm.datasets.annotation_check import check_things
+from eomt_mm.datasets.coco_file import PanopticFile
 from eomt_mm.errors import UserError
-from eomt_mm.files import is_below
 from eomt_mm.registry import METRICS
 
 from .coco_instances import refuse_unlisted
@@ -28,30 +30,31 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
     guesses the name from that of the photograph.
 
     Args:
+        ann_file (str, optional): Checked as a whole; None takes the ground truth of
+            the data samples. Defaults to None.
         nproc (int, optional): Processes where results are written to
             `outfile_prefix`; without it, each image is scored as it comes. None means
             as many as the CPU cores of this process. Defaults to None.
+        backend_args (dict, optional): MMEngine's file backend. Defaults to None.
         **kwargs: Those of `mmdet.CocoPanopticMetric`.
     """
 
     tmp_dir = None  # MMDet's __del__ reads it, also when __init__ failed
 
-    def __init__(self, nproc: int | None = None, **kwargs) -> None:
-        super().__init__(nproc=nproc or _available_cores(), **kwargs)
-        self._map_names = {}
-        if self._coco_api is not None:
-            listed = self._coco_api.imgs
-            for annotation in self._coco_api.dataset.get('annotations', []):
-                image, name = annotation['image_id'], annotation['file_name']
-                if not is_below(name):  # results are written under it
-                    raise UserError(
-                        f'the ann_file of CocoPanopticMetric has file_name '
-                        f'{str(name)[:80]!r} for image {image}, which leads out of its '
-                        'folder; expected a name below seg_prefix'
-                    )
-                if image not in listed:
-                    continue  # of a file that was cut down to some images
-                self._map_names[image] = name
+    def __init__(
+        self,
+        ann_file: str | None = None,
+        nproc: int | None = None,
+        backend_args: dict | None = None,
+        **kwargs,
+    ) -> None:
+        nproc = nproc or _available_cores()
+        super().__init__(nproc=nproc, backend_args=backend_args, **kwargs)
+        if ann_file:
+            with get_local_path(ann_file, backend_args=backend_args) as path:
+                self._coco_api = PanopticFile(path)
+            self.categories = self._coco_api.cats
+            for image, name in self._coco_api.map_names.items():
                 self._coco_api.imgs[image]['segm_file'] = name
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
@@ -95,11 +98,11 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         categories = dict(enumerate(self._coco_api.get_cat_ids(cat_names=classes)))
         for sample in data_samples:
             image = sample['img_id']
-            if image not in self._map_names:
+            if image not in self._coco_api.map_names:
                 # An entry for each image: MMEngine counts them across processes.
                 self.results.append(PQStat())
                 continue
-            name = self._map_names[image]
+            name = self._coco_api.map_names[image]
             prediction = self._parse_predictions(sample, image, name, categories)
             height, width = sample['ori_shape'][:2]
             truth = dict(
@@ -125,11 +128,19 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
             return super()._process_gt_and_predictions(data_samples)
         for sample in data_samples:
             image = sample['img_id']
-            name = self._map_names.get(image) or f'{Path(sample["img_path"]).stem}.png'
+            # Images without a map have none to be mistaken for.
+            name = self._coco_api.map_names.get(image) or self._own_name(image)
             height, width = sample['ori_shape'][:2]
             truth = dict(image_id=image, width=width, height=height)
             prediction = self._parse_predictions(sample, image, name)
             self.results.append((truth, prediction))
+
+    def _own_name(self, image: int | str) -> str:
+        """Name of the result of an image without a true map: that of its photo."""
+        photo = self._coco_api.imgs[image]['file_name']
+        name = PurePosixPath(photo).with_suffix('.png').as_posix()
+        taken = self._coco_api.map_names.values()
+        return f'{photo}.png' if name in taken else name
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Average over the classes.
@@ -137,7 +148,7 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         Raises:
             UserError: If the file has no annotations.
         """
-        if not (self._coco_api is None or self._map_names or self.format_only):
+        if not (self._coco_api is None or self._coco_api.map_names or self.format_only):
             raise UserError(
                 'the ann_file of CocoPanopticMetric has no annotations, so there is no '
                 'score: give it another file, or set format_only=True and '
@@ -152,6 +163,8 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
             for category_id in self._coco_api.get_cat_ids(cat_names=ours)
         ]
         if theirs == ours:
+            categories = self._coco_api.dataset['categories']
+            check_things(self._coco_api.path, categories, self.dataset_meta)
             return
         missing = [name for name in ours if name not in theirs]
         fault = f'has no category {missing[0]!r}' if missing else 'has another order'

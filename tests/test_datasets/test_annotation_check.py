@@ -210,3 +210,21 @@ def test_an_evaluator_of_other_images_is_refused_before_the_test(tmp_path):
     )
     with pytest.raises(UserError, match='2 of 4 images of the test dataset'):
         check_data(cfg, 'test')
+
+
+@pytest.mark.parametrize('kind', ['panoptic', 'instance'])
+def test_only_images_without_annotations_are_filtered(coco, build_coco, kind):
+    """COCO's training leaves out images without an instance, and no other."""
+
+    def add(content):
+        other = content['images'][0] | dict(id=8)
+        return content | dict(images=[*content['images'], other])
+
+    options = dict(ann_file='a.json', data_prefix=dict(img=''), test_mode=False)
+    if kind == 'panoptic':
+        options['data_prefix']['seg'] = 'panoptic'
+    root = coco(kind, content=add)
+    found = build_coco(
+        f'scenes_{kind}', root, filter_cfg=dict(filter_empty_gt=True), **options
+    )[0]
+    assert [found.get_data_info(i)['img_id'] for i in range(len(found))] == [7]

@@ -73,7 +73,7 @@ def test_a_full_disk_is_named(tool, config, trained, tmp_path, monkeypatch, caps
     argv += ['--out', str(tmp_path / 'out')]
     assert cli.run(tool('test').main, argv) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f'error: No space left on device ({tmp_path / "out"})'
+    assert last == f'error: No space left on device ({tmp_path / "out/0.png"})'
 
 
 def test_a_dump_is_whole_or_absent(tmp_path, monkeypatch):

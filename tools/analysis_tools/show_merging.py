@@ -28,6 +28,7 @@ from eomt_mm import cli
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.merging_vit import MergingViT, merged_groups
+from eomt_mm.result_names import result_names
 from measuring.inference import Images, load_model, windows_of
 
 LINE = (255, 255, 255)
@@ -75,8 +76,10 @@ def main(argv: list[str] | None = None) -> list[Path]:
     sheet = Path(args.out) / 'merging.png'
     cli.check_output(sheet)
     written, rows = [], []
-    for batch in Images(cfg, args.number, folder=args.images).batches(1):
-        stem = Path(batch['data_samples'][0].img_path).stem
+    images = Images(cfg, args.number, folder=args.images)
+    names = result_names(images.paths(), reserved=[sheet.stem])
+    for batch in images.batches(1):
+        stem = names[batch['data_samples'][0].img_path]
         windows = windows_of(model, batch)
         for i, window in enumerate(windows):
             pictures = pictures_of(model, window)

@@ -2,7 +2,8 @@
 
     python tools/analysis_tools/show_results.py CONFIG CHECKPOINT --out pictures
 
-Writes one panel per image of the test dataset and `panels.png` with all of them. With
+Writes one panel per image of the test dataset, in the folders of the photos, and
+`panels.png` with all of them. With
 `--confidence` there is the confidence of a semantic EoMT beside, dark where it is low
 (arXiv 2503.19108, Fig. B), and with `--second` that of another checkpoint of the same
 config and the difference of both: orange where the first is surer, blue the second.
@@ -27,13 +28,13 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.cli import config_reading as reading
 from eomt_mm.cli.label_maps import label_maps_of
 from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
-from eomt_mm.datasets.photos import read_photo
+from eomt_mm.datasets.photos import Photos
 from eomt_mm.errors import UserError
 from eomt_mm.models.confidence import CONFIDENCES
 from eomt_mm.models.segmentor import EoMTSegmentor
+from eomt_mm.result_names import result_names
 from measuring.inference import load_model
 
 COLUMNS = ('photo', 'truth', 'prediction')
@@ -93,7 +94,9 @@ def main(argv: list[str] | None = None) -> list[Path]:
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
     second = load_model(cfg, args.second) if args.second else None
-    steps = reading.loading_steps(reading.pipeline_of(cfg))
+    photos = Photos(dataset)
+    sheet = Path(args.out) / 'panels.png'
+    names = result_names(photos, reserved=[sheet.stem])
 
     written, rows, legend = [], [], {}
     number = min(args.number, len(dataset))
@@ -101,8 +104,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
         sample = predict(model, dataset[int(index)])
         maps = label_maps(sample, dataset.metainfo)
         maps = {name: labels for name, labels in maps.items() if name in columns}
-        info = dataset.get_data_info(int(index))
-        photo = enlarge(Image.fromarray(read_photo(info, steps)))
+        photo = enlarge(Image.fromarray(photos[sample.img_path]))
         pictures = {
             HEADINGS[c]: paint(photo, maps[c]) if c in maps else photo
             for c in columns
@@ -118,12 +120,12 @@ def main(argv: list[str] | None = None) -> list[Path]:
         occurring = {
             k: v for labels in maps.values() for k, v in labels.legend().items()
         }
-        path = Path(args.out) / f'{Path(sample.img_path).stem}.png'
-        save(panel(path.stem, pictures, occurring), path)
+        name = names[sample.img_path]
+        path = Path(args.out) / f'{name}.png'
+        save(panel(name, pictures, occurring), path)
         written.append(path)
         rows.append(pictures)
         legend.update(occurring)
-    sheet = Path(args.out) / 'panels.png'
     save(contact_sheet(rows, legend), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]

@@ -86,6 +86,10 @@ class Images:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def paths(self) -> list[str]:
+        """Where the images are."""
+        return [str(self.dataset.get_data_info(i)['img_path']) for i in self.indices]
+
     def batches(self, size: int) -> Iterator[dict]:
         """Images as `test_step` takes them, `size` at a time."""
         for start in range(0, len(self.indices), size):
@@ -121,8 +125,11 @@ class _Photos:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def get_data_info(self, index: int) -> dict:
+        return photo_info(str(self.paths[index]), index)
+
     def __getitem__(self, index: int) -> dict:
-        return self.pipeline(photo_info(str(self.paths[index]), index))
+        return self.pipeline(self.get_data_info(index))
 
 
 @contextmanager
