@@ -3,13 +3,14 @@
 import math
 import re
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.network import head_of
 
 SIZES = {(384, 12): 'S', (768, 12): 'B', (1024, 24): 'L', (1536, 40): 'g'}
 # Names of timm's models.
@@ -133,6 +134,9 @@ def config_numbers(model: ConfigDict) -> dict:
     Returns:
         dict: By the names of `Inventory`.
     """
+    # Not at the top: reading a checkpoint needs no timm.
+    from eomt_mm.models.network import head_of
+
     backbone = model.get('backbone') or {}
     head = head_of(model) or {}
     # Token merging has no weights: its configs take those of the one without.
@@ -143,13 +147,34 @@ def config_numbers(model: ConfigDict) -> dict:
     sides = {sides} if isinstance(sides, int) else set(sides)
     return dict(
         family=family_of(backbone.get('arch', '')),
-        embed_dims=head.get('embed_dims'),
+        embed_dims=head.get('embed_dims') or channels_of(backbone),
         patch_size=backbone.get('patch_size', 16),
         num_queries=backbone['num_queries'],
         num_classes=head.get('num_classes', things + stuff),
         num_blocks=backbone.get('num_blocks', 4),
         img_size=sides.pop() if len(sides) == 1 else 0,
     )
+
+
+def channels_of(backbone: dict) -> int | None:
+    """Channels of the ViT that a config's backbone names, None if timm lacks it."""
+    own = (backbone.get('timm_args') or {}).get('embed_dim')
+    return own or _published_channels(backbone.get('arch', ''))
+
+
+@cache
+def _published_channels(arch: str) -> int | None:
+    # Not at the top: reading a checkpoint needs no timm.
+    from eomt_mm.models.pretrained import check_arch
+    from eomt_mm.models.timm_vit import build_vit
+
+    with torch.device('meta'):
+        try:
+            check_arch(arch)
+            # One block tells as much as all of them.
+            return build_vit(arch.partition('.')[0], dict(depth=1)).embed_dim
+        except UserError:
+            return None
 
 
 def family_of(arch: str) -> str | None:
