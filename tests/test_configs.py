@@ -11,6 +11,8 @@ import yaml
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, init_default_scope
 
+from eomt_mm.models.network import head_of
+
 ROOT = Path(__file__).parents[1]
 
 # Of ViT-g: 2 x 2 and depthwise 3 x 3 convolution with norm; all but EoMT's head, which
@@ -54,19 +56,10 @@ PARAMETERS = {
     'step2_vitl_coco_panoptic_640': 337_211_782,
     'step3_vitl_coco_panoptic_640': 328_273_286,
     'step4_vitl_coco_panoptic_640': 316_695_686,
-    'step5_vitl_coco_panoptic_640': 316_695_686,
     'step5_vitl_coco_panoptic_640_never': 316_695_686,
-    'step5_vitl_coco_instance_640': 316_641_361,
-    'step5_vitl_ade20k_panoptic_640': 316_695_686 + 17 * 1025,
-    'step5_vitl_ade20k': 316_020_887,
-    'step5_vitl_cityscapes': 319_032_340,
     # The class head of Mask2Former has 256 weights and a bias for each class.
     'step0_vitl_coco_instance_640': 348_674_054 - 53 * 257,
     'step0_vitl_ade20k_panoptic_640': 348_674_054 + 17 * 257,
-    # ViT, blocks of the pyramid, and what the head has more than that of ViT-L.
-    'step1_vitg_coco_panoptic_640': GIANT + 4 * SCALE + 20_645_702 + 4 * 512 * 256,
-    'step2_vitg_coco_panoptic_640': GIANT + 4 * SCALE + 15_593_862 + 4 * 512 * 256,
-    'step3_vitg_coco_panoptic_640': GIANT + 2 * SCALE + 15_068_550 + 2 * 512 * 256,
     # DINOv2's four registers less, and like those without position codes.
     'eomt_deit3_vitl_in21k_coco_panoptic_640': 316_695_686 - 4 * 1024,
     'eomt_deit3_vitl_in1k_coco_panoptic_640': 316_695_686 - 4 * 1024,
@@ -89,26 +82,36 @@ PARAMETERS = {
 # Counted on the same, to two digits.
 MILLIONS = {
     'step0_vits_coco_panoptic_640': 46.56,
-    'step1_vits_coco_panoptic_640': 44.58,
-    'step2_vits_coco_panoptic_640': 39.53,
-    'step3_vits_coco_panoptic_640': 38.14,
     'step4_vits_coco_panoptic_640': 23.98,
-    'step5_vits_coco_panoptic_640': 23.98,
     'step0_vitb_coco_panoptic_640': 120.96,
-    'step1_vitb_coco_panoptic_640': 116.76,
-    'step2_vitb_coco_panoptic_640': 111.70,
-    'step3_vitb_coco_panoptic_640': 106.57,
     'step4_vitb_coco_panoptic_640': 93.66,
-    'step5_vitb_coco_panoptic_640': 93.66,
     'step0_vitg_coco_panoptic_640': 1208.65,
     'step4_vitg_coco_panoptic_640': 1163.62,
-    'step5_vitg_coco_panoptic_640': 1163.62,
     'step0_vitl_ade20k': 348.04,
     'step0_vitl_cityscapes': 351.15,
     'step0_vitl_bravo': 351.15,
 }
+# Steps (1) to (3) on another ViT: an option, as all widths follow from the backbone.
+# Those of ViT-g by hand: ViT, blocks of the pyramid, and what the head has more than
+# that of ViT-L.
+OTHER_SIZES = {
+    ('step1', 'small'): 44_583_238,
+    ('step2', 'small'): 39_531_398,
+    ('step3', 'small'): 38_144_902,
+    ('step1', 'base'): 116_755_270,
+    ('step2', 'base'): 111_703_430,
+    ('step3', 'base'): 106_572_166,
+    ('step1', 'giant'): GIANT + 4 * SCALE + 20_645_702 + 4 * 512 * 256,
+    ('step2', 'giant'): GIANT + 4 * SCALE + 15_593_862 + 4 * 512 * 256,
+    ('step3', 'giant'): GIANT + 2 * SCALE + 15_068_550 + 2 * 512 * 256,
+}
 # A family of configs has a folder and a metafile.
 FAMILIES = pytest.mark.parametrize('family', ['eomt', 'ladder'])
+# Step (5) is EoMT itself.
+STEPS = [
+    *(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py' for i in range(5)),
+    ROOT / 'configs/eomt/eomt_vitl_coco_panoptic_640.py',
+]
 RESIZE = {'mmseg': 'eomt_mm.ResizeShortSide', 'mmdet': 'eomt_mm.FitInside'}
 
 
@@ -128,10 +131,6 @@ def built(path):
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
         return cfg, MODELS.build(cfg.model)
-
-
-def head_of(model):
-    return model.decode_head if hasattr(model, 'decode_head') else model.panoptic_head
 
 
 @FAMILIES
@@ -160,6 +159,20 @@ def test_every_count_belongs_to_a_config():
     assert PARAMETERS.keys() | MILLIONS.keys() <= {path.stem for path in leaves()}
 
 
+@pytest.mark.parametrize(('step', 'size'), OTHER_SIZES)
+def test_one_option_changes_the_size_of_a_step(step, size):
+    cfg = Config.fromfile(ROOT / f'configs/ladder/{step}_vitl_coco_panoptic_640.py')
+    arch = f'vit_{size}_patch14_reg4_dinov2'
+    cfg.merge_from_dict({'model.backbone.arch': arch})
+    init_default_scope(cfg.default_scope)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    count = sum(p.numel() for p in model.parameters())
+    assert count == OTHER_SIZES[step, size]
+    page = (ROOT / 'configs/ladder/README.md').read_text()
+    assert re.search(rf'\| \({step[-1]}\) [^|]+\| `{arch}` \| {count:,} \|', page)
+
+
 def test_config_builds(config):
     cfg, model = built(config)
     init_default_scope(cfg.default_scope)
@@ -174,12 +187,12 @@ def test_config_builds(config):
         assert exact in (None, count)
         assert not stated[2] or round(count / 1e6, 2) == float(stated[1])
 
-    # The sizes of pipelines, preprocessor and network are written in several places.
     size = model.backbone.img_size
     assert tuple(model.data_preprocessor.size) == size == tuple(cfg.crop_size)
-    head = cfg.model.get('decode_head') or cfg.model.panoptic_head
-    channels = head.get('in_channels') or [head.embed_dims]
-    assert set(channels) == {model.backbone.embed_dims}
+    # What the backbone decides stands there alone.
+    head, neck = head_of(cfg.model), cfg.model.get('neck') or {}
+    assert not {'embed_dims', 'patch_size', 'in_channels'} & {*head, *neck}
+    assert 'size' not in cfg.model.data_preprocessor
     train, val, test = (
         cfg[f'{split}_dataloader'].dataset.pipeline
         for split in ('train', 'val', 'test')
@@ -214,10 +227,10 @@ def test_the_head_is_one_dict_for_all_tasks():
         Config.fromfile(ROOT / f'configs/eomt/eomt_vitl_{name}.py').model
         for name in ('ade20k', 'coco_panoptic_640', 'coco_instance_640')
     )
-    ours = ('type', 'num_classes', 'num_things_classes', 'num_stuff_classes')
+    own = ('type', 'num_classes', 'num_things_classes', 'num_stuff_classes')
 
     def shared(head):
-        return {key: value for key, value in head.items() if key not in ours}
+        return {key: value for key, value in head.items() if key not in own}
 
     assert shared(semantic.decode_head) == shared(panoptic.panoptic_head)
     assert shared(panoptic.panoptic_head) == shared(instance.panoptic_head)
@@ -242,7 +255,7 @@ def test_token_merging_is_all_that_an_algm_config_adds():
 
 def test_ade20k_panoptic_starts_from_coco():
     paths = [path for path in leaves() if 'ade20k_panoptic' in path.stem]
-    assert len(paths) == 6
+    assert len(paths) == 5
     for path in paths:
         *others, fine_tuning = Config.fromfile(path).custom_hooks
         assert fine_tuning == dict(type='eomt_mm.FineTuningHook', required=True)
@@ -254,10 +267,7 @@ def test_ade20k_panoptic_starts_from_coco():
 
 
 def test_steps_of_the_ladder_share_the_recipe():
-    steps = [
-        Config.fromfile(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py')
-        for i in range(6)
-    ]
+    steps = [Config.fromfile(path) for path in STEPS]
     keys = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader')
     for step in steps:
         assert all(step[key] == steps[5][key] for key in keys)
@@ -267,10 +277,7 @@ def test_steps_of_the_ladder_share_the_recipe():
 
 
 def test_masks_are_all_that_the_last_step_removes():
-    masked, plain = (
-        Config.fromfile(ROOT / f'configs/ladder/step{i}_vitl_coco_panoptic_640.py')
-        for i in (4, 5)
-    )
+    masked, plain = (Config.fromfile(path) for path in STEPS[4:])
     assert masked.model.backbone.pop('mask_probs') == [1.0] * 4
     assert masked.model == plain.model
 

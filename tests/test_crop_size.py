@@ -23,7 +23,7 @@ def sizes(cfg):
     ]
     found = [step.size for step in steps if 'size' in step]
     assert len(found) == 4
-    found += [cfg.model.backbone.img_size, cfg.model.data_preprocessor.size]
+    found.append(cfg.model.backbone.img_size)
     return {size if isinstance(size, int) else tuple(size) for size in found}
 
 

@@ -13,6 +13,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -25,6 +26,10 @@ PAGES = [
     'docs/model_zoo.md',
     'docs/speed.md',
     'docs/token_merging.md',
+    'docs/tools.md',
+    'docs/structure.md',
+    'docs/security.md',
+    'docs/out_of_distribution.md',
     'configs/eomt/README.md',
     'configs/ladder/README.md',
 ]
@@ -44,6 +49,43 @@ def test_links_and_files_exist(page):
         assert (ROOT / path).exists(), path
 
 
+# Sources in which options of tools are declared.
+OPTIONS = '\n'.join(
+    path.read_text()
+    for folder in ('eomt_mm/cli', 'tools/analysis_tools/measuring')
+    for path in (ROOT / folder).rglob('*.py')
+)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_options_exist(page):
+    """Each option that a page gives to a tool is one that the tool declares."""
+    text = (ROOT / page).read_text().replace('\\\n', ' ')
+    # A command ends with its line or its code span.
+    commands = re.findall(r'(?<!_)(tools/[\w/]+\.(?:py|sh))([^\n`]*)', text)
+    for tool, arguments in commands:
+        source = (ROOT / re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2.py', tool)).read_text()
+        for option in re.findall(r'(?<![\w-])--[a-z][\w-]*', arguments):
+            assert f"'{option}'" in source + OPTIONS, (tool, option)
+
+
+def test_the_front_page_is_short():
+    assert len((ROOT / 'README.md').read_text().splitlines()) <= 130
+
+
+def test_the_front_page_quotes_the_zoo():
+    """Score, weights and config of each row are those of a row of the zoo."""
+    cell = r'(PQ|AP|mIoU) ([\d.]+) \| \[\w+\]\((https:[^)]+)\) \| \[config\]\((.*?)\)'
+    rows = re.findall(cell, (ROOT / 'README.md').read_text())
+    zoo = {
+        (metric, score, url, config.removeprefix('../'))
+        for metric, score, url, config in re.findall(
+            cell, (ROOT / 'docs/model_zoo.md').read_text()
+        )
+    }
+    assert len(rows) == 10 and set(rows) <= zoo
+
+
 @pytest.mark.parametrize('family', ['eomt', 'ladder'])
 def test_every_config_is_listed(family):
     listed = (ROOT / f'configs/{family}/README.md').read_text()
@@ -52,8 +94,11 @@ def test_every_config_is_listed(family):
 
 
 def test_counts_of_the_ladder_are_those_of_its_metafile():
-    models = yaml.safe_load((ROOT / 'configs/ladder/metafile.yml').read_text())
-    counts = {m['Name']: m['Metadata']['Parameters'] for m in models['Models']}
+    counts = {}
+    for family in ('ladder', 'eomt'):  # step (5) is EoMT itself
+        text = (ROOT / f'configs/{family}/metafile.yml').read_text()
+        for model in yaml.safe_load(text)['Models']:
+            counts[model['Name']] = model['Metadata'].get('Parameters')
     for page in ('docs/ladder.md', 'configs/ladder/README.md'):
         rows = re.findall(
             r'\| (\d+(?:,\d{3})+) \|.*\((?:.*/)?(\w+)\.py\)', (ROOT / page).read_text()
@@ -79,10 +124,13 @@ def test_the_zoo_quotes_what_the_metafile_quotes():
         assert f'eomt2mm.py {repository}/pytorch_model.bin ' in text, repository
 
 
-@pytest.mark.parametrize('number', [0, 1])
-def test_configs_for_own_classes(number, tmp_path):
-    """The examples of fine-tuning: they load, and the model has as many classes."""
-    text = (ROOT / 'docs/fine_tuning.md').read_text()
+@pytest.mark.parametrize(
+    ('page', 'number', 'classes'),
+    [('docs/fine_tuning.md', 0, 2), ('docs/fine_tuning.md', 1, 3), ('README.md', 1, 3)],
+)
+def test_configs_for_own_classes(page, number, classes, tmp_path):
+    """The examples load, and the model has as many classes as the data."""
+    text = (ROOT / page).read_text()
     code = re.findall(r'```python\n(.*?)```', text, re.DOTALL)[number]
     path = tmp_path / 'own.py'
     path.write_text(code.replace('./eomt/', f'{ROOT}/configs/eomt/'))
@@ -90,11 +138,11 @@ def test_configs_for_own_classes(number, tmp_path):
     init_default_scope(cfg.default_scope)
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
-    head = model.panoptic_head if number == 0 else model.decode_head
+    head = head_of(model)
     for split in ('train', 'val', 'test'):
         dataset = cfg[f'{split}_dataloader'].dataset
         dataset = DATASETS.build(dict(dataset, lazy_init=True))
-        assert len(dataset.metainfo['classes']) == head.num_classes == number + 2
+        assert len(dataset.metainfo['classes']) == head.num_classes == classes
     assert cfg.load_from.endswith('.pth') and cfg.train_cfg.max_iters == 5000
 
 

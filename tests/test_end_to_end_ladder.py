@@ -35,7 +35,7 @@ def tiny(root, scenes, tmp_path):
 
     def write(step, task, variant=''):
         name = f'step{step}_vitl_coco_panoptic_640{variant}'
-        leaf = Config.fromfile(root / f'configs/ladder/{name}.py')
+        leaf = Config.fromfile(full_config(root, name))
         model = leaf.model
         if task == 'semantic':
             model = semantic(model)
@@ -62,9 +62,9 @@ def tiny(root, scenes, tmp_path):
         """The same parts in MMSeg's model."""
         old = model.panoptic_head
         new = 'step5_vitl_ade20k' if 'criterion' in old else 'step0_vitl_ade20k'
-        new = Config.fromfile(root / f'configs/ladder/{new}.py').model
+        new = Config.fromfile(full_config(root, new)).model
         new.backbone, new.neck = model.backbone, model.get('neck')
-        for key in ('in_channels', 'num_transformer_feat_level', 'pixel_decoder'):
+        for key in ('num_transformer_feat_level', 'pixel_decoder'):
             if key in old:
                 new.decode_head[key] = old[key]
         return new
@@ -72,8 +72,16 @@ def tiny(root, scenes, tmp_path):
     return write
 
 
+def full_config(root, name):
+    """Step (5) is EoMT itself, among its own configs."""
+    path = root / f'configs/ladder/{name}.py'
+    if path.exists():
+        return path
+    return root / f'configs/eomt/{name.replace("step5", "eomt")}.py'
+
+
 def shrink(model, task):
-    model.data_preprocessor.size = model.backbone.img_size = (64, 64)
+    model.backbone.img_size = (64, 64)
     model.backbone.update(
         arch='vit_tiny_patch16_224',
         patch_size=8,
@@ -84,18 +92,13 @@ def shrink(model, task):
     head.update(CLASSES[task])
     if task == 'instance':
         model.test_cfg.update(panoptic_on=False, instance_on=True)
-    if model.get('neck'):
-        model.neck.update(embed_dims=DIMS, patch_size=8)
     if 'criterion' in head:  # EoMT
-        head.update(embed_dims=DIMS, patch_size=8)
         head.criterion.num_points = 64
         model.backbone.update(num_queries=6, num_blocks=2)
         if model.backbone.get('mask_probs'):
             model.backbone.mask_probs = [1.0] * 2
         return
-    head.update(in_channels=[DIMS] * len(head.in_channels), num_queries=6)
-    classes = sum(CLASSES[task].values())
-    head.loss_cls.class_weight = [1.0] * classes + [0.1]
+    head.num_queries = 6
     head.transformer_decoder.num_layers = 2
     if head.get('mask_probs'):
         head.mask_probs = [0.0] * 2

@@ -13,7 +13,6 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_tiny_patch16_224',
         img_size={{_base_.crop_size}},
@@ -22,7 +21,7 @@ model = dict(
         num_queries=50,
         num_blocks=2,
     ),
-    decode_head=dict(embed_dims=192, num_classes=150),
+    decode_head=dict(num_classes=150),
 )
 # The windows of testing, at random places, and nothing else.
 train_pipeline = [

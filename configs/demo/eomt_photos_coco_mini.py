@@ -20,7 +20,6 @@ from eomt_mm.crop_size import set_crop_size
 set_crop_size(_base_, (384, 384))
 data_root = 'data/coco'
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_tiny_patch16_224',
         img_size={{_base_.crop_size}},
@@ -29,7 +28,7 @@ model = dict(
         num_queries=100,
         num_blocks=2,
     ),
-    panoptic_head=dict(embed_dims=256, num_things_classes=80, num_stuff_classes=53),
+    panoptic_head=dict(num_things_classes=80, num_stuff_classes=53),
     test_cfg=dict(panoptic_on=True, instance_on=True),
 )
 # Trained as it is tested: the whole photograph, and nothing else.

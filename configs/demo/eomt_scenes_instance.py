@@ -10,21 +10,17 @@ _base_ = [
     '../_base_/schedules/eomt.py',
     '../_base_/default_runtime_det.py',
 ]
-patch_size = 8
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_tiny_patch16_224',
         img_size={{_base_.crop_size}},
-        patch_size=patch_size,
+        patch_size=8,
         timm_args=dict(embed_dim=128, depth=5, num_heads=4),
         pretrained=False,
         num_queries=10,
         num_blocks=2,
     ),
     panoptic_head=dict(
-        embed_dims=128,
-        patch_size=patch_size,
         num_things_classes=5,
         # A mask has 32 x 32 cells.
         criterion=dict(num_points=784),

@@ -7,8 +7,5 @@
 # Hardware: 4 GPUs x 4 images. PQ 53.1 (quoted, the authors' model zoo; not
 # measured with this code). 92,425,094 parameters.
 _base_ = './eomt_dinov3_vitl_coco_panoptic_640.py'
-model = dict(
-    backbone=dict(arch='vit_base_patch16_dinov3_qkvb.lvd1689m', num_blocks=3),
-    panoptic_head=dict(embed_dims=768),
-)
+model = dict(backbone=dict(arch='vit_base_patch16_dinov3_qkvb.lvd1689m', num_blocks=3))
 train_cfg = dict(max_iters=177384)

@@ -12,7 +12,6 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_large_patch16_dinov3_qkvb.lvd1689m', img_size={{_base_.crop_size}}
     ),

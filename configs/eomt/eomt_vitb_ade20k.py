@@ -5,7 +5,4 @@
 #
 # Hardware: 4 GPUs x 4 images. The paper has no score for this size on ADE20K.
 _base_ = './eomt_vitl_ade20k.py'
-model = dict(
-    backbone=dict(arch='vit_base_patch14_reg4_dinov2', num_blocks=3),
-    decode_head=dict(embed_dims=768),
-)
+model = dict(backbone=dict(arch='vit_base_patch14_reg4_dinov2', num_blocks=3))

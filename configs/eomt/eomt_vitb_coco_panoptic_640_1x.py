@@ -6,7 +6,4 @@
 # Hardware: 4 GPUs x 4 images. PQ 50.6 (quoted, arXiv 2503.19108 Table 3; not
 # measured with this code). 93,663,110 parameters.
 _base_ = './eomt_vitl_coco_panoptic_640.py'
-model = dict(
-    backbone=dict(arch='vit_base_patch14_reg4_dinov2', num_blocks=3),
-    panoptic_head=dict(embed_dims=768),
-)
+model = dict(backbone=dict(arch='vit_base_patch14_reg4_dinov2', num_blocks=3))

@@ -7,7 +7,4 @@
 # Hardware: 4 GPUs x 4 images. PQ 51.3 (quoted, arXiv 2503.19108 Table 4; not
 # measured with this code). 1,163,648,151 parameters.
 _base_ = './eomt_vitl_ade20k_panoptic_640.py'
-model = dict(
-    backbone=dict(arch='vit_giant_patch14_reg4_dinov2', num_blocks=5),
-    panoptic_head=dict(embed_dims=1536),
-)
+model = dict(backbone=dict(arch='vit_giant_patch14_reg4_dinov2', num_blocks=5))

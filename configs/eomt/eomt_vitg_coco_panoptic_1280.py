@@ -6,7 +6,4 @@
 # Hardware: 4 GPUs x 4 images. PQ 59.2 (quoted, arXiv 2503.19108 Table 4; not
 # measured with this code). 1,170,994,822 parameters.
 _base_ = './eomt_vitl_coco_panoptic_1280.py'
-model = dict(
-    backbone=dict(arch='vit_giant_patch14_reg4_dinov2', num_blocks=5),
-    panoptic_head=dict(embed_dims=1536),
-)
+model = dict(backbone=dict(arch='vit_giant_patch14_reg4_dinov2', num_blocks=5))

@@ -12,7 +12,6 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(img_size={{_base_.crop_size}}),
     panoptic_head=dict(num_things_classes=80, num_stuff_classes=53),
 )

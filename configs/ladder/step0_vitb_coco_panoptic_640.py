@@ -7,7 +7,4 @@
 # Hardware: 4 GPUs x 4 images. PQ 54.4 (quoted, arXiv 2503.19108 Table 3; not measured
 # with this code). 120.96 M parameters.
 _base_ = './step0_vitl_coco_panoptic_640.py'
-model = dict(
-    backbone=dict(arch='vit_base_patch14_reg4_dinov2'),
-    panoptic_head=dict(in_channels=[768] * 4),
-)
+model = dict(backbone=dict(arch='vit_base_patch14_reg4_dinov2'))

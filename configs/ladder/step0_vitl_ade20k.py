@@ -13,11 +13,9 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(img_size={{_base_.crop_size}}),
     decode_head=dict(
         num_classes=150,
-        loss_cls=dict(class_weight=[1.0] * 150 + [0.1]),
     ),
 )
 # 31 epochs of 20,210 images, as long as EoMT is trained.

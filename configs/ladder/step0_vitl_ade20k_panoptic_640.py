@@ -14,12 +14,10 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(img_size={{_base_.crop_size}}),
     panoptic_head=dict(
         num_things_classes=100,
         num_stuff_classes=50,
-        loss_cls=dict(class_weight=[1.0] * 150 + [0.1]),
     ),
 )
 # 31 epochs of 20,210 images, as long as EoMT is trained.

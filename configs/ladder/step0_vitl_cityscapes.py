@@ -13,11 +13,9 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(img_size={{_base_.crop_size}}),
     decode_head=dict(
         num_classes=19,
-        loss_cls=dict(class_weight=[1.0] * 19 + [0.1]),
     ),
 )
 # 2,975 images, of which 186 full batches of 16 an epoch; 107 epochs.

@@ -13,12 +13,10 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(img_size={{_base_.crop_size}}),
     panoptic_head=dict(
         num_things_classes=80,
         num_stuff_classes=0,
-        loss_cls=dict(class_weight=[1.0] * 80 + [0.1]),
     ),
     test_cfg=dict(panoptic_on=False, instance_on=True),
 )

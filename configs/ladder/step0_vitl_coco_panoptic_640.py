@@ -13,12 +13,10 @@ _base_ = [
     '../_base_/default_runtime_det.py',
 ]
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(img_size={{_base_.crop_size}}),
     panoptic_head=dict(
         num_things_classes=80,
         num_stuff_classes=53,
-        loss_cls=dict(class_weight=[1.0] * 133 + [0.1]),
     ),
 )
 # 118,287 images, of which 7,391 full batches of 16 an epoch hold a segment; 12 epochs.

@@ -9,5 +9,5 @@
 _base_ = './step0_vitl_coco_panoptic_640.py'
 model = dict(
     backbone=dict(type='eomt_mm.PlainViT'),
-    neck=dict(type='eomt_mm.FeaturePyramid', embed_dims=1024),
+    neck=dict(type='eomt_mm.FeaturePyramid'),
 )

@@ -9,5 +9,5 @@
 _base_ = './step2_vitl_coco_panoptic_640.py'
 model = dict(
     neck=dict(strides=(4, 16)),
-    panoptic_head=dict(in_channels=[1024] * 2, num_transformer_feat_level=1),
+    panoptic_head=dict(num_transformer_feat_level=1),
 )

@@ -6,7 +6,7 @@
 #
 # Hardware: 4 GPUs x 4 images. PQ 53.2 (quoted, arXiv 2503.19108 Table 7; not measured
 # with this code). 316,695,686 parameters.
-_base_ = './step5_vitl_coco_panoptic_640.py'
+_base_ = '../eomt/eomt_vitl_coco_panoptic_640.py'
 # Nothing is predicted between the blocks, so nothing is masked or supervised there.
 model = dict(backbone=dict(deep_supervision=False))
 custom_hooks = [

@@ -3,8 +3,10 @@
 import math
 import re
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, ConfigDict
 from torch import Tensor
 
@@ -141,7 +143,7 @@ def config_numbers(model: ConfigDict) -> dict:
     Returns:
         dict: By the names of `Inventory`.
     """
-    # Imported here: models bring timm, without which checkpoints are read.
+    # Not at the top: reading a checkpoint needs no timm.
     from eomt_mm.models.network import head_of
 
     backbone = model.get('backbone') or {}
@@ -154,13 +156,34 @@ def config_numbers(model: ConfigDict) -> dict:
     sides = {sides} if isinstance(sides, int) else set(sides)
     return dict(
         family=family_of(backbone.get('arch', '')),
-        embed_dims=head.get('embed_dims'),
+        embed_dims=head.get('embed_dims') or channels_of(backbone),
         patch_size=backbone.get('patch_size', 16),
         num_queries=backbone['num_queries'],
         num_classes=head.get('num_classes', things + stuff),
         num_blocks=backbone.get('num_blocks', 4),
         img_size=sides.pop() if len(sides) == 1 else 0,
     )
+
+
+def channels_of(backbone: dict) -> int | None:
+    """Channels of the ViT that a config's backbone names, None if timm lacks it."""
+    own = (backbone.get('timm_args') or {}).get('embed_dim')
+    return own or _published_channels(backbone.get('arch', ''))
+
+
+@cache
+def _published_channels(arch: str) -> int | None:
+    # Not at the top: reading a checkpoint needs no timm.
+    from eomt_mm.models.pretrained import check_arch
+    from eomt_mm.models.timm_vit import build_vit
+
+    with torch.device('meta'):
+        try:
+            check_arch(arch)
+            # One block tells as much as all of them.
+            return build_vit(arch.partition('.')[0], dict(depth=1)).embed_dim
+        except UserError:
+            return None
 
 
 def family_of(arch: str) -> str | None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from eomt_mm.checkpoints import config_of, parse
 from eomt_mm.errors import UserError
 from eomt_mm.models.checkpoint_check import few, refuse_misfit
+from eomt_mm.models.network import HEADS
 from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.models.timm_vit import build_vit
 from eomt_mm.registry import HOOKS
@@ -34,8 +35,7 @@ QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
 CLASS_HEADS = ('.class_head.', '.cls_embed.')
 # What a checkpoint's config is asked for.
 _SETTINGS = ('num_blocks', 'img_size', 'patch_size', 'arch', 'num_heads')
-# One head under the names of MMSeg and MMDet.
-HEADS = ('decode_head.', 'panoptic_head.')
+_HEAD_PREFIXES = tuple(f'{name}.' for name in HEADS)
 
 
 def fit_weights(
@@ -117,7 +117,7 @@ def _in_names_of(
     def has(state: Mapping[str, Tensor], prefix: str) -> int:
         return sum(key.startswith(prefix) for key in state)
 
-    for theirs, ours in (HEADS, HEADS[::-1]):
+    for theirs, ours in (_HEAD_PREFIXES, _HEAD_PREFIXES[::-1]):
         count = has(loaded, theirs)
         if count and has(own, ours) and not has(own, theirs) and not has(loaded, ours):
             renamed = {

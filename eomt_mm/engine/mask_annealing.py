@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.network import head_of
 from eomt_mm.registry import HOOKS
 
 # The published schedules, as fractions of the training: every window is a sixth
@@ -234,14 +235,13 @@ def _masked_part(runner):
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     # The head first: a backbone without queries has probabilities of no use.
-    for name in ('panoptic_head', 'decode_head', 'backbone'):
-        part = getattr(model, name, None)
+    for part in (head_of(model), getattr(model, 'backbone', None)):
         if getattr(part, 'mask_probs', None) is None:
             continue
         if not getattr(part, 'deep_supervision', True):
             raise UserError(
-                f'{name}.deep_supervision is False, so that nothing is ever masked: '
-                'remove MaskAnnealingHook from custom_hooks'
+                f'deep_supervision of {type(part).__name__} is False, so that nothing '
+                'is ever masked: remove MaskAnnealingHook from custom_hooks'
             )
         return part
     raise UserError(

@@ -6,8 +6,9 @@ fusion head or with its own, runs the same weights.
 """
 
 import torch
-from mmdet.models import DetDataPreprocessor, MaskFormer
+from mmdet.models import BaseDetector, DetDataPreprocessor, MaskFormer
 from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData, PixelData
@@ -30,6 +31,7 @@ from .postprocess import (
     panoptic_result,
     semantic_result,
 )
+from .sizes import PadsToBackbone, follows_backbone, settle_size, sized
 from .targets import panoptic_targets
 
 # MMDet paints and saves panoptic results with its help.
@@ -37,7 +39,7 @@ provide_panopticapi()
 
 
 @MODELS.register_module()
-class EoMTDetDataPreprocessor(DetDataPreprocessor):
+class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
     """MMDet's preprocessor, with all images padded to one size before the rest.
 
     Images are padded at the right and bottom with raw 0 *before* they are
@@ -47,13 +49,14 @@ class EoMTDetDataPreprocessor(DetDataPreprocessor):
     would come out squashed.
 
     Args:
-        size (tuple[int, int]): Height and width of the network's input in pixels.
+        size (tuple[int, int], optional): Height and width of the network's input in
+            pixels. `EoMTDetector` takes them from its backbone.
         **kwargs: Those of `DetDataPreprocessor`.
     """
 
-    def __init__(self, size: tuple[int, int], **kwargs) -> None:
+    def __init__(self, size: tuple[int, int] | None = None, **kwargs) -> None:
         super().__init__(pad_mask=True, pad_seg=True, **kwargs)
-        self.size = tuple(size)
+        self.size = None if size is None else tuple(size)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Pad, normalise and stack a batch.
@@ -70,7 +73,7 @@ class EoMTDetDataPreprocessor(DetDataPreprocessor):
         return super().forward({**data, 'inputs': images}, training)
 
     def _pad(self, image: Tensor) -> Tensor:
-        (height, width), (rows, cols) = image.shape[-2:], self.size
+        (height, width), (rows, cols) = image.shape[-2:], self.size_or_error()
         if height > rows or width > cols:
             raise UserError(
                 f'an image of {height} x {width} pixels is larger than '
@@ -85,9 +88,10 @@ class PanopticHead(MaskHead):
     """The mask head as a panoptic head of MMDet; without stuff, an instance head.
 
     Args:
-        embed_dims (int): Channels of the tokens.
         num_things_classes (int): Number of classes with instances; they come first.
         num_stuff_classes (int): Number of the others. Defaults to 0.
+        embed_dims (int, optional): Channels of the tokens. `EoMTDetector` takes them
+            from the backbone, like `patch_size`.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         ignore_index (int): Label of pixels without ground truth. Defaults to 255.
         criterion (dict, optional): Config of the loss. Defaults to `Criterion` with
@@ -99,9 +103,9 @@ class PanopticHead(MaskHead):
 
     def __init__(
         self,
-        embed_dims: int,
         num_things_classes: int,
         num_stuff_classes: int = 0,
+        embed_dims: int | None = None,
         patch_size: int = 16,
         ignore_index: int = 255,
         criterion: dict | None = None,
@@ -298,7 +302,8 @@ class EoMTDetector(NetworkModel, MaskFormer):
 
     Args:
         backbone (dict): Config of a `QueryViT`.
-        panoptic_head (dict): Config of a `PanopticHead`.
+        panoptic_head (dict): Config of a `PanopticHead`; its sizes follow from the
+            backbone.
         panoptic_fusion_head (dict, optional): Defaults to a `FusionHead` with the
             classes of `panoptic_head`.
         neck (dict, optional): Config of what stands between backbone and head in
@@ -325,16 +330,25 @@ class EoMTDetector(NetworkModel, MaskFormer):
             for key in ('num_things_classes', 'num_stuff_classes')
         }
         fusion = panoptic_fusion_head or dict(type='eomt_mm.FusionHead', **classes)
-        super().__init__(
-            backbone=backbone,
-            panoptic_head=ConfigDict(panoptic_head),
-            panoptic_fusion_head=ConfigDict(fusion),
-            neck=neck,
-            train_cfg=train_cfg,
-            test_cfg=test_cfg,
-            data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg,
+        # MaskFormer's own constructor builds the head without a look at the backbone.
+        BaseDetector.__init__(self, data_preprocessor, init_cfg)
+        self.backbone = MMDET_MODELS.build(backbone)
+        if neck is not None:
+            self.neck = MMDET_MODELS.build(sized(neck, self.backbone, 'neck'))
+        head = ConfigDict(panoptic_head)
+        if follows_backbone(neck):
+            head = sized(head, self.backbone, 'panoptic_head')
+        self.panoptic_head = MMDET_MODELS.build(
+            ConfigDict(head, train_cfg=train_cfg, test_cfg=test_cfg)
         )
+        self.panoptic_fusion_head = MMDET_MODELS.build(
+            ConfigDict(fusion, test_cfg=test_cfg)
+        )
+        settle_size(self.data_preprocessor, self.backbone)
+        self.num_things_classes = self.panoptic_head.num_things_classes
+        self.num_stuff_classes = self.panoptic_head.num_stuff_classes
+        self.num_classes = self.panoptic_head.num_classes
+        self.train_cfg, self.test_cfg = train_cfg, test_cfg
         self.register_load_state_dict_pre_hook(refuse_misfit)
 
     def loss(

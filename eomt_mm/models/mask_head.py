@@ -11,9 +11,11 @@ from mmengine.model import BaseModule
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
 from .precision import no_autocast
+from .sizes import FollowsBackbone
 
 # Masks are predicted at a quarter of the image's resolution, as in Mask2Former.
 MASK_STRIDE = 4
@@ -63,7 +65,7 @@ class MaskProduct(nn.Module):
 
 
 @MODELS.register_module()
-class MaskHead(BaseModule):
+class MaskHead(FollowsBackbone, BaseModule):
     """Predicts a class and a mask for every query.
 
     Initialisation is PyTorch's default for every layer, as in the paper's code.
@@ -74,16 +76,25 @@ class MaskHead(BaseModule):
         patch_size (int): Side of a patch in pixels; decides how often the patch
             features are doubled. Defaults to 16.
         init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Raises:
+        UserError: If `embed_dims` is None.
     """
 
     def __init__(
         self,
-        embed_dims: int,
+        embed_dims: int | None,
         num_classes: int,
         patch_size: int = 16,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        if embed_dims is None:
+            raise UserError(
+                'embed_dims of the head is missing: EoMTSegmentor and EoMTDetector '
+                'take it from the backbone, other models need the number of its '
+                'channels'
+            )
         self.embed_dims = embed_dims
         self.num_classes = num_classes
         self.class_head = nn.Linear(embed_dims, num_classes + 1)

@@ -8,8 +8,10 @@ forward pass.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
+import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -19,12 +21,11 @@ from . import cpu
 from .criterion import Prediction
 from .mask_head import MaskHead
 from .query_vit import QueryViT
+from .sizes import HEADS
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # What autocast runs in half precision anyway, with weights of its own.
 CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-# What MMSegmentation and MMDetection call a head.
-HEADS = ('decode_head', 'panoptic_head')
 
 Function = Callable[[Tensor], Prediction]
 
@@ -35,8 +36,9 @@ def head_of(model: nn.Module | dict) -> nn.Module | dict | None:
     Args:
         model (nn.Module | dict): A model, or the `model` of a config.
     """
-    parts = model if isinstance(model, dict) else model._modules
-    return next((parts[name] for name in HEADS if parts.get(name) is not None), None)
+    get = model.get if isinstance(model, dict) else partial(getattr, model)
+    heads = (get(name, None) for name in HEADS)
+    return next((head for head in heads if head is not None), None)
 
 
 class Network:
@@ -179,6 +181,19 @@ def compiled_function(run: Function) -> Function:
     mode = 'reduce-overhead' if torch.cuda.is_available() else None
     compiled = torch.compile(run, dynamic=False, mode=mode)
     return call
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """Return `x @ weight.mT` by the fastest library of its device, without gradients.
+
+    Args:
+        x (Tensor): Shape (..., I).
+        weight (Tensor): Shape (O, I), contiguous.
+
+    Returns:
+        Tensor: Shape (..., O).
+    """
+    return cpu.product(x, weight) if x.is_cpu else F.linear(x, weight)
 
 
 class NetworkModel:

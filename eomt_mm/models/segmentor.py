@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models import EncoderDecoder, SegDataPreProcessor, SegTTAModel
+from mmseg.registry import MODELS as MMSEG_MODELS
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
@@ -23,17 +24,21 @@ from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
 from .options import complete_test_cfg
+from .sizes import PadsToBackbone, follows_backbone, settle_size, sized
 from .targets import check_labels, semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
 
 
 @MODELS.register_module()
-class EoMTSegDataPreProcessor(SegDataPreProcessor):
+class EoMTSegDataPreProcessor(PadsToBackbone, SegDataPreProcessor):
     """MMSeg's preprocessor, but in testing images may differ in size.
 
     Images are padded to at least `size` at the right and bottom with raw 0 *before*
     they are normalised, as the network saw them in training; the stock class pads
     with the mean colour. In training the pipeline pads.
+
+    Takes the arguments of `SegDataPreProcessor`; `EoMTSegmentor` takes `size` from its
+    backbone.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -48,6 +53,7 @@ class EoMTSegDataPreProcessor(SegDataPreProcessor):
             dict: `inputs`, a tensor (B, 3, H, W) in training and a list of
             tensors (3, H, W) in testing, and `data_samples`.
         """
+        self.size_or_error()
         if training:
             return super().forward(data, training)
         data = self.cast_data(data)
@@ -71,8 +77,9 @@ class SemanticHead(MaskHead):
     """The mask head as a decode head of MMSeg.
 
     Args:
-        embed_dims (int): Channels of the tokens.
         num_classes (int): Number of classes.
+        embed_dims (int, optional): Channels of the tokens. `EoMTSegmentor` takes them
+            from the backbone, like `patch_size`.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         ignore_index (int): Label of pixels without ground truth. Defaults to 255.
         criterion (dict, optional): Config of the loss. Defaults to `Criterion` with
@@ -84,8 +91,8 @@ class SemanticHead(MaskHead):
 
     def __init__(
         self,
-        embed_dims: int,
         num_classes: int,
+        embed_dims: int | None = None,
         patch_size: int = 16,
         ignore_index: int = 255,
         criterion: dict | None = None,
@@ -144,8 +151,7 @@ class SemanticHead(MaskHead):
 class EoMTSegmentor(NetworkModel, EncoderDecoder):
     """EoMT as a semantic segmentor of MMSeg.
 
-    Takes the arguments of `EncoderDecoder`; `backbone` is a `QueryViT`, `decode_head`
-    a `SemanticHead`. `test_cfg` may hold:
+    `test_cfg` may hold:
 
     - `max_windows` (int): Windows in one forward pass, over all images of the batch;
       bounds the memory. Defaults to 16.
@@ -154,10 +160,22 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
       large: 150 classes at 6000 x 4000 pixels are 14 GiB. Defaults to False.
     - `confidence` (str, optional): One of `confidence.CONFIDENCES`; results carry a
       map `confidence` of shape (1, H, W) then. Defaults to None.
+
+    Args:
+        backbone (dict): Config of a `QueryViT`.
+        decode_head (dict): Config of a `SemanticHead`; its sizes follow from the
+            backbone.
+        neck (dict, optional): Config of what stands between backbone and head in
+            baselines; EoMT has none.
+        **kwargs: Those of `EncoderDecoder`.
     """
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, backbone: dict, decode_head: dict, neck: dict | None = None, **kwargs
+    ) -> None:
+        self._neck = neck
+        super().__init__(backbone, decode_head, **kwargs)
+        settle_size(self.data_preprocessor, self.backbone)
         defaults = dict(max_windows=16, keep_logits=False, confidence=None)
         self.test_cfg = complete_test_cfg(self.test_cfg, defaults, others=['mode'])
         mode = self.test_cfg.pop('mode', 'windows')
@@ -168,6 +186,15 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
             )
         check_confidence(self.test_cfg['confidence'])
         self.register_load_state_dict_pre_hook(refuse_misfit)
+
+    def _init_decode_head(self, decode_head: dict) -> None:
+        """Build neck and head in the sizes of the backbone, which is built before."""
+        neck = self._neck
+        if neck is not None:
+            self.neck = MMSEG_MODELS.build(sized(neck, self.backbone, 'neck'))
+        if follows_backbone(neck):
+            decode_head = sized(decode_head, self.backbone, 'decode_head')
+        super()._init_decode_head(decode_head)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
         """Losses of the predictions before each of the last blocks and of the final.

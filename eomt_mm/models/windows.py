@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .cpu import product
+from .network import product
 from .precision import no_autocast
 
 

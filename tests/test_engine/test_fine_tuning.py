@@ -32,7 +32,7 @@ DINOV3 = 'vit_small_patch16_dinov3_qkvb'
 
 def config(task='semantic', num_classes=4, **backbone):
     """Four classes, six queries, 4 x 4 patches, two of three blocks with queries."""
-    head = dict(embed_dims=32, patch_size=8, criterion=dict(type='eomt_mm.Criterion'))
+    head = dict(criterion=dict(type='eomt_mm.Criterion'))
     head['criterion']['num_points'] = 16
     backbone = dict(
         dict(
@@ -47,9 +47,7 @@ def config(task='semantic', num_classes=4, **backbone):
         ),
         **backbone,
     )
-    size = backbone['img_size']
-    size = (size, size) if isinstance(size, int) else size
-    preprocessor = dict(size=size, mean=[128.0] * 3, std=[64.0] * 3)
+    preprocessor = dict(mean=[128.0] * 3, std=[64.0] * 3)
     if task == 'semantic':
         head.update(type='eomt_mm.SemanticHead', num_classes=num_classes)
         return dict(

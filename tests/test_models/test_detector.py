@@ -230,7 +230,7 @@ def test_encoded_masks_are_the_same_masks(model):
     for one, other in zip(plain, encoded, strict=True):
         one, other = one.pred_instances, other.pred_instances
         assert isinstance(other.masks, list)
-        masks = torch.from_numpy(decode(other.masks)).permute(2, 0, 1)
+        masks = torch.from_numpy(decode(list(other.masks))).permute(2, 0, 1)
         assert one.masks.any() and torch.equal(masks.bool(), one.masks)
         assert torch.equal(one.scores, other.scores)
 

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.segmentor import EoMTSegDataPreProcessor
+from eomt_mm.models.sizes import state_sizes
 from eomt_mm.models.targets import semantic_targets
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -24,7 +25,6 @@ def config(type_='eomt_mm.EoMTSegmentor', **test_cfg):
         type=type_,
         data_preprocessor=dict(
             type='eomt_mm.EoMTSegDataPreProcessor',
-            size=(32, 32),
             mean=MEAN,
             std=STD,
             bgr_to_rgb=True,
@@ -196,9 +196,9 @@ def test_a_label_beyond_the_classes_names_value_and_file(wrong):
 
 
 def test_stock_encoder_decoder_runs_the_same_weights(model):
-    stock = MODELS.build(
-        config('EncoderDecoder') | dict(test_cfg=ConfigDict(mode='whole'))
-    ).eval()
+    stock = config('EncoderDecoder') | dict(test_cfg=ConfigDict(mode='whole'))
+    state_sizes(stock)
+    stock = MODELS.build(stock).eval()
     stock.load_state_dict(model.state_dict(), strict=True)
     batch = {'inputs': [photo(32, 32)], 'data_samples': [sample((40, 50), (32, 32))]}
     with torch.no_grad():

@@ -7,6 +7,7 @@ import pytest
 from eomt_mm.errors import UserError
 
 TOOL = 'analysis_tools/get_flops'
+EOMT_S = 'eomt/eomt_vits_coco_panoptic_640_1x.py'
 
 
 @pytest.fixture
@@ -15,7 +16,8 @@ def ladder(root):
 
 
 def test_prints_a_row_for_each_config(run_tool, ladder, capsys, tmp_path):
-    paths = [ladder / f'step{i}_vits_coco_panoptic_640.py' for i in (4, 5)]
+    masked = ladder / 'step4_vits_coco_panoptic_640.py'
+    paths = [masked, ladder.parent / EOMT_S]
     rows = run_tool(TOOL, *paths, '--json', tmp_path / 'new/flops.json')
     first, second = capsys.readouterr().out.splitlines()[1:]
     assert '640 x 640     23,975,942      88.8' in first
@@ -36,10 +38,10 @@ def test_a_config_that_cannot_be_counted_does_not_stop_the_others(
     broken = tmp_path / 'broken.py'
     broken.write_text(
         "_base_ = '{}'\nmodel = dict(neck=dict(type='NoSuchNeck'))\n".format(
-            ladder / 'step1_vits_coco_panoptic_640.py'
+            ladder / 'step1_vitl_coco_panoptic_640.py'
         )
     )
-    good = ladder / 'step5_vits_coco_panoptic_640.py'
+    good = ladder.parent / EOMT_S
     rows = run_tool(TOOL, 'nowhere.py', broken, 'mmseg::no/such.py', good)
     errors = [row.get('error', '') for row in rows]
     assert errors[0] == 'config not found: nowhere.py'
@@ -50,7 +52,7 @@ def test_a_config_that_cannot_be_counted_does_not_stop_the_others(
 
 
 def test_size_is_that_of_network_and_image(run_tool, ladder):
-    good = ladder / 'step5_vits_coco_panoptic_640.py'
+    good = ladder.parent / EOMT_S
     (row,) = run_tool(TOOL, good, '--size', 320, 640)
     assert row['size'] == [320, 640]
     assert row['parameters'] == 23_975_942 - 800 * 384  # half the position codes

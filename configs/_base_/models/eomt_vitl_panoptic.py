@@ -1,6 +1,7 @@
-# EoMT with DINOv2 ViT-L as a panoptic detector. The leaf config sets the crop size
-# (data_preprocessor.size and backbone.img_size) and the numbers of classes; without
-# stuff, and with panoptic_on=False and instance_on=True, it is an instance detector.
+# EoMT with DINOv2 ViT-L as a panoptic detector. The leaf config sets
+# backbone.img_size and the numbers of classes; without stuff, and with
+# panoptic_on=False and instance_on=True, it is an instance detector. Sizes of head and
+# preprocessor follow from the backbone.
 model = dict(
     type='eomt_mm.EoMTDetector',
     data_preprocessor=dict(
@@ -19,8 +20,6 @@ model = dict(
     ),
     panoptic_head=dict(
         type='eomt_mm.PanopticHead',
-        embed_dims=1024,
-        patch_size=16,
         criterion=dict(
             type='eomt_mm.Criterion',
             class_weight=2.0,

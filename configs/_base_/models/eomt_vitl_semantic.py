@@ -1,5 +1,5 @@
-# EoMT with DINOv2 ViT-L as a semantic segmentor. The leaf config sets the crop size
-# (data_preprocessor.size and backbone.img_size) and the number of classes.
+# EoMT with DINOv2 ViT-L as a semantic segmentor. The leaf config sets backbone.img_size
+# and the number of classes; sizes of head and preprocessor follow from the backbone.
 model = dict(
     type='eomt_mm.EoMTSegmentor',
     data_preprocessor=dict(
@@ -20,8 +20,6 @@ model = dict(
     ),
     decode_head=dict(
         type='eomt_mm.SemanticHead',
-        embed_dims=1024,
-        patch_size=16,
         criterion=dict(
             type='eomt_mm.Criterion',
             class_weight=2.0,

@@ -2,7 +2,6 @@
 # frameworks. Masks are on unless a config sets mask_probs or trains with the
 # MaskAnnealingHook.
 mask2former_head = dict(
-    in_channels=[1024] * 4,
     feat_channels=256,
     out_channels=256,
     num_transformer_feat_level=3,
@@ -64,7 +63,6 @@ mask2former_head = dict(
         ),
         init_cfg=None,
     ),
-    # class_weight depends on the number of classes: the leaf config sets it.
     loss_cls=dict(
         type='mmdet.CrossEntropyLoss',
         use_sigmoid=False,

@@ -1,7 +1,7 @@
 # ViT-Adapter + Mask2Former with DINOv2 ViT-L as a panoptic detector. The leaf config
-# sets the crop size (data_preprocessor.size and backbone.img_size) and the numbers of
-# classes; without stuff, and with panoptic_on=False and instance_on=True, it is an
-# instance detector.
+# sets backbone.img_size and the numbers of classes; without stuff, and with
+# panoptic_on=False and instance_on=True, it is an instance detector. Sizes of head and
+# preprocessor follow from the backbone.
 _base_ = './mask2former_head.py'
 model = dict(
     type='eomt_mm.Mask2FormerDetector',

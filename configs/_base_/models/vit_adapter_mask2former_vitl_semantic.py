@@ -1,6 +1,6 @@
 # ViT-Adapter + Mask2Former with DINOv2 ViT-L as a semantic segmentor. The leaf config
-# sets the crop size (data_preprocessor.size and backbone.img_size) and the number of
-# classes.
+# sets backbone.img_size and the number of classes; sizes of head and preprocessor
+# follow from the backbone.
 _base_ = './mask2former_head.py'
 model = dict(
     type='eomt_mm.Mask2FormerSegmentor',

@@ -6,7 +6,6 @@ _base_ = ['./recipe.py', '../../_base_/models/vit_adapter_mask2former_vitl_panop
 # Half the width of Mask2Former, a third of its layers: one for each scale.
 dims = 128
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_tiny_patch16_224',
         img_size={{_base_.crop_size}},
@@ -18,7 +17,6 @@ model = dict(
         num_things_classes=5,
         num_stuff_classes=2,
         num_queries=10,
-        in_channels=[128] * 4,
         feat_channels=dims,
         out_channels=dims,
         pixel_decoder=dict(
@@ -40,7 +38,6 @@ model = dict(
                 ffn_cfg=dict(embed_dims=dims, feedforward_channels=1024),
             ),
         ),
-        loss_cls=dict(class_weight=[1.0] * 7 + [0.1]),
     ),
     train_cfg=dict(num_points=784),
     test_cfg=dict(semantic_on=True),

@@ -5,5 +5,5 @@
 _base_ = './step0_scenes_panoptic.py'
 model = dict(
     backbone=dict(type='eomt_mm.PlainViT'),
-    neck=dict(type='eomt_mm.FeaturePyramid', embed_dims=128, patch_size=8),
+    neck=dict(type='eomt_mm.FeaturePyramid'),
 )

@@ -5,5 +5,5 @@
 _base_ = './step2_scenes_panoptic.py'
 model = dict(
     neck=dict(strides=(4, 8)),
-    panoptic_head=dict(in_channels=[128] * 2, num_transformer_feat_level=1),
+    panoptic_head=dict(num_transformer_feat_level=1),
 )

@@ -3,13 +3,11 @@
 #   make reproduce
 #   python tools/train.py configs/demo/ladder/step5_scenes_panoptic.py
 _base_ = ['./recipe.py', '../../_base_/models/eomt_vitl_panoptic.py']
-patch_size = 8
 model = dict(
-    data_preprocessor=dict(size={{_base_.crop_size}}),
     backbone=dict(
         arch='vit_tiny_patch16_224',
         img_size={{_base_.crop_size}},
-        patch_size=patch_size,
+        patch_size=8,
         # ViT-Adapter, in step 0, wants a multiple of four blocks.
         timm_args=dict(embed_dim=128, depth=4, num_heads=4),
         pretrained=False,
@@ -17,8 +15,6 @@ model = dict(
         num_blocks=2,
     ),
     panoptic_head=dict(
-        embed_dims=128,
-        patch_size=patch_size,
         num_things_classes=5,
         num_stuff_classes=2,
         # A mask has 16 x 16 cells.

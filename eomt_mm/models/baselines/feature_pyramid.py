@@ -14,17 +14,19 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
 from ..mask_head import ScaleBlock
+from ..sizes import FollowsBackbone
 
 
 @MODELS.register_module()
-class FeaturePyramid(BaseModule):
+class FeaturePyramid(FollowsBackbone, BaseModule):
     """Scales one map up and down, to every resolution independently.
 
     Each doubling or halving is a `ScaleBlock`; the resolution of the ViT itself is
     passed on as it is.
 
     Args:
-        embed_dims (int): Channels of the map and of all outputs.
+        embed_dims (int): Channels of the map and of all outputs. The models of this
+            package take them from the backbone, like `patch_size`.
         strides (Sequence[int]): Strides of the outputs in pixels, fine to coarse.
             Step (3) has (4, 16). Defaults to (4, 8, 16, 32).
         patch_size (int): Stride of the map in pixels. Defaults to 16.

@@ -13,10 +13,12 @@ from eomt_mm.errors import UserError
 
 from ..criterion import Prediction
 from ..masked_attention import query_patch_mask
+from ..plain_vit import PlainViT
 from ..precision import no_autocast
+from ..sizes import FollowsBackbone
 
 
-class MaskedDecoder:
+class MaskedDecoder(FollowsBackbone):
     """What the Mask2Former heads of MMDet and MMSeg have in common here.
 
     To be put in front of either; parameters, their names and losses are the head's.
@@ -25,6 +27,10 @@ class MaskedDecoder:
     decoder. It is a list of plain floats: a layer is fully masked, partly masked or
     free without any wait for the device. `MaskAnnealingHook` rewrites it before every
     iteration.
+
+    `in_channels` follows from the backbone in the models of this package, and
+    `loss_cls.class_weight`, where it is missing, is 1 for each class and 0.1 for "no
+    object".
 
     Args:
         mask_probs (list[float], optional): Mask probabilities where no hook sets
@@ -52,6 +58,8 @@ class MaskedDecoder:
         )
         kwargs['transformer_decoder'] = ConfigDict(kwargs['transformer_decoder'])
         kwargs['loss_cls'] = ConfigDict(kwargs['loss_cls'])
+        if 'class_weight' not in kwargs['loss_cls']:
+            kwargs['loss_cls'].class_weight = [1.0] * _num_classes(kwargs) + [0.1]
         super().__init__(**kwargs)
         num_layers = self.num_transformer_decoder_layers
         self.deep_supervision = deep_supervision
@@ -72,6 +80,17 @@ class MaskedDecoder:
                 f'one for each of the {self.num_classes} classes and "no object": '
                 f'class_weight=[1.0] * {self.num_classes} + [0.1]'
             )
+
+    @classmethod
+    def sizes_from(cls, backbone: PlainViT, config: dict) -> dict:
+        """Return `in_channels`: all maps of the backbone have its channels.
+
+        The finest map serves the masks alone, each other map is one level of the
+        decoder. See `FollowsBackbone.sizes_from`.
+        """
+        levels = config.get('num_transformer_feat_level', 3) + 1
+        count = len(config.get('in_channels') or range(levels))
+        return dict(in_channels=[backbone.embed_dims] * count)
 
     def forward(
         self, x: tuple[Tensor, ...], batch_data_samples: list | None = None
@@ -161,3 +180,10 @@ class MaskedDecoder:
         # Cross-attention has nothing else to look at: an empty mask is no mask.
         seen |= ~seen.any(-1, keepdim=True)
         return (~seen).repeat_interleave(self.num_heads, dim=0)
+
+
+def _num_classes(head: dict) -> int:
+    """Classes of a head's config, which MMSeg and MMDet count under two names."""
+    if 'num_classes' in head:
+        return head['num_classes']
+    return head['num_things_classes'] + head['num_stuff_classes']

@@ -11,15 +11,14 @@ from mmseg.structures import SegDataSample
 from eomt_mm.engine.fine_tuning import fit_weights
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import speed_up
+from eomt_mm.models.sizes import state_sizes
 
 
 def detector(head_config, adapter_config, **changes):
     return ConfigDict(
         dict(
             type='eomt_mm.Mask2FormerDetector',
-            data_preprocessor=dict(
-                type='eomt_mm.EoMTDetDataPreprocessor', size=(64, 64)
-            ),
+            data_preprocessor=dict(type='eomt_mm.EoMTDetDataPreprocessor'),
             backbone=adapter_config,
             panoptic_head=head_config('eomt_mm.Mask2FormerHead', **changes),
             train_cfg=head_config('eomt_mm.Mask2FormerHead').train_cfg,
@@ -34,6 +33,7 @@ def test_stock_detector_runs_the_same_weights(head_config, adapter_config):
     classes = dict(num_things_classes=3, num_stuff_classes=2)
     fusion = dict(type='eomt_mm.FusionHead', **classes)
     stock = config | dict(type='mmdet.Mask2Former', panoptic_fusion_head=fusion)
+    state_sizes(stock)
     stock = MODELS.build(ConfigDict(stock)).eval()
     stock.load_state_dict(model.state_dict())
 

@@ -15,6 +15,14 @@ def ladder(root):
     return {name: Config.fromfile(root / name) for name in configs(TABLES)}
 
 
+def full_config(root, name):
+    """Step (5) is EoMT itself, among its own configs."""
+    path = root / 'configs/ladder' / name
+    return (
+        path if path.exists() else root / 'configs/eomt' / name.replace('step5', 'eomt')
+    )
+
+
 def state_names(cfg):
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
@@ -53,11 +61,11 @@ def test_steps_are_those_of_the_ladder(root, ladder):
     """Part by part the types of configs/ladder."""
     for name, cfg in ladder.items():
         stem = name.split('/')[-1].replace('scenes_panoptic', 'vitl_coco_panoptic_640')
-        large = Config.fromfile(root / 'configs/ladder' / stem)
+        large = Config.fromfile(full_config(root, stem))
         assert cfg.custom_hooks == large.custom_hooks, name
         for part in ('backbone', 'neck', 'panoptic_head'):
-            mine, theirs = (c.model.get(part) or {} for c in (cfg, large))
-            assert mine.get('type') == theirs.get('type'), (name, part)
+            kinds = {(c.model.get(part) or {}).get('type') for c in (cfg, large)}
+            assert len(kinds) == 1, (name, part)
         heads = [c.model.panoptic_head for c in (cfg, large)]
         levels = [head.get('num_transformer_feat_level') for head in heads]
         decoders = [head.get('pixel_decoder', {}).get('type') for head in heads]
@@ -80,8 +88,8 @@ def test_masked_weights_fit_the_unmasked_model(ladder):
 def test_quoted_scores_are_those_of_the_full_configs(root):
     for row in TABLES['ladder'].rows:
         step = row.names[0][1]
-        path = root / f'configs/ladder/step{step}_vitl_coco_panoptic_640.py'
-        text = path.read_text()
+        name = f'step{step}_vitl_coco_panoptic_640.py'
+        text = full_config(root, name).read_text()
         assert f'PQ {row.quoted.pq} (quoted' in text
         millions = (
             int(re.search(r'([\d,]+) parameters', text)[1].replace(',', '')) / 1e6

@@ -161,8 +161,8 @@ def network_alone(model: nn.Module, images: torch.Tensor) -> Callable[[], object
     shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
     meta = dict.fromkeys(shapes, size) | dict(scale_factor=(1.0, 1.0))
     samples = [BaseDataElement(metainfo=meta) for _ in images]
+    # MMSeg's own `_forward` gives its MaskFormer and Mask2Former heads too little.
     head = getattr(model, 'decode_head', None)
-    # MaskFormer and Mask2Former, to which MMSeg's own `_forward` gives too little.
     needs_samples = isinstance(head, nn.Module) and (
         'batch_data_samples' in inspect.signature(head.forward).parameters
     )

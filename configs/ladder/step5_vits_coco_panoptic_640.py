@@ -1,9 +1,0 @@
-# Step (5) of the ladder, without masking = EoMT, with DINOv2 ViT-S on COCO panoptic,
-# 133 classes, 640 x 640.
-#
-#   tools/dist_train.sh configs/ladder/step5_vits_coco_panoptic_640.py 4 --amp
-#   python tools/test.py configs/ladder/step5_vits_coco_panoptic_640.py CHECKPOINT
-#
-# Hardware: 4 GPUs x 4 images. PQ 44.7 (quoted, arXiv 2503.19108 Table 3; not measured
-# with this code). 23,975,942 parameters.
-_base_ = '../eomt/eomt_vits_coco_panoptic_640_1x.py'

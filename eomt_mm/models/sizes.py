@@ -1,0 +1,152 @@
+"""Sizes that follow from the backbone, so that a config states them once.
+
+Channels and patch size belong to the backbone. A head or neck that derives from
+`FollowsBackbone` takes them from there; a config may still state them, and an explicit
+value that contradicts the backbone is an error before anything is trained.
+"""
+
+import inspect
+
+import torch
+from torch import nn
+
+from eomt_mm.errors import UserError
+from eomt_mm.registry import MODELS
+
+from .plain_vit import PlainViT
+
+# What MMSegmentation and MMDetection call a head.
+HEADS = ('decode_head', 'panoptic_head')
+
+
+class FollowsBackbone:
+    """A head or neck whose sizes are those of the backbone."""
+
+    @classmethod
+    def sizes_from(cls, backbone: PlainViT, config: dict) -> dict:
+        """Return the arguments that the backbone decides.
+
+        Args:
+            backbone (PlainViT): The backbone of the model.
+            config (dict): The part's own config.
+
+        Returns:
+            dict: Names and values of arguments.
+        """
+        return dict(embed_dims=backbone.embed_dims, patch_size=backbone.patch_size)
+
+
+def sized(config: dict, backbone: nn.Module, name: str) -> dict:
+    """Complete the config of a head or neck with the sizes of the backbone.
+
+    Args:
+        config (dict): Config of the part; left as it is.
+        backbone (nn.Module): The backbone of the model, already built.
+        name (str): Name of the part in the model's config, for the error.
+
+    Returns:
+        dict: A copy with all sizes. Parts that do not follow the backbone, and parts
+        behind other backbones than a `PlainViT`, are returned unchanged.
+
+    Raises:
+        UserError: If the config states a size that the backbone does not have.
+    """
+    if not (isinstance(backbone, PlainViT) and follows_backbone(config)):
+        return config
+    sizes = _class_of(config).sizes_from(backbone, config)
+    for key, derived in sizes.items():
+        stated = config.get(key)
+        if stated is not None and stated != derived:
+            raise UserError(
+                f'model.{name}.{key} is {stated}, but the backbone {backbone.arch} '
+                f'makes it {derived}: leave {key} out, it follows from the backbone'
+            )
+    # A copy of the same class: MMDetection reads its configs by attribute.
+    completed = config.copy()
+    completed.update(sizes)
+    return completed
+
+
+def follows_backbone(config: dict | None) -> bool:
+    """Whether a part's sizes are those of the backbone; none at all does not hinder."""
+    if not config:
+        return True
+    found = _class_of(config)
+    return inspect.isclass(found) and issubclass(found, FollowsBackbone)
+
+
+def state_sizes(model: dict) -> None:
+    """Write the sizes that follow from the backbone into a model's config.
+
+    MMSegmentation's and MMDetection's own `EncoderDecoder` and `MaskFormer` build a
+    head without a look at the backbone, and need them in the config.
+
+    Args:
+        model (dict): Config of a model of this package; changed in place.
+    """
+    with torch.device('meta'):  # sizes without values
+        backbone = MODELS.build(model['backbone'])
+    for name in ('neck', *HEADS):
+        if model.get(name):
+            model[name] = sized(model[name], backbone, name)
+    if model.get('data_preprocessor'):
+        model['data_preprocessor'].setdefault('size', backbone.img_size)
+
+
+def settle_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
+    """Give a preprocessor the input size of the backbone.
+
+    Args:
+        preprocessor (nn.Module): A data preprocessor of this package; its `size` is set
+            if the config leaves it out. Others are left alone.
+        backbone (nn.Module): The backbone of the model.
+
+    Raises:
+        UserError: If the config states another size.
+    """
+    if not isinstance(preprocessor, PadsToBackbone):
+        return
+    if not isinstance(backbone, PlainViT):
+        preprocessor.size_or_error()
+        return
+    if preprocessor.size is None:
+        preprocessor.size = backbone.img_size
+    if tuple(preprocessor.size) != backbone.img_size:
+        raise UserError(
+            f'model.data_preprocessor.size is {tuple(preprocessor.size)}, but '
+            f'model.backbone.img_size is {backbone.img_size}: leave size out, it '
+            'follows from the backbone'
+        )
+
+
+class PadsToBackbone:
+    """A data preprocessor that pads images to the input size of the backbone.
+
+    Attributes:
+        size (tuple[int, int], optional): Height and width in pixels; None until a
+            segmentor or detector of this package settles it.
+    """
+
+    size: tuple[int, int] | None
+
+    def size_or_error(self) -> tuple[int, int]:
+        """Return the size.
+
+        Raises:
+            UserError: If nothing has set it.
+        """
+        if self.size is None:
+            raise UserError(
+                'model.data_preprocessor.size is missing: EoMTSegmentor and '
+                'EoMTDetector take it from the backbone, other models need it, such as '
+                'size=(640, 640)'
+            )
+        return self.size
+
+
+def _class_of(config: dict) -> object:
+    kind = config['type']
+    if not isinstance(kind, str):
+        return kind
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(kind)
