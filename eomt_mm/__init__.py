@@ -2,10 +2,8 @@
 
 import warnings
 from importlib import metadata
+from importlib.util import find_spec
 
-from . import files  # noqa: F401 - registers the file backend `atomic_local`
-from .checkpoints import schemes
-from .evaluation import provide_panopticapi
 from .pixel_limit import apply_limit
 from .version import __version__
 
@@ -36,8 +34,13 @@ def _warn_of_untested_versions() -> None:
 
 
 _warn_of_untested_versions()
-schemes.register()
 apply_limit()
-provide_panopticapi()  # a stock panoptic config imports no more than this
+if find_spec('mmengine'):  # where it is absent, `eomt_mm.deploy` still runs
+    from . import file_backend  # noqa: F401 - registers `atomic_local`
+    from .checkpoints import schemes
+    from .evaluation import provide_panopticapi
+
+    schemes.register()
+    provide_panopticapi()  # a stock panoptic config imports no more than this
 
 __all__ = ['TESTED', '__version__']

@@ -32,43 +32,6 @@ def jittered_size(
     return max(1, int(height * ratio)), max(1, int(width * ratio))
 
 
-def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Size of an image that is just to fit inside `size`.
-
-    Args:
-        height (int): Of the image, in pixels.
-        width (int): Of the image, in pixels.
-        size (tuple[int, int]): Height and width to fit into.
-
-    Returns:
-        tuple[int, int]: New height and width, rounded, at least one pixel.
-    """
-    factor = min(size[0] / height, size[1] / width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def short_side_size(
-    height: int, width: int, size: int, max_aspect: float
-) -> tuple[int, int]:
-    """Size of an image whose short side is to be `size`.
-
-    A strip longer than `max_aspect` to one is bounded by its long side instead:
-    one row of 500 pixels would otherwise become 512 x 256000.
-
-    Args:
-        height (int): Of the image, in pixels.
-        width (int): Of the image, in pixels.
-        size (int): Short side asked for.
-        max_aspect (float): Longest long side, in multiples of `size`.
-
-    Returns:
-        tuple[int, int]: New height and width, rounded, at least one pixel.
-    """
-    factor = max(size / height, size / width)
-    factor = min(factor, max_aspect * size / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear with antialiasing, as torchvision does it."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import TRANSFORMS
+from eomt_mm.sizes import fitted_size, short_side_size
 
 from . import geometry, instances
 
@@ -212,7 +213,7 @@ class ResizeShortSide(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Resize `img`, bilinear as Pillow does it."""
         height, width = results['img'].shape[:2]
-        size = geometry.short_side_size(height, width, self.size, self.max_aspect)
+        size = short_side_size(height, width, self.size, self.max_aspect)
         results['img'] = geometry.resize_image_pil(results['img'], *size)
         return _resized(results, (height, width), size)
 
@@ -234,6 +235,6 @@ class FitInside(BaseTransform):
     def transform(self, results: dict) -> dict:
         """Resize `img`, bilinear as Pillow does it."""
         height, width = results['img'].shape[:2]
-        size = geometry.fitted_size(height, width, self.size)
+        size = fitted_size(height, width, self.size)
         results['img'] = geometry.resize_image_pil(results['img'], *size)
         return _resized(results, (height, width), size)

@@ -6,7 +6,7 @@ plain ViT (arXiv 2503.19108, section 3.3).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from mmengine.hooks import Hook
@@ -210,23 +210,47 @@ class MaskAnnealingHook(Hook):
 
     def before_test(self, runner) -> None:
         """Warn when the weights have never seen attention without masks."""
-        train_cfg = runner.cfg.get('train_cfg') or {}
+        message = self.unfinished(
+            runner.cfg.get('train_cfg') or {},
+            len(_masked_part(runner).mask_probs),
+            self._loaded_iter,
+            self._loaded_epoch,
+        )
+        if message:
+            print_log(message, logger='current', level=logging.WARNING)
+
+    def unfinished(
+        self,
+        train_cfg: Mapping,
+        num_blocks: int,
+        iteration: int | None,
+        epoch: int | None = None,
+    ) -> str | None:
+        """Tell whether weights are from before the end of the annealing.
+
+        Args:
+            train_cfg: Of the config, with `max_iters` or `max_epochs`.
+            num_blocks: Number of masked blocks.
+            iteration: Iterations that the weights were trained for, if known.
+            epoch: The same in epochs.
+
+        Returns:
+            What to say of them, or None if they are finished or nothing is known.
+        """
         max_iters, epochs = train_cfg.get('max_iters'), train_cfg.get('max_epochs')
-        if epochs and self._loaded_epoch and self._loaded_iter:
-            max_iters = epochs * self._loaded_iter // self._loaded_epoch
-        if self._loaded_iter is None or max_iters is None:
-            return
-        windows = self.windows(len(_masked_part(runner).mask_probs), max_iters)
-        end = max((end for _, end in windows), default=0)
-        if self._loaded_iter < end:
-            print_log(
-                f'This checkpoint is from iteration {self._loaded_iter}, when blocks '
-                'were still trained with masked attention. Inference is unmasked: '
-                f'results are meaningful only once the annealing ends, at iteration '
-                f'{end} of {max_iters}.',
-                logger='current',
-                level=logging.WARNING,
-            )
+        if epochs and epoch and iteration:
+            max_iters = epochs * iteration // epoch
+        if iteration is None or max_iters is None:
+            return None
+        end = max((end for _, end in self.windows(num_blocks, max_iters)), default=0)
+        if iteration >= end:
+            return None
+        return (
+            f'This checkpoint is from iteration {iteration}, when blocks were still '
+            'trained with masked attention. Inference is unmasked: results are '
+            f'meaningful only once the annealing ends, at iteration {end} of '
+            f'{max_iters}.'
+        )
 
 
 def _masked_part(runner):

@@ -142,7 +142,7 @@ class PlainViT(BaseModule):
         if self.pos_embed is not None and not covers_prefix:
             x = x + self.pos_embed
         prefix = [
-            token.expand(len(x), -1, -1)
+            token.expand(x.shape[0], -1, -1)
             for token in (self.cls_token, self.reg_token)
             if token is not None
         ]

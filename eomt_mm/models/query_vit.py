@@ -151,7 +151,7 @@ class QueryViT(PlainViT):
         x, rope = self.embed(images), self.rotary_codes()
         for block in self.blocks[: -self.num_blocks]:
             x = run_block(block, x, rope)
-        x = torch.cat((self.queries.expand(len(x), -1, -1), x), dim=1)
+        x = torch.cat((self.queries.expand(x.shape[0], -1, -1), x), dim=1)
         return x, rope  # x is (B, K + prefix + N, C)
 
     def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:

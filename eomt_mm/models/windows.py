@@ -7,35 +7,14 @@ overlap. `window_starts` serves both axes, so that an image larger than the wind
 in both (multi-scale testing) is covered by a grid of them.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from eomt_mm.sizes import window_starts
+
 from .network import product
 from .precision import no_autocast
-
-
-def window_starts(length: int, size: int) -> list[int]:
-    """First pixels of evenly spaced windows that cover a side.
-
-    Args:
-        length (int): Side of the image in pixels, at least `size`.
-        size (int): Side of the window in pixels.
-
-    Returns:
-        list[int]: ceil(length / size) starts, from 0 to length - size.
-    """
-    count = math.ceil(length / size)
-    if count == 1:
-        return [0]
-    overlap = (count * size - length) / (count - 1)
-    starts = [int(i * (size - overlap)) for i in range(count)]
-    # The float product can end a pixel short of the border (lengths beyond seven
-    # windows of 640), which would leave the last column without any window.
-    starts[-1] = length - size
-    return starts
 
 
 def class_map(

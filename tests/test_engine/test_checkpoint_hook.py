@@ -95,7 +95,7 @@ def test_a_kill_while_writing_leaves_the_previous_file(
     toy_config, toy_run, monkeypatch, kind
 ):
     """Only one file is kept, and it is there until its successor is."""
-    from eomt_mm.files import AtomicLocalBackend
+    from eomt_mm.file_backend import AtomicLocalBackend
 
     put = AtomicLocalBackend.put
     names = []

@@ -8,8 +8,8 @@ from eomt_mm.models.windows import (
     WindowAverage,
     class_map,
     resized_argmax,
-    window_starts,
 )
+from eomt_mm.sizes import window_starts
 
 
 @pytest.mark.parametrize(

@@ -148,19 +148,19 @@ class ALGM(TokenMerging):
         if self.keep:
             num_tokens, removes = point.tokens.shape[1], self.window**2 - 1
             count = round((1 - self.keep[0]) * num_tokens / removes)
-            counts = [min(count, scores.shape[1])] * len(scores)
+            counts = min(count, scores.shape[1])
         else:
             counts = passing(scores, self.threshold).sum(1).tolist()
         return WindowMerges(scores, counts, point.grid, self.window)
 
     def _pairs(self, point: MergePoint) -> PairMerges | None:
-        batch, num_tokens, _ = point.tokens.shape
+        num_tokens = point.tokens.shape[1]
         if num_tokens < 4:
             return None  # a deviation needs two pairs
         scores, partners = best_partners(point.tokens)
         if self.keep:
             count = round((1 - self.keep[1]) * num_tokens)
-            counts = [min(count, scores.shape[1])] * batch
+            counts = min(count, scores.shape[1])
         else:
             counts = (scores >= adaptive_threshold(scores, point.block)).sum(1).tolist()
         return PairMerges(scores, partners, counts, num_tokens)

@@ -42,12 +42,13 @@ class Merges(ABC):
     """Possible merges of a batch, the best first.
 
     Attributes:
-        counts (list[int]): Merges that each image allows.
+        counts (list[int] | int): Merges that each image allows; one number where the
+            method fixes it for all images.
         num_tokens (int): Tokens n of each image before.
         removes (int): Tokens that one merge takes away.
     """
 
-    counts: list[int]
+    counts: list[int] | int
     num_tokens: int
     removes: int
 
@@ -56,11 +57,11 @@ class Merges(ABC):
         return self.num_tokens - count * self.removes
 
     @abstractmethod
-    def target(self, images: Sequence[int], count: int) -> Tensor:
+    def target(self, images: Sequence[int] | None, count: int) -> Tensor:
         """The best `count` merges of some of the images, as a map.
 
         Args:
-            images (Sequence[int]): Indices into the batch.
+            images (Sequence[int], optional): Indices into the batch; None for all.
             count (int): Number of merges, the same for all of them.
 
         Returns:

@@ -33,7 +33,10 @@ def best_partners(features: Tensor, max_elements: int = 2**24) -> tuple[Tensor, 
     """
     units = F.normalize(features.float(), dim=-1)
     a, b = units[:, ::2], units[:, 1::2].mT
-    portion = max(1, max_elements // (b.shape[0] * b.shape[2]))
+    portion = a.shape[1]
+    # An exported graph has no loop: its number of images is open.
+    if not torch.compiler.is_exporting():
+        portion = max(1, max_elements // (b.shape[0] * b.shape[2]))
     with _full_precision(features.device.type):
         best = [(rows @ b).max(-1) for rows in a.split(portion, dim=1)]
     scores, partners = zip(*best, strict=True)
@@ -53,24 +56,28 @@ class PairMerges(Merges):
     Args:
         scores (Tensor): Similarity of each token of A and its partner, (B, |A|).
         partners (Tensor): Index of the partner within B, (B, |A|).
-        counts (list[int]): Pairs to merge in each image.
+        counts (list[int] | int): Pairs to merge in each image.
         num_tokens (int): Tokens of A and B.
     """
 
     removes = 1
 
     def __init__(
-        self, scores: Tensor, partners: Tensor, counts: list[int], num_tokens: int
+        self,
+        scores: Tensor,
+        partners: Tensor,
+        counts: list[int] | int,
+        num_tokens: int,
     ) -> None:
         self.scores, self.partners = scores, partners
         self.counts, self.num_tokens = counts, num_tokens
 
-    def target(self, images: Sequence[int], count: int) -> Tensor:
+    def target(self, images: Sequence[int] | None, count: int) -> Tensor:
         """The rest of A first, in order; then all of B."""
         ranks = descending_ranks(rows_of(self.scores, images))
         partners = rows_of(self.partners, images)
         kept = ranks.shape[1] - count
-        target = ranks.new_empty(len(ranks), self.num_tokens)
+        target = ranks.new_empty(ranks.shape[0], self.num_tokens)
         target[:, ::2] = torch.where(
             ranks < count, kept + partners, order_of(ranks >= count)
         )

@@ -28,6 +28,8 @@ def merge_means(
     Returns:
         tuple[Tensor, Tensor]: Tokens of shape (B, count, C) and sizes (B, count).
     """
+    if torch.compiler.is_exporting():
+        return _means_by_product(tokens, sizes, target, count)
     batch, _, dims = tokens.shape
     offset = count * torch.arange(batch, device=target.device)
     place = (target + offset[:, None]).flatten()
@@ -52,6 +54,17 @@ def merge_means(
         means.to(tokens.dtype).view(batch, count, dims),
         merged_sizes.view(batch, count),
     )
+
+
+def _means_by_product(
+    tokens: Tensor, sizes: Tensor, target: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """What `merge_means` returns, by operations that every exported format has."""
+    places = torch.arange(count, device=target.device)[:, None]
+    shares = (target[:, None] == places) * sizes[:, None]  # (B, count, n)
+    merged_sizes = shares.sum(-1)
+    means = (shares / merged_sizes[..., None]) @ tokens.float()
+    return means.to(tokens.dtype), merged_sizes
 
 
 def compose(source: Tensor | None, target: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class ImageGroup:
     """Images of one batch whose tokens have one length.
 
     Attributes:
-        images (list[int]): Their indices in the batch.
+        images (list[int], optional): Their indices in the batch; None for all.
         tokens (Tensor): Shape (b, first + n, C).
         first (int): Tokens in front of the patches, which are never merged.
         sizes (Tensor, optional): Patches that each of the n tokens stands for, shape
@@ -53,7 +53,7 @@ class ImageGroup:
         rope (Tensor, optional): Rotary codes, (N, 2d) or (b, 1, n, 2d).
     """
 
-    images: list[int]
+    images: list[int] | None
     tokens: Tensor
     first: int
     sizes: Tensor | None = None
@@ -120,7 +120,7 @@ class MergingViT(QueryViT):
         free = self.depth - self.num_blocks
         queries, patches, order = [], [], []  # of each group
         for group in merged_groups(self, images, free):
-            tokens = self.queries.expand(len(group.tokens), -1, -1)
+            tokens = self.queries.expand(group.tokens.shape[0], -1, -1)
             group.tokens = torch.cat((tokens, group.tokens), dim=1)
             group.first += self.num_queries
             for block in self.blocks[free:]:
@@ -177,7 +177,7 @@ def merged_groups(vit: MergingViT, images: Tensor, last: int) -> Iterator[ImageG
     """
     method = vit.token_merging
     batch = ImageGroup(
-        images=list(range(len(images))),
+        images=None if vit.fixed_lengths else list(range(len(images))),
         tokens=vit.embed(images),
         first=vit.num_prefix_tokens,
         rope=vit.rotary_codes(),
@@ -194,7 +194,7 @@ def merged_groups(vit: MergingViT, images: Tensor, last: int) -> Iterator[ImageG
                 continue
             merges = _attend_and_propose(vit, block, group, number)
             if merges is not None:
-                _merge(vit, group, merges, range(len(group.images)))
+                _merge(vit, group, merges)
             _add_mlp(block, group)
         yield group
 
@@ -203,7 +203,9 @@ def _divide(vit: nn.Module, batch: ImageGroup, number: int) -> Iterator[ImageGro
     """Run the first block that merges, and divide the batch on the way."""
     block, method = vit.blocks[number - 1], vit.token_merging
     merges = _attend_and_propose(vit, block, batch, number)
-    if merges is None:
+    if merges is None or method.fixed_lengths:
+        if merges is not None:
+            _merge(vit, batch, merges)
         _add_mlp(block, batch)
         yield batch
         return
@@ -231,12 +233,20 @@ def _attend_and_propose(
 
 
 @record_function('token_merging.merge')
-def _merge(vit: nn.Module, group: ImageGroup, merges: Merges, images) -> None:
+def _merge(
+    vit: nn.Module,
+    group: ImageGroup,
+    merges: Merges,
+    images: list[int] | None = None,
+) -> None:
     """Merge as much as the least mergeable image of a group allows.
 
-    `images` are the indices of the group's images in what `merges` was made for.
+    `images` are the indices of the group's images in what `merges` was made for; None
+    is all of them.
     """
-    count = min(merges.counts[i] for i in images)
+    count = merges.counts
+    if isinstance(count, list):
+        count = min(count if images is None else [count[i] for i in images])
     if count == 0:
         return
     target = merges.target(images, count)
@@ -251,7 +261,8 @@ def _merge(vit: nn.Module, group: ImageGroup, merges: Merges, images) -> None:
     if group.rope is not None:
         places = group.places
         if places is None:
-            places = grid_places(vit.grid, patches.device).expand(len(patches), -1, -1)
+            places = grid_places(vit.grid, patches.device)
+            places = places.expand(patches.shape[0], -1, -1)
         group.places, _ = merge_means(places, sizes, target, length)
         group.rope = rotary_at(vit.rotary_codes(), vit.grid, group.places)
 

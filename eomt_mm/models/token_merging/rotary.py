@@ -73,10 +73,12 @@ def rotary_at(table: Tensor, grid: tuple[int, int], places: Tensor) -> Tensor:
     Returns:
         Tensor: Shape (B, 1, n, 2d), the 1 standing for all heads.
     """
-    sines, cosines = table.double().chunk(2, dim=-1)
+    # Runtimes of exported graphs have no sines in fp64, or none at all.
+    exact = torch.float32 if torch.compiler.is_exporting() else torch.float64
+    sines, cosines = table.to(exact).chunk(2, dim=-1)
     angles = torch.atan2(sines, cosines).unflatten(0, grid)  # (rows, columns, d)
     steps = torch.stack([_step(angles[:, 0]), _step(angles[0])])  # (2, d)
-    angles = angles[0, 0] + places.double() @ steps  # (B, n, d)
+    angles = angles[0, 0] + places.to(exact) @ steps  # (B, n, d)
     codes = torch.cat((angles.sin(), angles.cos()), dim=-1)
     return codes.to(table.dtype)[:, None]
 

@@ -49,9 +49,9 @@ class ToMe(TokenMerging):
 
     def propose(self, point: MergePoint) -> PairMerges | None:
         """The most similar keys."""
-        batch, num_tokens, _ = point.keys.shape
+        num_tokens = point.keys.shape[1]
         if num_tokens < 2:
             return None
         scores, partners = best_partners(point.keys)
         count = min(self.r, num_tokens // 2)
-        return PairMerges(scores, partners, [count] * batch, num_tokens)
+        return PairMerges(scores, partners, count, num_tokens)

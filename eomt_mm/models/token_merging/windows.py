@@ -79,20 +79,24 @@ class WindowMerges(Merges):
 
     Args:
         scores (Tensor): Similarity of each window, shape (B, W).
-        counts (list[int]): Windows to merge in each image.
+        counts (list[int] | int): Windows to merge in each image.
         grid (tuple[int, int]): Rows and columns of the patches.
         window (int): Side of the windows in patches.
     """
 
     def __init__(
-        self, scores: Tensor, counts: list[int], grid: tuple[int, int], window: int
+        self,
+        scores: Tensor,
+        counts: list[int] | int,
+        grid: tuple[int, int],
+        window: int,
     ) -> None:
         self.scores, self.grid, self.window = scores, grid, window
         self.counts = counts
         self.num_tokens = grid[0] * grid[1]
         self.removes = window * window - 1
 
-    def target(self, images: Sequence[int], count: int) -> Tensor:
+    def target(self, images: Sequence[int] | None, count: int) -> Tensor:
         """Merged windows first, the most similar in front; then the rest in order."""
         ranks = descending_ranks(rows_of(self.scores, images))
         # Patches in no window rank behind all windows.
@@ -102,9 +106,9 @@ class WindowMerges(Merges):
         return torch.where(ranks < count, ranks, count + order_of(ranks >= count))
 
 
-def rows_of(x: Tensor, images: Sequence[int]) -> Tensor:
+def rows_of(x: Tensor, images: Sequence[int] | None) -> Tensor:
     """Some images of a batch; the tensor itself where they are all of them."""
-    return x if len(images) == len(x) else x[list(images)]
+    return x if images is None or len(images) == len(x) else x[list(images)]
 
 
 def descending_ranks(scores: Tensor) -> Tensor:

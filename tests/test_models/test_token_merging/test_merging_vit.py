@@ -139,11 +139,12 @@ def lengths(vit, images):
     found = {}
     with torch.no_grad():
         for group in merged_groups(vit, images, vit.depth - vit.num_blocks):
+            members = range(len(images)) if group.images is None else group.images
             if group.source is None:
-                found.update(dict.fromkeys(group.images, 64))
+                found.update(dict.fromkeys(members, 64))
                 continue
             assert (group.sizes.sum(1) == 64).all()
-            for image, source in zip(group.images, group.source, strict=True):
+            for image, source in zip(members, group.source, strict=True):
                 found[image] = len(source.unique())
                 assert source.max() == found[image] - 1
     return [found[i] for i in range(len(images))]

@@ -1,0 +1,1 @@
+"""What `tools/deployment/export.py` is made of: graph, precision, metadata, files."""
