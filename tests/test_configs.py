@@ -28,6 +28,7 @@ PARAMETERS = {
     'eomt_vitl_cityscapes': 319_032_340,
     'eomt_vitl_ade20k_algm': 316_020_887,
     'eomt_vitl_cityscapes_algm': 319_032_340,
+    'eomt_vitl_bravo': 319_032_340,
     'eomt_vitl_coco_panoptic_640_algm': 316_695_686,
     'eomt_vits_coco_panoptic_640_1x': 23_975_942,
     'eomt_vits_coco_panoptic_640_2x': 23_975_942,
@@ -104,6 +105,7 @@ MILLIONS = {
     'step5_vitg_coco_panoptic_640': 1163.62,
     'step0_vitl_ade20k': 348.04,
     'step0_vitl_cityscapes': 351.15,
+    'step0_vitl_bravo': 351.15,
 }
 # A family of configs has a folder and a metafile.
 FAMILIES = pytest.mark.parametrize('family', ['eomt', 'ladder'])

@@ -3,8 +3,8 @@
 #   python tools/analysis_tools/bravo_submission.py \
 #       configs/eomt/eomt_vitl_bravo.py CHECKPOINT --out submission
 #
-# mIoU out of distribution 77.2, AUPRC of unknown objects 89.7
-# (quoted, arXiv 2503.19108 Tables 8 and E; not measured with this code).
+# mIoU out of distribution 77.2 (quoted, arXiv 2503.19108 Table 8; not measured with
+# this code), AUPRC of unknown objects 89.7 (quoted, Table E; not measured).
 _base_ = './eomt_vitl_cityscapes.py'
 data_root = 'data/bravo/'
 model = dict(test_cfg=dict(confidence='class_score'))
@@ -16,7 +16,8 @@ test_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(type='eomt_mm.DecodeSixteenBit'),
+            # 16-bit images too; there are no labels.
+            dict(type='eomt_mm.LoadSemanticAnnotations'),
             dict(type='eomt_mm.ResizeShortSide', size=1024),
             dict(
                 type='PackSegInputs',

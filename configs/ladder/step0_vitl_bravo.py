@@ -4,8 +4,8 @@
 #   python tools/analysis_tools/bravo_submission.py \
 #       configs/ladder/step0_vitl_bravo.py CHECKPOINT --out submission
 #
-# mIoU out of distribution 78.0, AUPRC of unknown objects 68.7
-# (quoted, arXiv 2503.19108 Tables 8 and E; not measured with this code).
+# mIoU out of distribution 78.0 (quoted, arXiv 2503.19108 Table 8; not measured with
+# this code), AUPRC of unknown objects 68.7 (quoted, Table E; not measured).
 _base_ = './step0_vitl_cityscapes.py'
 data_root = 'data/bravo/'
 model = dict(test_cfg=dict(confidence='class_score'))
@@ -17,7 +17,8 @@ test_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(type='eomt_mm.DecodeSixteenBit'),
+            # 16-bit images too; there are no labels.
+            dict(type='eomt_mm.LoadSemanticAnnotations'),
             dict(type='eomt_mm.ResizeShortSide', size=1024),
             dict(
                 type='PackSegInputs',

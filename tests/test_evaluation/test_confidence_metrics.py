@@ -87,7 +87,7 @@ def test_one_kind_of_pixels_or_none():
 def test_levels_are_those_of_a_png():
     assert levels(np.array([0, 0.5, 1 - 1e-9, 1])).tolist() == [0, 32768, 65535, 65535]
     for wrong in (np.array([1.1]), np.array([-0.1]), np.array([np.nan])):
-        with pytest.raises(ValueError, match='expected 0 to 1'):
+        with pytest.raises(UserError, match='expected 0 to 1'):
             levels(wrong)
 
 
