@@ -66,6 +66,10 @@ class ScenesDataset(ReadableDataset, BaseSegDataset):
         )
 
 
+# What `reduce_zero_label` does, for some images of a dataset only.
+FROM_ZERO = {0: 255, **{label + 1: label for label in range(len(CLASSES))}}
+
+
 @DATASETS.register_module()
 class OODScenesDataset(ScenesDataset):
     """Validation scenes as they are, corrupted, and with an unknown object, in one.
@@ -87,12 +91,12 @@ class OODScenesDataset(ScenesDataset):
             UserError: There are no scenes out of distribution.
         """
         root = Path(self.data_root)
-        labels = root / 'annotations' / 'validation'
+        labels, unknown = root / 'annotations/validation', root / 'ood/unknown/labels'
         corrupted = [f'{kind}_{n}' for kind in CORRUPTIONS for n in STRENGTHS]
         sets = [
-            (root / 'images' / 'validation', labels, '.png'),
+            (root / 'images/validation', labels, '.png'),
             *((root / 'ood' / name, labels, '.png') for name in corrupted),
-            (root / 'ood/unknown/images', root / 'ood/unknown/labels', '_labels.png'),
+            (root / 'ood/unknown/images', unknown, '_labels.png'),
         ]
         data_list = []
         for images, maps, suffix in sets:
@@ -102,13 +106,12 @@ class OODScenesDataset(ScenesDataset):
                     f'no scenes in {images}: write them with '
                     'tools/dataset_converters/make_scenes.py DIR --ood'
                 )
-            is_unknown = maps is not labels
             data_list += [
                 dict(
                     img_path=str(path),
                     seg_map_path=str(maps / f'{path.stem}{suffix}'),
-                    label_map=self.label_map,
-                    reduce_zero_label=self.reduce_zero_label and not is_unknown,
+                    label_map=None if maps is unknown else FROM_ZERO,
+                    reduce_zero_label=False,
                     seg_fields=[],
                 )
                 for path in found

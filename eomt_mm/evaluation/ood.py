@@ -77,7 +77,8 @@ class _CountingMetric(BaseMetric):
             size (int): Images of the dataset, without a sampler's padding.
 
         Returns:
-            dict[str, float]: In percent, `set/metric` for sets, `metric` for all.
+            dict[str, float]: In percent, `prefix/set/metric` for sets, `prefix/metric`
+            for all of them.
         """
         # MMEngine's sampler deals images out in turn.
         place = (self.seen - 1) * dist.get_world_size() + dist.get_rank()
@@ -89,7 +90,8 @@ class _CountingMetric(BaseMetric):
                 old = totals.get(name)
                 totals[name] = new if old is None else _sums(old, new)
         self._reset()
-        return self.compute_metrics(totals)
+        scores = self.compute_metrics(totals)
+        return {f'{self.prefix}/{name}': value for name, value in scores.items()}
 
     def compute_metrics(self, results: dict) -> dict[str, float]:
         """Name the metrics of summed counts, in percent."""

@@ -1,5 +1,5 @@
-# Step (0) of the ladder in miniature, ViT-Adapter + Mask2Former, as a semantic model:
-# tested out of distribution.
+# Step (0) of the ladder in miniature, ViT-Adapter + Mask2Former, as a semantic
+# model: tested out of distribution.
 #
 #   python tools/reproduce.py --table ood
 #   python tools/train.py configs/demo/ladder/step0_scenes_semantic.py

@@ -1,5 +1,5 @@
-# Step (5) of the ladder in miniature, EoMT with masks annealed away, as a semantic model:
-# tested out of distribution.
+# Step (5) of the ladder in miniature, EoMT with masks annealed away, as a semantic
+# model: tested out of distribution.
 #
 #   python tools/reproduce.py --table ood
 #   python tools/train.py configs/demo/ladder/step5_scenes_semantic.py
