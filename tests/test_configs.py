@@ -28,9 +28,9 @@ EVA02_BLOCK = (
 PARAMETERS = {
     'eomt_vitl_ade20k': 316_020_887,
     'eomt_vitl_cityscapes': 319_032_340,
-    'eomt_vitl_bravo': 319_032_340,
     'eomt_vitl_ade20k_algm': 316_020_887,
     'eomt_vitl_cityscapes_algm': 319_032_340,
+    'eomt_vitl_bravo': 319_032_340,
     'eomt_vitl_coco_panoptic_640_algm': 316_695_686,
     'eomt_vits_coco_panoptic_640_1x': 23_975_942,
     'eomt_vits_coco_panoptic_640_2x': 23_975_942,

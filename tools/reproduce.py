@@ -1,7 +1,8 @@
-"""The paper's Table 7 and its ladder in miniature, from nothing.
+"""The paper's Table 7, its ladder, and Tables 8 and E in miniature, from nothing.
 
     python tools/reproduce.py
     python tools/reproduce.py --table annealing --seeds 0 1 2 3 4
+    python tools/reproduce.py --table ood
     python tools/reproduce.py --seconds 200
 
 Trains the small variants on synthetic scenes, each from several seeds and with the same
@@ -37,7 +38,7 @@ sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
 
 from measuring.jobs import LOG, Failure, Job, Launch, run_alone, run_jobs  # noqa: E402
 from measuring.reproduction.cost import cost_of  # noqa: E402
-from measuring.reproduction.plan import TABLES, configs  # noqa: E402
+from measuring.reproduction.plan import DEFAULT, TABLES, configs  # noqa: E402
 from measuring.reproduction.report import Report  # noqa: E402
 from measuring.reproduction.runs import (  # noqa: E402
     Pace,
@@ -53,7 +54,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--table', nargs='+', choices=TABLES, default=[*TABLES], help='default: all'
+        '--table',
+        nargs='+',
+        choices=TABLES,
+        default=[*DEFAULT],
+        help=f'default: {" ".join(DEFAULT)}; ood needs scenes out of distribution',
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     budget = parser.add_mutually_exclusive_group()
@@ -123,7 +128,7 @@ def reproduce(args: argparse.Namespace, lock: int) -> Report:
     threads = max(1, len(os.sched_getaffinity(0)) // at_once)
     beside = Launch(ROOT, alone.env | {'OMP_NUM_THREADS': str(threads)}, (lock,))
 
-    manifest = scenes(args.scenes, alone)
+    manifest = scenes(args.scenes, 'ood' in args.table, alone)
     options = (f'data_root={args.scenes}/ADEChallengeData2016', *args.cfg_options)
     recipe = Recipe(ROOT, args.work_dir, manifest, options)
     trained = configs(args.table)
@@ -185,12 +190,19 @@ def default_jobs() -> int:
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
-def scenes(folder: str, launch: Launch) -> str:
+def scenes(folder: str, ood: bool, launch: Launch) -> str:
     """Write the scenes unless they are there; returns what distinguishes them."""
     manifest = ROOT / folder / 'make_scenes.json'
+    tool = 'tools/dataset_converters/make_scenes.py'
     if not manifest.is_file():
-        run_alone(['tools/dataset_converters/make_scenes.py', folder], launch)
-    return manifest.read_text()
+        run_alone([tool, folder, *(['--ood'] if ood else [])], launch)
+    text = manifest.read_text()
+    if ood and not json.loads(text).get('ood'):
+        raise UserError(
+            f'{folder} has no scenes out of distribution: give another --scenes, or '
+            f'write them anew with {tool} {folder} --ood --overwrite'
+        )
+    return text
 
 
 def setting(

@@ -1,37 +1,30 @@
-# The demo's model on scenes with an object kind it has never seen: does its confidence
-# find it?
+# The demo's model out of distribution: does it know corrupted scenes, and does its
+# confidence find an object kind it has never seen?
 #
 #   python tools/dataset_converters/make_scenes.py data/scenes --ood
 #   python tools/train.py configs/demo/eomt_scenes_semantic.py
 #   python tools/test.py configs/demo/eomt_scenes_ood.py CHECKPOINT \
 #       --cfg-options model.test_cfg.confidence=entropy
 _base_ = './eomt_scenes_semantic.py'
-data_root = {{_base_.data_root}}
 model = dict(test_cfg=dict(confidence='class_score'))
 test_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        type='eomt_mm.UnknownObjectsDataset',
-        layout='fishyscapes',
-        img_suffix='.png',
-        data_root=data_root,
-        data_prefix=dict(
-            img_path='ood/unknown/images', seg_map_path='ood/unknown/labels'
-        ),
-        metainfo=dict(
-            classes=('sky', 'ground', 'disc', 'square', 'triangle', 'star', 'ring'),
-            palette=[
-                [142, 202, 230],
-                [138, 128, 98],
-                [230, 57, 70],
-                [69, 105, 208],
-                [67, 170, 139],
-                [255, 190, 60],
-                [155, 93, 229],
-            ],
-        ),
-        test_mode=True,
-        pipeline={{_base_.test_pipeline}},
+        type='eomt_mm.OODScenesDataset',
+        data_prefix=dict(_delete_=True, img_path='', seg_map_path=''),
     )
 )
-test_evaluator = dict(_delete_=True, type='eomt_mm.OODMetric')
+test_evaluator = [
+    dict(
+        type='eomt_mm.ConfidenceMetric',
+        prefix='in_distribution',
+        sets=dict(validation='/images/validation/'),
+    ),
+    dict(
+        type='eomt_mm.ConfidenceMetric',
+        prefix='corrupted',
+        sets=dict(
+            noise='/ood/noise_', blur='/ood/blur_', night='/ood/night_', fog='/ood/fog_'
+        ),
+    ),
+    dict(type='eomt_mm.OODMetric', sets=dict(unknown='/ood/unknown/')),
+]

@@ -16,7 +16,8 @@ test_dataloader = dict(
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            dict(type='eomt_mm.DecodeSixteenBit'),
+            # 16-bit images too; there are no labels.
+            dict(type='eomt_mm.LoadSemanticAnnotations'),
             dict(type='eomt_mm.ResizeShortSide', size=1024),
             dict(
                 type='PackSegInputs',

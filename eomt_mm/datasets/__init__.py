@@ -35,7 +35,13 @@ __all__ = [
 
 if find_spec('mmseg'):
     from .bravo import BravoDataset, UnknownObjectsDataset
-    from .semantic import ADE20KDataset, CityscapesDataset, ScenesDataset, SegDataset
+    from .semantic import (
+        ADE20KDataset,
+        CityscapesDataset,
+        OODScenesDataset,
+        ScenesDataset,
+        SegDataset,
+    )
     from .semantic_loading import LoadSemanticAnnotations
 
     __all__ += [
@@ -43,6 +49,7 @@ if find_spec('mmseg'):
         'BravoDataset',
         'CityscapesDataset',
         'LoadSemanticAnnotations',
+        'OODScenesDataset',
         'ScenesDataset',
         'SegDataset',
         'UnknownObjectsDataset',

@@ -1,12 +1,16 @@
 """MMSeg's semantic datasets, reading with care, and the synthetic scenes."""
 
+from pathlib import Path
+
 from mmseg import datasets as mmseg_datasets
 from mmseg.datasets import BaseSegDataset
 
+from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
 from .reading import ReadableDataset
 from .scenes import CLASSES, PALETTE
+from .scenes_ood import CORRUPTIONS, STRENGTHS
 
 
 @DATASETS.register_module()
@@ -60,3 +64,56 @@ class ScenesDataset(ReadableDataset, BaseSegDataset):
         super().__init__(
             img_suffix=img_suffix, reduce_zero_label=reduce_zero_label, **kwargs
         )
+
+
+# What `reduce_zero_label` does, for some images of a dataset only.
+FROM_ZERO = {0: 255, **{label + 1: label for label in range(len(CLASSES))}}
+
+
+@DATASETS.register_module()
+class OODScenesDataset(ScenesDataset):
+    """Validation scenes as they are, corrupted, and with an unknown object, in one.
+
+    What `make_scenes.py --ood` writes. The first two have the labels of the scenes; the
+    last have 0 where pixels are known and 1 where they are of the unknown object.
+    Evaluators tell them apart by their paths: `/images/validation/`, `/ood/KIND_N/` and
+    `/ood/unknown/`.
+
+    Args:
+        data_root (str): Holds `images/`, `annotations/` and `ood/`.
+        **kwargs: Those of :class:`ScenesDataset`.
+    """
+
+    def load_data_list(self) -> list[dict]:
+        """List the images, set after set.
+
+        Raises:
+            UserError: There are no scenes out of distribution.
+        """
+        root = Path(self.data_root)
+        labels, unknown = root / 'annotations/validation', root / 'ood/unknown/labels'
+        corrupted = [f'{kind}_{n}' for kind in CORRUPTIONS for n in STRENGTHS]
+        sets = [
+            (root / 'images/validation', labels, '.png'),
+            *((root / 'ood' / name, labels, '.png') for name in corrupted),
+            (root / 'ood/unknown/images', unknown, '_labels.png'),
+        ]
+        data_list = []
+        for images, maps, suffix in sets:
+            found = sorted(images.glob(f'*{self.img_suffix}'))
+            if not found:
+                raise UserError(
+                    f'no scenes in {images}: write them with '
+                    'tools/dataset_converters/make_scenes.py DIR --ood'
+                )
+            data_list += [
+                dict(
+                    img_path=str(path),
+                    seg_map_path=str(maps / f'{path.stem}{suffix}'),
+                    label_map=None if maps is unknown else FROM_ZERO,
+                    reduce_zero_label=False,
+                    seg_fields=[],
+                )
+                for path in found
+            ]
+        return data_list

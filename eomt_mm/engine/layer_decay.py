@@ -60,7 +60,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         UserError: An unknown key in `paramwise_cfg`, no learning rate, or a
-            backbone that does not tell its `depth` and `num_blocks`.
+            backbone that does not tell its `depth`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
@@ -108,12 +108,11 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     def _backbone_scale(self, model: nn.Module):
         backbone = getattr(model, 'backbone', None)
         depth = getattr(backbone, 'depth', None)
-        num_blocks = getattr(backbone, 'num_blocks', None)
-        if depth is None or num_blocks is None:
+        num_blocks = getattr(backbone, 'num_blocks', 0)  # a ViT without queries: none
+        if depth is None:
             raise UserError(
-                f'LayerDecayConstructor needs `depth` and `num_blocks` of '
-                f'{type(model).__name__}.backbone, which has not both: use the '
-                "backbone 'eomt_mm.QueryViT'"
+                f'LayerDecayConstructor needs `depth` of {type(model).__name__}'
+                ".backbone, which has none: use the backbone 'eomt_mm.QueryViT'"
             )
         decay = self.paramwise_cfg['decay_rate']
         if self.paramwise_cfg['decay_last_blocks']:

@@ -15,7 +15,7 @@ from eomt_mm.files import atomic_path
 
 from .confidence import harmonic_mean, histogram, levels, mean_iou, misclassification
 from .confidence import unknown as unknown_scores
-from .ood import VOID, semantic_counts
+from .ood import VOID, check_ood_labels, semantic_counts
 
 CLASSES = 19
 
@@ -139,16 +139,12 @@ def _counts_of(
     mask = _read(truth / f'{base}{subset.mask}', 'L', size)
     known = labels != VOID
     if subset.semantic:
-        semantic = semantic_counts(labels, predicted, confidence, CLASSES)
+        source = truth / f'{base}{subset.labels}'
+        semantic = semantic_counts(labels, predicted, confidence, CLASSES, source)
     else:  # its maps are placeholders
         empty = histogram(confidence[:0])
         semantic = empty, empty, np.zeros((CLASSES, CLASSES), int)
-        strange = sorted(set(np.unique(mask).tolist()) - {0, 1, VOID})
-        if strange:
-            raise UserError(
-                f'{truth / f"{base}{subset.mask}"} has the value {strange[0]}, '
-                'expected 0 (known), 1 (unknown) and 255 (void)'
-            )
+        check_ood_labels(mask, truth / f'{base}{subset.mask}')
         known = known & (mask != VOID)
     valid = mask == 0
     return [

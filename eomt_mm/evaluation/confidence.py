@@ -9,6 +9,8 @@ of 95 % or more. What is undefined, for want of one of two kinds of pixels, is N
 
 import numpy as np
 
+from eomt_mm.errors import UserError
+
 LEVELS = 65536
 ECE_BINS = 15
 
@@ -23,13 +25,14 @@ def levels(confidence: np.ndarray) -> np.ndarray:
         np.ndarray: The same shape, integers, min(floor(65536 c), 65535).
 
     Raises:
-        ValueError: Some confidence is not a number from 0 to 1.
+        UserError: Some confidence is not a number from 0 to 1.
     """
     if confidence.dtype == np.uint16:
         return confidence
     if not (confidence.size == 0 or (confidence.min() >= 0 and confidence.max() <= 1)):
-        raise ValueError(
-            f'confidence from {confidence.min()} to {confidence.max()}, expected 0 to 1'
+        raise UserError(
+            f'confidence from {confidence.min()} to {confidence.max()}, expected 0 to '
+            '1: the model may have diverged, take an earlier checkpoint'
         )
     scaled = np.floor(confidence.astype(np.float64) * LEVELS)
     return np.minimum(scaled, LEVELS - 1).astype(np.uint16)

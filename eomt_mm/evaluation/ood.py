@@ -22,7 +22,7 @@ class _CountingMetric(BaseMetric):
 
     Args:
         sets (dict[str, str], optional): Part of an image's path by name of its set.
-            Defaults to one set, `all`.
+            Images of none are left out. Defaults to all images in one pool.
         **kwargs: Those of `BaseMetric`.
     """
 
@@ -57,8 +57,9 @@ class _CountingMetric(BaseMetric):
             path = sample.get('img_path', '?')
             names = [name for name, part in self.sets.items() if part in path]
             self._add_last()
-            self.last = ['all', *names], self.count(sample)
             self.seen += 1
+            if names or not self.sets:
+                self.last = ['all', *names], self.count(sample)
 
     def _add_last(self) -> None:
         if self.last is None:
@@ -76,7 +77,8 @@ class _CountingMetric(BaseMetric):
             size (int): Images of the dataset, without a sampler's padding.
 
         Returns:
-            dict[str, float]: In percent, `set/metric` for sets, `metric` for all.
+            dict[str, float]: In percent, `prefix/set/metric` for sets, `prefix/metric`
+            for all of them.
         """
         # MMEngine's sampler deals images out in turn.
         place = (self.seen - 1) * dist.get_world_size() + dist.get_rank()
@@ -88,12 +90,17 @@ class _CountingMetric(BaseMetric):
                 old = totals.get(name)
                 totals[name] = new if old is None else _sums(old, new)
         self._reset()
-        return self.compute_metrics(totals)
+        scores = self.compute_metrics(totals)
+        return {f'{self.prefix}/{name}': value for name, value in scores.items()}
 
     def compute_metrics(self, results: dict) -> dict[str, float]:
         """Name the metrics of summed counts, in percent."""
         if 'all' not in results:
-            raise UserError(f'{type(self).__name__}: no image was evaluated')
+            parts = f' with {" or ".join(self.sets.values())}' if self.sets else ''
+            raise UserError(
+                f'{type(self).__name__}: no image{parts} was evaluated; see '
+                'test_dataloader and the sets of test_evaluator'
+            )
         named = {}
         for name in ['all', *(name for name in self.sets if name in results)]:
             head = '' if name == 'all' else f'{name}/'
@@ -146,7 +153,8 @@ class ConfidenceMetric(_CountingMetric):
         labels, confidence = _maps(sample)
         predicted = np.asarray(sample['pred_sem_seg']['data'][0].cpu())
         number = len(self.dataset_meta['classes'])
-        return semantic_counts(labels, predicted, confidence, number)
+        path = sample.get('seg_map_path') or sample.get('img_path')
+        return semantic_counts(labels, predicted, confidence, number, path)
 
     def scores(self, counts: tuple[np.ndarray, ...]) -> dict[str, float]:
         """See `misclassification` and `mean_iou`."""
@@ -155,7 +163,11 @@ class ConfidenceMetric(_CountingMetric):
 
 
 def semantic_counts(
-    labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, number: int
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    confidence: np.ndarray,
+    number: int,
+    path: object,
 ) -> tuple[np.ndarray, ...]:
     """Count right and wrong pixels of one image, void left out.
 
@@ -164,18 +176,25 @@ def semantic_counts(
         predicted (np.ndarray): Classes, shape (H, W).
         confidence (np.ndarray): Shape (H, W), as `levels` takes it.
         number (int): Number of classes.
+        path (object): Where the labels are from, for errors.
 
     Returns:
         tuple[np.ndarray, ...]: Histograms of confidence, shape (LEVELS,), where right
         and where wrong; confusion matrix (number, number), rows are the truth.
+
+    Raises:
+        UserError: A label or a prediction is none of the classes.
     """
     known = labels != VOID
     labels, predicted = labels[known].astype(int), predicted[known].astype(int)
     confidence, right = confidence[known], labels == predicted
     if len(labels) and max(labels.max(), predicted.max()) >= number:
+        where = (
+            f'label map {path}' if labels.max() >= number else f'prediction for {path}'
+        )
         raise UserError(
-            f'class {max(labels.max(), predicted.max())} among {number} classes: '
-            'expected 0 to their number less 1, and 255 for void'
+            f'{where} has the class {max(labels.max(), predicted.max())}, expected 0 '
+            f'to {number - 1}, and 255 for void'
         )
     confusion = np.bincount(number * labels + predicted, minlength=number**2)
     return (

@@ -1,10 +1,9 @@
 """How sure a semantic prediction is of each pixel, from 0 (unknown) to 1 (sure).
 
-Each measure is a function of the averaged class scores alone, which are sums over
-queries of class probability times mask probability. A pixel that no query claims has
-low scores for all classes. All measures are monotone in the published ones, so that
-rankings (AUROC, AUPRC, FPR) are those of the publications; where one has no upper
-bound, it is brought to [0, 1] as its docstring says.
+Each measure is a published function of the averaged class scores alone, which are sums
+over queries of class probability times mask probability. A pixel that no query claims
+has low scores for all classes. One rule brings all measures to [0, 1], `to_unit`; it is
+monotone, so that rankings (AUROC, AUPRC, FPR) are those of the publications.
 """
 
 import math
@@ -17,10 +16,11 @@ from torch import Tensor
 from eomt_mm.errors import UserError
 
 BAND = 2**22  # scores that are worked on at once: 16 MiB
+KNEE = 31 / 32
 
 
 def class_score(scores: Tensor) -> Tensor:
-    """Return the score of the winning class, clipped to 1.
+    """Return the score of the winning class.
 
     The paper's confidence, in the sense of BRAVO (arXiv 2409.15107).
 
@@ -28,9 +28,9 @@ def class_score(scores: Tensor) -> Tensor:
         scores (Tensor): Shape (..., classes).
 
     Returns:
-        Tensor: Shape (...).
+        Tensor: Shape (...), from 0; above 1 where several queries claim a pixel.
     """
-    return scores.amax(-1).clamp_(0, 1)
+    return scores.amax(-1)
 
 
 def max_softmax(scores: Tensor) -> Tensor:
@@ -40,42 +40,44 @@ def max_softmax(scores: Tensor) -> Tensor:
         scores (Tensor): Shape (..., classes).
 
     Returns:
-        Tensor: Shape (...).
+        Tensor: Shape (...), from 1 / classes to 1.
     """
     return (scores.amax(-1) - scores.logsumexp(-1)).exp_()
 
 
 def entropy(scores: Tensor) -> Tensor:
-    """Return 1 - H / log(classes), H being the entropy of the softmax of the scores.
+    """Return log(classes) - H, H being the entropy of the softmax of the scores.
+
+    The constant lets a flat softmax be 0, and small differences survive in fp32. The
+    entropy is that of arXiv 1610.02136's successors, in nats.
 
     Args:
         scores (Tensor): Shape (..., classes).
 
     Returns:
-        Tensor: Shape (...).
+        Tensor: Shape (...), from 0 to log(classes).
     """
     log_shares = scores.log_softmax(-1)
-    nats = -(log_shares.exp() * log_shares).sum(-1)
-    return (1 - nats / math.log(scores.shape[-1])).clamp_(0, 1)
+    return (log_shares.exp() * (log_shares + math.log(scores.shape[-1]))).sum(-1)
 
 
 def energy(scores: Tensor) -> Tensor:
-    """Return the negative free energy, logsumexp (Liu, arXiv 2010.03759).
+    """Return the negative free energy less log(classes) (Liu, arXiv 2010.03759).
 
-    It is log(classes) where all scores are 0, which becomes 0; log(classes) + 1, where
-    all are 1, becomes 1.
+    That is logsumexp - log(classes), as the logarithm of a mean, which keeps small
+    differences in fp32.
 
     Args:
         scores (Tensor): Shape (..., classes).
 
     Returns:
-        Tensor: Shape (...).
+        Tensor: Shape (...), from 0.
     """
-    return (scores.logsumexp(-1) - math.log(scores.shape[-1])).clamp_(0, 1)
+    return scores.expm1().mean(-1).log1p_()
 
 
 def claimed(scores: Tensor) -> Tensor:
-    """Return 1 - exp(RbA), RbA = -sum tanh(score) (Nayal, arXiv 2211.14293).
+    """Return -RbA, the sum of tanh(score) (Nayal, arXiv 2211.14293).
 
     Low where all classes reject the pixel.
 
@@ -83,9 +85,9 @@ def claimed(scores: Tensor) -> Tensor:
         scores (Tensor): Shape (..., classes).
 
     Returns:
-        Tensor: Shape (...).
+        Tensor: Shape (...), from 0 to the number of classes.
     """
-    return -torch.expm1(-scores.tanh().sum(-1))
+    return scores.tanh().sum(-1)
 
 
 CONFIDENCES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -106,6 +108,31 @@ def check_confidence(name: str | None) -> None:
         )
 
 
+def to_unit(values: Tensor, name: str, classes: int) -> Tensor:
+    """Bring a measure to [0, 1) by a rule that never ties what differs.
+
+    Let x be 0 for a pixel that no class claims (all scores 0) and 1 for one that a
+    single class claims wholly (a score of 1 among 0), linear in the measure. Up to
+    31/32 confidence is x. Above it is 1 - 1 / (1024 x - 960), which goes on smoothly
+    and stays below 1 however many queries claim the pixel: x = 1 becomes 63/64.
+
+    Args:
+        values (Tensor): What the measure returns, any shape, fp32; overwritten.
+        name (str): A key of `CONFIDENCES`.
+        classes (int): Number of classes.
+
+    Returns:
+        Tensor: The same shape.
+    """
+    ends = torch.zeros(2, classes, dtype=values.dtype, device=values.device)
+    ends[1, 0] = 1
+    low, high = CONFIDENCES[name](ends)
+    x = values.sub_(low).div_(high - low).clamp_(min=0)
+    # Below the knee the other branch is not taken, whatever it would be.
+    above = 1 - (1 - KNEE) ** 2 / (x.clamp(min=KNEE) + (1 - 2 * KNEE))
+    return torch.where(x > KNEE, above, x)
+
+
 def confidence_map(scores: Tensor, name: str, size: tuple[int, int]) -> Tensor:
     """Measure the confidence at each pixel of the original image.
 
@@ -123,7 +150,7 @@ def confidence_map(scores: Tensor, name: str, size: tuple[int, int]) -> Tensor:
     pixels = scores.permute(1, 2, 0)
     rows = max(1, BAND // (pixels.shape[1] * pixels.shape[2]))
     bands = [CONFIDENCES[name](band.float()) for band in pixels.split(rows)]
-    found = torch.cat(bands)
+    found = to_unit(torch.cat(bands), name, len(scores))
     if tuple(found.shape) == tuple(size):
         return found
     return F.interpolate(found[None, None], size, mode='bilinear')[0, 0]

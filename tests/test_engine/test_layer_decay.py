@@ -124,3 +124,12 @@ def test_config_errors(toy_model):
             build(toy_model(), **{key: {}})
     with pytest.raises(UserError, match='depth'):
         build(torch.nn.Linear(1, 1))
+
+
+def test_a_backbone_without_queries_has_no_last_blocks(toy_model):
+    """As that of the ladder's first steps."""
+    model = toy_model()
+    del model.backbone.num_blocks
+    settings = settings_of_parameters(model, build(model, decay_last_blocks=False))
+    assert settings['backbone.blocks.0.weight']['lr_scale'] == pytest.approx(0.8**5)
+    assert settings['backbone.blocks.4.weight']['lr_scale'] == pytest.approx(0.8)

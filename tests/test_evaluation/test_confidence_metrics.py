@@ -87,7 +87,7 @@ def test_one_kind_of_pixels_or_none():
 def test_levels_are_those_of_a_png():
     assert levels(np.array([0, 0.5, 1 - 1e-9, 1])).tolist() == [0, 32768, 65535, 65535]
     for wrong in (np.array([1.1]), np.array([-0.1]), np.array([np.nan])):
-        with pytest.raises(ValueError, match='expected 0 to 1'):
+        with pytest.raises(UserError, match='expected 0 to 1'):
             levels(wrong)
 
 
@@ -142,7 +142,10 @@ def test_two_processes_give_what_one_gives(tmp_path):
 
 def test_sets_and_the_pool():
     found = measure(ConfidenceMetric, 5)
-    assert {name.partition('/')[0] for name in found if '/' in name} == {'fog', 'night'}
+    assert {name.split('/')[1] for name in found if name.count('/') == 2} == {
+        'fog',
+        'night',
+    }
     labels, sure, right = [], [], []
     for sample in samples(5, None):
         known = sample['gt_sem_seg']['data'][0] != 255
@@ -150,7 +153,7 @@ def test_sets_and_the_pool():
         right.append((sample['pred_sem_seg']['data'][0][known] == labels[-1]).numpy())
         sure.append(sample['confidence']['data'][0][known].numpy())
     expected = METRICS.roc_auc_score(np.concatenate(right), np.concatenate(sure))
-    assert found['AUROC'] == pytest.approx(100 * expected, abs=0.1)
+    assert found['confidence/AUROC'] == pytest.approx(100 * expected, abs=0.1)
 
 
 def test_other_labels_and_missing_maps_are_refused():
@@ -171,3 +174,22 @@ def test_sizes_that_differ_are_refused():
     sample['confidence'] = dict(data=torch.rand(1, 3, 8))
     with pytest.raises(UserError, match='size of the original'):
         OODMetric().process({}, [sample])
+
+
+def test_images_of_no_set_are_left_out():
+    """So that one test measures known and unknown scenes, each by its metric."""
+    fog, both = ConfidenceMetric(sets=dict(fog='/fog/'), prefix='a'), ConfidenceMetric()
+    for metric in (fog, both):
+        metric.dataset_meta = dict(classes=('a', 'b'))
+    for sample in samples(5, None):  # the last is of the fog
+        fog.process({}, [sample])
+        if '/fog/' in sample['img_path']:
+            both.process({}, [sample])
+    found, expected = fog.evaluate(5), both.evaluate(3)
+    for name in ('mIoU', 'AUROC', 'ECE'):
+        assert found[f'a/{name}'] == found[f'a/fog/{name}']
+        assert found[f'a/{name}'] == expected[f'confidence/{name}']
+    nothing = OODMetric(sets=dict(snow='/snow/'))
+    nothing.process({}, list(samples(5, None)))
+    with pytest.raises(UserError, match='no image with /snow/ was evaluated'):
+        nothing.evaluate(5)

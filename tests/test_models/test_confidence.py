@@ -1,4 +1,4 @@
-"""Measures of confidence and their map."""
+"""Measures of confidence, the rule that brings them to [0, 1], and their map."""
 
 import math
 
@@ -6,18 +6,30 @@ import pytest
 import torch
 
 from eomt_mm.errors import UserError
-from eomt_mm.models.confidence import CONFIDENCES, check_confidence, confidence_map
+from eomt_mm.models.confidence import (
+    CONFIDENCES,
+    KNEE,
+    check_confidence,
+    confidence_map,
+    to_unit,
+)
+
+MEASURES = pytest.mark.parametrize('name', CONFIDENCES)
 
 
-@pytest.mark.parametrize('name', CONFIDENCES)
-def test_between_unclaimed_and_sure(name):
+def unit(scores, name):
+    return to_unit(CONFIDENCES[name](scores), name, scores.shape[-1])
+
+
+@MEASURES
+@pytest.mark.parametrize('classes', [2, 7, 150])
+def test_between_unclaimed_and_sure(name, classes):
     torch.manual_seed(0)
-    scores = torch.rand(50, 7)
-    found = CONFIDENCES[name](scores)
-    assert found.shape == (50,) and (found >= 0).all() and (found <= 1).all()
-    unclaimed, sure = torch.zeros(7), torch.eye(7)[0]
-    low, high = (CONFIDENCES[name](s) for s in (unclaimed, sure))
-    assert 0 <= low < high <= 1
+    found = unit(3 * torch.rand(500, classes), name)
+    assert found.shape == (500,) and (found >= 0).all() and (found < 1).all()
+    unclaimed, sure = torch.zeros(classes), torch.eye(classes)[0]
+    assert unit(unclaimed, name) == pytest.approx(0, abs=1e-6)
+    assert unit(sure, name) == pytest.approx(63 / 64, abs=1e-4)
 
 
 def test_published_formulas():
@@ -27,16 +39,39 @@ def test_published_formulas():
     expected = dict(
         class_score=0.9,
         max_softmax=shares.max(),
-        entropy=1 - nats / math.log(3),
+        entropy=math.log(3) - nats,
         energy=scores.exp().sum().log() - math.log(3),
-        rba=1 - (-scores.tanh().sum()).exp(),
+        rba=scores.tanh().sum(),
     )
+    assert expected.keys() == CONFIDENCES.keys()
     for name, value in expected.items():
         found = CONFIDENCES[name](scores)
         assert float(found) == pytest.approx(float(value), abs=1e-6), name
 
 
-@pytest.mark.parametrize('name', CONFIDENCES)
+@MEASURES
+def test_order_is_kept_above_one_and_at_sixteen_bits(name):
+    """Scores up to the number of queries that may claim a pixel."""
+    scores = torch.zeros(400, 19, dtype=torch.float64)
+    scores[:, 3] = torch.linspace(0, 4, 400)
+    raw = CONFIDENCES[name](scores)
+    found = to_unit(raw.clone(), name, 19)
+    assert (raw.diff() > 0).all() and (found.diff() > 0).all()
+    # Up to a score of 1.5 all of them, 1/100 apart, are at different levels.
+    levels = (found[:150] * 65536).floor()
+    assert (levels.diff() > 0).all()
+
+
+def test_the_rule_goes_on_smoothly():
+    x = torch.tensor([0.5, KNEE - 1e-4, KNEE, KNEE + 1e-4, 1.0], dtype=torch.float64)
+    found = to_unit(x.clone(), 'class_score', 3)
+    torch.testing.assert_close(found[:3], x[:3])
+    slope = (found[3] - found[1]) / 2e-4
+    assert float(slope) == pytest.approx(1, abs=0.01)
+    assert float(found[4]) == pytest.approx(1 - 1 / (1024 - 960))
+
+
+@MEASURES
 def test_bands_change_nothing(name, monkeypatch):
     torch.manual_seed(0)
     scores = torch.rand(7, 20, 30)
@@ -44,6 +79,14 @@ def test_bands_change_nothing(name, monkeypatch):
     monkeypatch.setattr('eomt_mm.models.confidence.BAND', 7 * 30 * 3)
     torch.testing.assert_close(confidence_map(scores, name, (20, 30)), whole)
     assert confidence_map(scores, name, (41, 57)).shape == (41, 57)
+
+
+@MEASURES
+def test_scores_are_not_changed(name):
+    scores = torch.rand(7, 4, 5)
+    before = scores.clone()
+    confidence_map(scores, name, (4, 5))
+    assert (scores == before).all()
 
 
 def test_unknown_measure():

@@ -1,18 +1,23 @@
 """A made-up BRAVO tree through tools/analysis_tools/bravo_submission.py."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.structures import PixelData
 from PIL import Image
 
 from eomt_mm import cli
 from eomt_mm.datasets.bravo import SUBSETS, images_of
+from eomt_mm.errors import UserError
 from eomt_mm.evaluation.bravo import pair_of
 from eomt_mm.evaluation.confidence import ranking
+from eomt_mm.evaluation.ood import ConfidenceMetric, OODMetric
 
 METRICS = pytest.importorskip('sklearn.metrics')
 
@@ -164,7 +169,7 @@ def test_bad_submission(tool, written, tree, tmp_path, capsys, fault, expected):
     'options, expected',
     [
         (dict(classes=7), 'BRAVO has 19'),
-        (dict(confidence=None), 'makes no confidence maps'),
+        (dict(confidence=None), 'asks for no confidence maps'),
         (dict(confidence='margin'), 'expected None or one of'),
     ],
 )
@@ -199,3 +204,132 @@ def test_disk_full_and_interrupted(tool, written, capsys, tmp_path, monkeypatch)
         assert left == {'submission.json'}
     module.main(argv)
     assert len([*(tmp_path / 'out').rglob('*.png')]) == 54
+
+
+@pytest.mark.parametrize(
+    'config, expected',
+    [
+        ('demo/eomt_scenes_panoptic', 'expected eomt_mm.BravoDataset'),
+        ('eomt/eomt_vitl_cityscapes', 'expected eomt_mm.BravoDataset'),
+    ],
+)
+def test_other_configs(tool, root, capsys, tmp_path, config, expected):
+    argv = [str(root / f'configs/{config}.py'), 'none.pth', '--out', f'{tmp_path}/out']
+    assert cli.run(tool('analysis_tools/bravo_submission').main, argv) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count('\n') == 1
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_panoptic_model_has_no_confidence(tool, root, tree, capsys, tmp_path):
+    """Neither as a config for BRAVO nor as an option of the model."""
+    path = tmp_path / 'panoptic.py'
+    dataset = (
+        f"dict(_delete_=True, type='eomt_mm.BravoDataset', data_root={str(tree[0])!r})"
+    )
+    path.write_text(
+        f'_base_ = {str(root / "configs/demo/eomt_scenes_panoptic.py")!r}\n'
+        "model = dict(test_cfg=dict(confidence='class_score'))\n"
+        f'test_dataloader = dict(dataset={dataset})\n'
+    )
+    argv = [str(path), 'none.pth', '--out', f'{tmp_path}/out']
+    assert cli.run(tool('analysis_tools/bravo_submission').main, argv) == 2
+    error = capsys.readouterr().err
+    assert 'has no confidence maps' in error and error.count('\n') == 1
+    assert not (tmp_path / 'out').exists()
+    cfg = Config.fromfile(path)
+    init_default_scope('mmdet')
+    with pytest.raises(UserError, match="unknown test_cfg options: 'confidence'"):
+        MODELS.build(cfg.model)
+
+
+def test_a_checkpoint_of_other_classes(tool, written, tmp_path, capsys):
+    argv = written(classes=7)
+    config = tmp_path / 'tiny.py'
+    config.write_text(config.read_text().replace('num_classes=7', 'num_classes=19'))
+    assert cli.run(tool('analysis_tools/bravo_submission').main, argv) == 2
+    error = capsys.readouterr().err
+    assert 'does not fit the config' in error and error.count('\n') == 1
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    'change, expected',
+    [
+        ('lost', 'belongs to no image'),
+        ('broken', 'bravo_ACDC/fog/town/ACDCfog_1_rgb_anon.png'),
+        ('empty', 'has no image of BRAVO'),
+        ('weights', 'of another checkpoint or config'),
+        ('foreign', 'is not empty and no submission'),
+    ],
+)
+def test_trees_that_changed(tool, written, tree, tmp_path, capsys, change, expected):
+    """A submission goes on only with what it was begun with."""
+    main, argv, out = (
+        tool('analysis_tools/bravo_submission').main,
+        written(),
+        tmp_path / 'out',
+    )
+    photo = tree[0] / 'bravo_ACDC/fog/town/ACDCfog_1_rgb_anon.png'
+    if change == 'foreign':
+        out.mkdir()
+        (out / 'notes.txt').write_text('mine')
+    elif change == 'empty':
+        shutil.rmtree(tree[0])
+        tree[0].mkdir()
+    elif change == 'broken':
+        photo.write_bytes(photo.read_bytes()[:300])
+    else:
+        main(argv)
+        photo.unlink()
+    if change == 'weights':
+        state = torch.load(argv[1])
+        torch.save({key: value + 1e-3 for key, value in state.items()}, argv[1])
+    before = {path: path.stat().st_mtime_ns for path in out.rglob('*')}
+    capsys.readouterr()
+    assert cli.run(main, argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert expected in error[-1]
+    if change != 'broken':
+        assert len(error) == 1
+        assert {p: p.stat().st_mtime_ns for p in out.rglob('*')} == before
+    for path in out.rglob('*.png'):
+        Image.open(path).load()  # whole
+
+
+def test_png_pairs_say_what_the_evaluators_say(tool, written, tree, tmp_path):
+    """16 bits are what the metrics count with, so that nothing is lost on the way."""
+    images, truth = tree
+    argv = written()
+    main = tool('analysis_tools/bravo_submission').main
+    main(argv)
+    found = main([argv[0], '--out', argv[3], '--truth', str(truth)])
+    cfg = Config.fromfile(argv[0])
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model).eval()
+    model.load_state_dict(torch.load(argv[1]))
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    semantic, unknown = ConfidenceMetric(), OODMetric()
+    semantic.dataset_meta = dataset.metainfo
+    for i in range(len(dataset)):
+        name, base = dataset.get_data_info(i)['bravo']
+        if name != 'synobjs':
+            continue
+        with torch.no_grad():
+            sample = model.test_step(pseudo_collate([dataset[i]]))[0]
+        labels, mask = (
+            torch.from_numpy(np.array(Image.open(truth / f'{base}{suffix}')))[None]
+            for suffix in ('_gt.png', '_mask.png')
+        )
+        sample.gt_sem_seg = PixelData(data=labels)
+        semantic.process({}, [sample.to_dict()])
+        mask[labels == 255] = 255
+        sample.gt_sem_seg = PixelData(data=mask)
+        unknown.process({}, [sample.to_dict()])
+    scores = {f'synobjs_{k}': v for k, v in semantic.evaluate(3).items()}
+    scores |= {f'synobjs_{k}_ood': v for k, v in unknown.evaluate(3).items()}
+    assert len(scores) == 9
+    for name, value in scores.items():
+        assert 100 * found[name.replace('confidence/', '').replace('ood/', '')] == (
+            pytest.approx(value, abs=6e-5)  # evaluators round to four digits
+        ), name

@@ -21,14 +21,16 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from eomt_mm import cli
+from eomt_mm.datasets.bravo import SUBSETS, BravoDataset, images_of
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation.bravo import check_complete, evaluate, pair_of, save_pair
 from eomt_mm.files import atomic_path, make_folder
-from measuring.inference import load_model
+from measuring.inference import ask_for_confidence, load_model
 
 MANIFEST = 'submission.json'
 
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None) -> dict:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
-    root = Path(cfg.test_dataloader.dataset.data_root)
+    root = image_root(cfg)
     if args.truth:
         check_complete(root, args.out, {MANIFEST, 'metrics.json'})
         metrics = evaluate(root, args.out, args.truth)
@@ -77,25 +79,36 @@ def main(argv: list[str] | None = None) -> dict:
     return {}
 
 
-def write(cfg, checkpoint: str, out: Path, root: Path) -> None:
-    """Predicts every image that has no pair of files yet."""
-    if not (cfg.model.get('test_cfg') or {}).get('confidence') or (
-        cfg.default_scope != 'mmseg'
-    ):
+def image_root(cfg: Config) -> Path:
+    """Where the config's test dataset has BRAVO's tree.
+
+    Raises:
+        UserError: It is another dataset.
+    """
+    dataset = cfg.test_dataloader.dataset
+    with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        kind = registry.get(dataset.type)
+    if not issubclass(kind, BravoDataset):
         raise UserError(
-            'the config makes no confidence maps: take a semantic model and set '
-            "model.test_cfg.confidence='class_score'"
+            f'the config is tested on {dataset.type}, expected eomt_mm.BravoDataset: '
+            'take a config such as configs/eomt/eomt_vitl_bravo.py'
         )
+    return Path(dataset.data_root)
+
+
+def write(cfg: Config, checkpoint: str, out: Path, root: Path) -> None:
+    """Predicts every image that has no pair of files yet."""
+    ask_for_confidence(cfg)
     cli.check_checkpoint(checkpoint)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    model = load_model(cfg, checkpoint)
     number = cfg.model.decode_head.num_classes
     if number != len(dataset.metainfo['classes']):
         raise UserError(
             f'the model has {number} classes, BRAVO has '
             f'{len(dataset.metainfo["classes"])}: give a checkpoint of Cityscapes'
         )
+    model = load_model(cfg, checkpoint)
     make_folder(out, '--out')
     claim(out, cfg, checkpoint)
     check_complete(root, out, {MANIFEST}, partly=True)
@@ -112,9 +125,12 @@ def write(cfg, checkpoint: str, out: Path, root: Path) -> None:
             )
     check_complete(root, out, {MANIFEST})
     print(f'{2 * len(dataset)} files in {out}')
+    absent = SUBSETS.keys() - {name for name, *_ in images_of(root)}
+    if absent:
+        print(f'no images of {", ".join(sorted(absent))}: the challenge wants all')
 
 
-def claim(out: Path, cfg, checkpoint: str) -> None:
+def claim(out: Path, cfg: Config, checkpoint: str) -> None:
     """Notes what a submission is made with; refuses to go on with something else."""
     digest = hashlib.sha256()
     with open(checkpoint, 'rb') as file:

@@ -21,9 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 from PIL import Image
 
@@ -33,9 +32,8 @@ from eomt_mm.cli.panels import contact_sheet, enlarge, paint, panel, save
 from eomt_mm.datasets.photos import Photos
 from eomt_mm.errors import UserError
 from eomt_mm.models.confidence import CONFIDENCES
-from eomt_mm.models.segmentor import EoMTSegmentor
 from eomt_mm.result_names import result_names
-from measuring.inference import load_model
+from measuring.inference import ask_for_confidence, load_model
 
 COLUMNS = ('photo', 'truth', 'prediction')
 HEADINGS = {'photo': 'photo', 'truth': 'ground truth', 'prediction': 'prediction'}
@@ -129,22 +127,6 @@ def main(argv: list[str] | None = None) -> list[Path]:
     save(contact_sheet(rows, legend), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]
-
-
-def ask_for_confidence(cfg: Config, measure: str) -> None:
-    """Sets the option of a semantic EoMT.
-
-    Raises:
-        UserError: The config has a model of another kind.
-    """
-    with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-        kind = registry.get(cfg.model.type)
-    if cfg.default_scope != 'mmseg' or not issubclass(kind, EoMTSegmentor):
-        raise UserError(
-            f'--confidence: {cfg.model.type} has no confidence maps; take a config '
-            'with an eomt_mm.EoMTSegmentor, or leave --confidence out'
-        )
-    cfg.merge_from_dict({'model.test_cfg.confidence': measure})
 
 
 def confidence_of(sample: BaseDataElement) -> np.ndarray:

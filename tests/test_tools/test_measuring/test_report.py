@@ -112,7 +112,7 @@ def test_no_order_of_nothing(report):
 def test_nothing_measured(tmp_path):
     runs = [FakeRun(row.train, 0, {}) for row in TABLE.rows]
     report = Report([TABLE], runs, '64 scenes')
-    assert 'Not enough is measured yet' in report.markdown()
+    assert 'PQ: not enough is measured yet' in report.markdown()
     assert [path.name for path in report.write(tmp_path)] == [
         'results.md',
         'results.json',
@@ -127,7 +127,7 @@ def test_files(report, tmp_path):
     first = table['rows'][0]
     assert first['measured']['PQ'] == {'0': 80, '1': 84}
     assert first['measured']['images_per_second'] == 118.4
-    assert first['quoted']['pq'] == 56.2
+    assert first['quoted']['PQ'] == 56.2
     pixels = np.asarray(Image.open(picture).convert('RGB'), int)
     # Both colours are there: points of PQ, points of mIoU.
     for colour in ((200, 85, 61), (31, 111, 139)):

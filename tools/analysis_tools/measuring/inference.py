@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
+from eomt_mm.models.segmentor import EoMTSegmentor
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.windows import WindowAverage
 
@@ -42,6 +43,32 @@ def load_model(
     if checkpoint is not None:
         load_checkpoint(model, checkpoint, map_location='cpu')
     return model.to(device or get_device())
+
+
+def ask_for_confidence(cfg: Config, measure: str | None = None) -> None:
+    """Have a semantic EoMT return confidence maps.
+
+    Args:
+        cfg (Config): The config.
+        measure (str, optional): A key of `CONFIDENCES`. Defaults to the config's.
+
+    Raises:
+        UserError: The config has a model of another kind, or names no measure.
+    """
+    with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        kind = registry.get(cfg.model.type)
+    if cfg.default_scope != 'mmseg' or not issubclass(kind, EoMTSegmentor):
+        raise UserError(
+            f'{cfg.model.type} has no confidence maps: take a config with an '
+            'eomt_mm.EoMTSegmentor'
+        )
+    measure = measure or (cfg.model.get('test_cfg') or {}).get('confidence')
+    if not measure:
+        raise UserError(
+            'the config asks for no confidence maps: set '
+            "model.test_cfg.confidence='class_score'"
+        )
+    cfg.merge_from_dict({'model.test_cfg.confidence': measure})
 
 
 def photo_pipeline(cfg: Config) -> Compose:

@@ -4,15 +4,16 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eomt_mm.files import atomic_path
 from eomt_mm.visualization import ACCENT, INK
 
-COLORS = {'PQ': ACCENT, 'mIoU': '#1f6f8b'}
-# Heights within a row, which is 1 high.
-OFFSETS = {'PQ': 0.17, 'mIoU': -0.17}
+# One for each score of a table.
+COLORS = (ACCENT, '#1f6f8b', '#6b8e23')
+SPREAD = 0.34  # of the scores within a row, which is 1 high
 
 # Score -> seed -> percent
 Scores = Mapping[str, Mapping[int, float]]
@@ -34,14 +35,6 @@ def draw_scores(path: Path, panels: Mapping[str, Mapping[str, Scores]]) -> None:
     )[:, 0]
     for ax, (title, rows) in zip(axes, panels.items(), strict=True):
         _draw(ax, title, rows)
-    axes[0].legend(
-        *_legend(axes[0]),
-        loc='lower right',
-        bbox_to_anchor=(1, 1),
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
     axes[-1].set_xlabel('percent; a point is a seed, a bar mean ± standard deviation')
     with atomic_path(path) as partial:
         figure.savefig(partial, format='png')
@@ -56,11 +49,13 @@ def _draw(ax: Axes, title: str, rows: Mapping[str, Scores]) -> None:
     ax.set_yticks(range(len(rows)), rows)
     ax.set_ylim(len(rows) - 0.5, -0.5)  # the first row on top
     for at, scores in enumerate(rows.values()):
-        for name, by_seed in scores.items():
+        offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(scores))
+        for (name, by_seed), color, offset in zip(
+            scores.items(), COLORS, offsets, strict=False
+        ):
             if not by_seed:
                 continue
-            values, color = list(by_seed.values()), COLORS[name]
-            height = at - OFFSETS[name]
+            values, height = list(by_seed.values()), at + offset
             ax.plot(
                 values,
                 [height] * len(values),
@@ -83,6 +78,14 @@ def _draw(ax: Axes, title: str, rows: Mapping[str, Scores]) -> None:
                 linewidth=1.4,
                 label=name,
             )
+    ax.legend(
+        *_legend(ax),
+        loc='lower right',
+        bbox_to_anchor=(1, 1),
+        ncols=len(COLORS),
+        frameon=False,
+        fontsize=9,
+    )
 
 
 def _legend(ax: Axes) -> tuple[list, list]:

@@ -7,7 +7,7 @@ import itertools
 import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eomt_mm.files import atomic_path
@@ -16,14 +16,13 @@ from ..output import markdown_table, write_json
 from .cost import Costs
 from .picture import draw_scores
 from .plan import Row, Table
-from .runs import SCORES, Run
+from .runs import Run
 
 EXPLAINED = (
     'Measured: {setting}. Scores are means over the seeds ± standard deviation; '
     'differences of that size mean nothing. Images per second are those of the network '
     'alone, one image at a time on {machine}, all in turn. Counted: parameters '
-    'and operations of the same networks. Quoted is the paper (arXiv 2503.19108): '
-    'DINOv2 ViT-L, COCO panoptic, 640 x 640, an H100.'
+    'and operations of the same networks. Quoted is the paper, arXiv 2503.19108.'
 )
 WIDTH = 88
 
@@ -63,7 +62,7 @@ class Report:
             picture,
             {
                 table.title: {
-                    row.name: {name: self.scores(row, name) for name in SCORES}
+                    row.name: {name: self.scores(row, name) for name in table.scores}
                     for row in table.rows
                 }
                 for table in self.tables
@@ -76,7 +75,9 @@ class Report:
         facts = EXPLAINED.format(setting=self.setting, machine=self.costs.machine)
         parts = ["# The paper's tables in miniature", textwrap.fill(facts, WIDTH)]
         for table in self.tables:
-            parts += [f'## {table.title}', self._table(table), self._order(table)]
+            source = f'Quoted: {table.source}.'
+            parts += [f'## {table.title}', source, self._table(table)]
+            parts.append(self._orders(table))
         return '\n\n'.join(parts) + '\n'
 
     def content(self) -> dict:
@@ -94,11 +95,14 @@ class Report:
                             tested=row.test,
                             iterations=self._runs(row)[0].iterations,
                             measured=dict(
-                                **{name: self.scores(row, name) for name in SCORES},
+                                **{
+                                    name: self.scores(row, name)
+                                    for name in table.scores
+                                },
                                 images_per_second=self.costs.speeds.get(row.test),
                             ),
                             counted=self.costs.counted.get(row.test),
-                            quoted=asdict(row.quoted),
+                            quoted=dict(row.quoted),
                         )
                         for row in table.rows
                     ],
@@ -112,7 +116,7 @@ class Report:
 
         Args:
             row (Row): Of a table.
-            name (str): 'PQ' or 'mIoU'.
+            name (str): One of its table's.
         """
         results = {run.seed: run.result(row.test) for run in self._runs(row)}
         return {seed: result[name] for seed, result in results.items() if result}
@@ -123,56 +127,54 @@ class Report:
     def _table(self, table: Table) -> str:
         headings = [
             *table.columns,
-            *(f'{name}, measured' for name in SCORES),
+            *(f'{name}, measured' for name in table.scores),
             'images/s, measured',
             'parameters, counted',
             'GFLOPs, counted',
-            'PQ, quoted',
-            'FPS, quoted',
-            'parameters, quoted',
-            'GFLOPs, quoted',
+            *(f'{name}, quoted' for name in table.rows[0].quoted),
         ]
-        return markdown_table(headings, [self._cells(row) for row in table.rows])
+        return markdown_table(headings, [self._cells(table, row) for row in table.rows])
 
-    def _cells(self, row: Row) -> list[str]:
+    def _cells(self, table: Table, row: Row) -> list[str]:
         speed, counted = (
             self.costs.speeds.get(row.test),
             self.costs.counted.get(row.test, {}),
         )
-        quoted = row.quoted
         return [
             *row.names,
             *(
                 mean_and_spread(list(self.scores(row, name).values()))
-                for name in SCORES
+                for name in table.scores
             ),
             f'{speed:.0f}' if speed else '-',
             f'{counted["parameters"]:,}' if 'parameters' in counted else '-',
             f'{counted["gflops"]:.3f}' if 'gflops' in counted else '-',
-            f'{quoted.pq}',
-            f'{quoted.fps}',
-            f'{quoted.parameters} M',
-            f'{quoted.gflops}',
+            *map(str, row.quoted.values()),
         ]
 
-    def _order(self, table: Table) -> str:
-        """Both orders in words, as long as there is one."""
-        measured = {row.name: self.scores(row, 'PQ') for row in table.rows}
+    def _orders(self, table: Table) -> str:
+        """Both orders in words, by each score that is quoted too."""
+        quoted = [name for name in table.scores if name in table.rows[0].quoted]
+        return '\n\n'.join(self._order(table, name) for name in quoted)
+
+    def _order(self, table: Table, name: str) -> str:
+        """Both orders by one score, as long as there is one."""
+        measured = {row.name: self.scores(row, name) for row in table.rows}
         means = {
-            name: statistics.fmean(scores.values())
-            for name, scores in measured.items()
+            row: statistics.fmean(scores.values())
+            for row, scores in measured.items()
             if scores
         }
-        quoted = {row.name: row.quoted.pq for row in table.rows if row.name in means}
+        quoted = {row.name: row.quoted[name] for row in table.rows if row.name in means}
         if len(means) < 2:
-            return 'Not enough is measured yet to tell an order.'
+            return f'{name}: not enough is measured yet to tell an order.'
         if not any(means.values()):
-            return 'No network has found anything: there is no order to tell.'
+            return f'{name}: no network has found anything: there is no order to tell.'
         lines = [
-            f'PQ, {which}: {in_order(scores)}.'
+            f'{name}, {which}: {in_order(scores)}.'
             for which, scores in (('measured', means), ('quoted', quoted))
         ]
-        if len({len(measured[name]) for name in means}) > 1:
+        if len({len(measured[row]) for row in means}) > 1:
             lines.append('The measured means are not of equally many seeds.')
         return '\\\n'.join(lines)
 

@@ -17,7 +17,14 @@ from eomt_mm.errors import UserError
 
 from ..output import write_json
 
-SCORES = {'PQ': 'coco_panoptic/PQ', 'mIoU': 'mIoU'}
+# What a test may measure, by heading of a column; a test measures some.
+SCORES = {
+    'PQ': 'coco_panoptic/PQ',
+    'mIoU': 'mIoU',
+    'mIoU in distribution': 'in_distribution/mIoU',
+    'mIoU out of distribution': 'corrupted/mIoU',
+    'AUPRC of unknown objects': 'ood/AUPRC',
+}
 # Iterations after which the time of one has settled.
 PACE_ITERATIONS = 30
 # What decides budget, seed and data of the runs: it is what their tables say.
@@ -114,13 +121,14 @@ class Run:
         """What a finished run has measured, for messages."""
         outcomes = []
         for test in self.tests:
-            scores = ', '.join(f'{n} {self.result(test)[n]:.1f}' for n in SCORES)
+            result = self.result(test)
+            scores = ', '.join(f'{n} {result[n]:.1f}' for n in SCORES if n in result)
             other = '' if test == self.config else f'with {Path(test).stem}: '
             outcomes.append(f'{other}{scores}')
         return '; '.join(outcomes)
 
     def result(self, test: str) -> dict | None:
-        """What a test has measured: `PQ`, `mIoU` in percent; None if it is not done."""
+        """What a test has measured, scores in percent; None if it is not done."""
         path = self._result_path(test)
         return json.loads(path.read_text()) if path.is_file() else None
 
@@ -180,7 +188,7 @@ class Run:
             tested=test,
             seed=self.seed,
             iterations=self.iterations,
-            **{name: scores[key] for name, key in SCORES.items()},
+            **{name: scores[key] for name, key in SCORES.items() if key in scores},
             all_scores=scores,
             commands=[self._train_command(resume=False), command],
         )
