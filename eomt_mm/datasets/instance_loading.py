@@ -1,4 +1,4 @@
-"""Reading the instances of COCO's format."""
+"""Reading of instances in COCO's format."""
 
 from mmdet.datasets import transforms
 
@@ -12,19 +12,19 @@ from .reading import bring_to_eight_bits
 class LoadInstanceAnnotations(transforms.LoadAnnotations):
     """MMDet's `LoadAnnotations` with masks, for images of the size that is annotated.
 
-    Polygons of another size lie in the wrong place, without a word in training and
-    with a score of 0 in testing.
+    Polygons for another size lie in the wrong place: training would not notice, and
+    testing would score 0.
 
     Args:
         with_mask (bool): Whether masks are loaded. Defaults to True.
-        **kwargs: Those of `mmdet.LoadAnnotations`.
+        **kwargs: Arguments of `mmdet.LoadAnnotations`.
     """
 
     def __init__(self, with_mask: bool = True, **kwargs) -> None:
         super().__init__(with_mask=with_mask, **kwargs)
 
     def transform(self, results: dict) -> dict:
-        """Load boxes, labels and masks; without ground truth nothing is done.
+        """Load boxes, labels and masks, if there is ground truth.
 
         Raises:
             UserError: If the annotation file gives the image another size.

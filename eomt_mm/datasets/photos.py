@@ -1,4 +1,4 @@
-"""The photo behind a prediction: the pixels that the network saw before resizing."""
+"""The photo of a prediction: the pixels that the network saw, before resizing."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from mmengine.dataset import Compose
 
 
 def read_photo(info: dict, steps: Sequence[dict]) -> np.ndarray:
-    """Reads a photo by the loader of a pipeline.
+    """Read a photo by the loader of a pipeline.
 
-    Orientation and bit depth are that loader's affair, and a prediction has its shape.
+    The loader decides on orientation and bit depth, and the prediction has its shape.
 
     Args:
         info: `img_path`, and the annotations if there are any.
-        steps: Those of the pipeline that load the image.
+        steps: The steps of the pipeline that load the image.
 
     Returns:
         np.ndarray: RGB, shape (H, W, 3), uint8.

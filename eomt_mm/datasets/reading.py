@@ -1,9 +1,9 @@
-"""Reading images and labels, and saying which file could not be read.
+"""Reading of images and labels, with errors that name the file.
 
-MM's own `LoadImageFromFile`, which inferencers look for by name, and the annotation
-loaders do the reading, with `imdecode_backend='pillow'`: Pillow raises on a truncated
-file where OpenCV may return what it has. Grey, palette and RGBA files come out as BGR
-(alpha is dropped), and EXIF orientation is applied to images, not to label maps.
+MM's own `LoadImageFromFile`, which inferencers look up by name, and the annotation
+loaders read with `imdecode_backend='pillow'`: Pillow raises on a truncated file where
+OpenCV may return a part. Grey, palette and RGBA files become BGR (alpha is dropped).
+EXIF orientation is applied to images, not to label maps.
 """
 
 import functools
@@ -28,16 +28,15 @@ ORIENTATION = 0x0112  # EXIF's tag
 def bring_to_eight_bits(results: dict, backend_args: dict | None = None) -> None:
     """Bring a 16-bit grey image to 8 bits by its high byte.
 
-    Pillow clips it at 255 instead, which leaves a white image. 16-bit colour needs no
-    help, Pillow takes the high byte there. Only images that came out grey are looked
-    at again.
+    Pillow clips it at 255 instead, which leaves a white image. It takes the high byte
+    of 16-bit colour. Only images that are grey are read again.
 
     Args:
         results (dict): `img`, replaced if the file at `img_path` is a 16-bit grey one.
-        backend_args (dict, optional): The loader's. Defaults to None.
+        backend_args (dict, optional): File backend of the loader. Defaults to None.
 
     Raises:
-        UserError: The pixels have 32 bits, as those of some TIFF files.
+        UserError: If the pixels have 32 bits, as in some TIFF files.
     """
     image, path = results['img'], results.get('img_path')
     if path is None or not np.array_equal(image[..., 0], image[..., 2]):
@@ -65,16 +64,16 @@ def bring_to_eight_bits(results: dict, backend_args: dict | None = None) -> None
 
 
 def check_label_size(results: dict) -> None:
-    """See that the label maps in `seg_fields` fit their image.
+    """Check that the label maps in `seg_fields` fit their image.
 
-    MM's loader squeezes what is one pixel high or wide: such maps get their shape
+    MM's loader squeezes maps that are one pixel high or wide: they get their shape
     back. Without a label map, as in inferencers, nothing is done.
 
     Args:
-        results (dict): With `ori_shape`, height and width.
+        results (dict): A sample with `ori_shape`, height and width.
 
     Raises:
-        UserError: A map is not of the image's height and width.
+        UserError: If a map does not have the image's height and width.
     """
     shape = tuple(results['ori_shape'])
     for key in results.get('seg_fields', []):
@@ -94,7 +93,7 @@ def check_label_size(results: dict) -> None:
 @functools.cache  # one line, not one for each dataset
 def _announce_removal(name: str) -> None:
     print_log(
-        f'{name} goes with the next release: eomt_mm.LoadSemanticAnnotations, '
+        f'{name} will be removed in the next release: eomt_mm.LoadSemanticAnnotations, '
         'LoadPanopticAnnotations and LoadInstanceAnnotations do its work; leave it out',
         logger='current',
         level=logging.WARNING,
@@ -103,10 +102,10 @@ def _announce_removal(name: str) -> None:
 
 @TRANSFORMS.register_module()
 class DecodeSixteenBit(BaseTransform):
-    """Old name, for one more release: the annotation loaders do this.
+    """Deprecated: the annotation loaders do this. It will go in the next release.
 
     Args:
-        backend_args (dict, optional): The loader's. Defaults to None.
+        backend_args (dict, optional): File backend of the loader. Defaults to None.
     """
 
     def __init__(self, backend_args: dict | None = None) -> None:
@@ -120,10 +119,10 @@ class DecodeSixteenBit(BaseTransform):
 
 
 def _as_loaded(pixels: np.ndarray, file: Image.Image, results: dict) -> np.ndarray:
-    """16-bit pixels (H, W), turned by EXIF orientation if the loader has done so.
+    """Turn 16-bit pixels (H, W) by EXIF orientation if the loader has done so.
 
-    The loader's clipped pixels tell. Where all are white, a sample with annotations
-    keeps the pixels as stored, to which annotations belong.
+    The loader's clipped pixels show it. If all are white, a sample with annotations
+    keeps the stored pixels, to which annotations belong.
     """
     orientation = file.getexif().get(ORIENTATION, 1)
     if orientation == 1:
@@ -147,7 +146,7 @@ def _as_loaded(pixels: np.ndarray, file: Image.Image, results: dict) -> np.ndarr
 
 @TRANSFORMS.register_module()
 class CheckLabelSize(BaseTransform):
-    """Old name, for one more release: `LoadSemanticAnnotations` does this."""
+    """Deprecated: `LoadSemanticAnnotations` does this."""
 
     def __init__(self) -> None:
         _announce_removal('eomt_mm.CheckLabelSize')
@@ -159,14 +158,14 @@ class CheckLabelSize(BaseTransform):
 
 
 def fault_of(path: str, backend_args: dict | None = None) -> str | None:
-    """What keeps an image file from being read, in a few words.
+    """Find out why an image file cannot be read.
 
     Args:
         path (str): The file.
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
 
     Returns:
-        str | None: The fault, or None if the file can be read.
+        str | None: The fault in a few words, or None if the file can be read.
     """
     try:
         content = fileio.get(path, backend_args)
@@ -213,7 +212,7 @@ class ReadableDataset:
         """List the images.
 
         Raises:
-            UserError: If there are none.
+            UserError: If there are no images.
         """
         wanted = f'{type(self).__name__} expects images in {self.data_prefix}'
         way_out = 'pass --cfg-options data_root=DIR, or mend data_prefix or img_suffix'
@@ -255,12 +254,12 @@ class ReadableDataset:
         return sample
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Classes of image `idx`, by which ClassBalancedDataset repeats it.
+        """Return the classes of image `idx`, by which ClassBalancedDataset repeats it.
 
-        MM's semantic datasets cannot tell: here the label map is read.
+        MM's semantic datasets do not support this: the label map is read here.
 
         Raises:
-            UserError: The pipeline loads no label map.
+            UserError: If the pipeline loads no label map.
         """
         info = self.get_data_info(idx)
         if 'instances' in info:

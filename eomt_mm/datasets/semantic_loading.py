@@ -1,4 +1,4 @@
-"""Reading label maps."""
+"""Reading of label maps."""
 
 from mmseg.datasets import transforms
 
@@ -9,20 +9,20 @@ from .reading import bring_to_eight_bits, check_label_size
 
 @TRANSFORMS.register_module()
 class LoadSemanticAnnotations(transforms.LoadAnnotations):
-    """MMSeg's `LoadAnnotations`, with care; place it right behind `LoadImageFromFile`.
+    """MMSeg's `LoadAnnotations` with checks; it follows `LoadImageFromFile` directly.
 
-    16-bit grey images come out right, and a label map has the size of its image. In
-    inferencers, without a label map, only the former is done.
+    It brings 16-bit grey images to 8 bits and requires a label map of the image's size.
+    In inferencers, without a label map, it does only the former.
 
     Args:
-        **kwargs: Those of `mmseg.LoadAnnotations`.
+        **kwargs: Arguments of `mmseg.LoadAnnotations`.
     """
 
     def transform(self, results: dict) -> dict:
         """Add `gt_seg_map`, (H, W) uint8.
 
         Raises:
-            UserError: The label map is not of the image's size, or the image has
+            UserError: If the label map does not have the image's size, or the image has
                 pixels of 32 bits.
         """
         bring_to_eight_bits(results, self.backend_args)

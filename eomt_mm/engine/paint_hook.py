@@ -15,14 +15,15 @@ from eomt_mm.registry import HOOKS
 class PaintHook(Hook):
     """Paints each prediction of a test, of MMSegmentation or MMDetection.
 
-    Their own hooks decode the photo anew, always turned by its EXIF orientation, which
-    the prediction need not be.
+    The frameworks' own hooks decode the photo anew and apply its EXIF orientation,
+    which the prediction may ignore.
 
     Args:
         steps (Sequence[dict]): The steps of the test pipeline that load the image.
-        interval (int): Every how many batches. Defaults to 1.
-        show (bool): In a window, and in no file. Defaults to False.
-        wait_time (float): Seconds a picture stays. Defaults to 0.
+        interval (int): Batches from one painted batch to the next. Defaults to 1.
+        show (bool): Whether a window shows the pictures, instead of files. Defaults to
+            False.
+        wait_time (float): Seconds that a picture stays. Defaults to 0.
         out_dir (str, optional): Folder of the pictures, below that of the test's log;
             None leaves their place to the visualizer.
         drawing (dict, optional): More arguments of the visualizer's `add_datasample`.

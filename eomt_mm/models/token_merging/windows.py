@@ -41,17 +41,17 @@ def window_similarity(tokens: Tensor, grid: tuple[int, int], window: int) -> Ten
 
 
 def passing(scores: Tensor, threshold: float) -> Tensor:
-    """Which windows are similar enough to be merged.
+    """Select the windows that are similar enough to be merged.
 
-    A threshold of 1 is that of no merge at all: the similarity of equal tokens is 1 but
-    for rounding, above it as often as below.
+    A threshold of 1 merges nothing: rounding moves the similarity of equal tokens above
+    1 as often as below.
 
     Args:
         scores (Tensor): Similarities of any shape.
-        threshold (float): The least that is merged, in [-1, 1].
+        threshold (float): Least similarity that is merged, in [-1, 1].
 
     Returns:
-        Tensor: Of the same shape, bool.
+        Tensor: The same shape, bool.
     """
     return (scores >= threshold) & (threshold < 1)
 
@@ -62,7 +62,7 @@ def window_of_patch(grid: tuple[int, int], window: int, device=None) -> Tensor:
     Args:
         grid (tuple[int, int]): Rows and columns of the patches.
         window (int): Side of the windows in patches.
-        device (torch.device, optional): Where to make it.
+        device (torch.device, optional): Device of the result.
 
     Returns:
         Tensor: Shape (N,) int64.
@@ -93,7 +93,7 @@ class WindowMerges(Merges):
         self.removes = window * window - 1
 
     def target(self, images: Sequence[int], count: int) -> Tensor:
-        """Merged windows first, the most similar in front; then the rest in order."""
+        """Put merged windows first, the most similar in front, then the rest."""
         ranks = descending_ranks(rows_of(self.scores, images))
         # Patches in no window rank behind all windows.
         ranks = F.pad(ranks, (0, 1), value=self.scores.shape[1])
@@ -103,7 +103,7 @@ class WindowMerges(Merges):
 
 
 def rows_of(x: Tensor, images: Sequence[int]) -> Tensor:
-    """Some images of a batch; the tensor itself where they are all of them."""
+    """Select images of a batch; all of them are the tensor itself."""
     return x if len(images) == len(x) else x[list(images)]
 
 

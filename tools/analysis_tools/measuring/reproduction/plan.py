@@ -1,4 +1,4 @@
-"""Which rows of the paper's tables are trained in miniature, and what the paper has.
+"""The rows of the paper's tables that are trained in miniature, and its figures.
 
 A row is a config that is trained and a config that its checkpoint is tested with: the
 weights of EoMT with and without masks have the same names. Rows of both tables share
@@ -13,11 +13,11 @@ FOLDER = 'configs/demo/ladder'
 
 @dataclass(frozen=True)
 class Quoted:
-    """What the paper published, for ViT-L on COCO panoptic at 640 x 640 on an H100.
+    """The paper's figures for ViT-L on COCO panoptic at 640 x 640 on an H100.
 
     Attributes:
-        parameters (int): In millions.
-        gflops (int): Operations in thousands of millions.
+        parameters (int): Parameters in millions.
+        gflops (int): Operations in billions.
         fps (int): Images per second.
         pq (float): Panoptic quality.
     """
@@ -33,7 +33,7 @@ class Row:
     """One row of a table.
 
     Attributes:
-        names (tuple[str, ...]): What identifies it, one for each of the first columns.
+        names (tuple[str, ...]): Its names, one for each of the first columns.
         train (str): Config that is trained.
         test (str): Config that the result is tested with.
         quoted (Quoted): The paper's figures.
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The names in one."""
+        """The names, joined."""
         return ' -> '.join(self.names)
 
 
@@ -57,7 +57,7 @@ class Table:
     Attributes:
         title (str): Its heading.
         columns (tuple[str, ...]): Headings of the names of its rows.
-        rows (tuple[Row, ...]): In the paper's order.
+        rows (tuple[Row, ...]): Rows in the paper's order.
     """
 
     title: str
@@ -72,7 +72,7 @@ def _row(names: str | tuple, train: str, test: str, *quoted: float) -> Row:
 
 
 def configs(table_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Configs that are trained for some tables, and those each is tested with."""
+    """Map the configs that are trained for some tables to those of their tests."""
     found: dict[str, list[str]] = {}
     for name in table_names:
         for row in TABLES[name].rows:
