@@ -17,9 +17,9 @@ _WAY_OUT = (
 
 
 def set_crop_size(config: dict, size: int | tuple[int, int]) -> None:
-    """Change the crop size of a config wherever it stands.
+    """Change the crop size of a config wherever it occurs.
 
-    In a text config, behind `_base_`, which makes it one for MMEngine:
+    A text config calls it behind `_base_`:
 
         from eomt_mm.crop_size import set_crop_size
 
@@ -30,13 +30,13 @@ def set_crop_size(config: dict, size: int | tuple[int, int]) -> None:
         size (int | tuple[int, int]): The side, or height and width, in pixels.
 
     Raises:
-        UserError: `size` is no size, or the config has sizes that contradict its
+        UserError: If `size` is not a size, or if sizes in the config contradict its
             `crop_size`.
     """
     new = _as_size(size)
     if 'crop_size' not in config:
         raise UserError(
-            f'crop_size={new}: the config has no crop_size that it could replace; set '
+            f'crop_size={new}: the config has no crop_size to replace; set '
             'model.backbone.img_size, model.data_preprocessor.size and the sizes of '
             'its transforms'
         )
@@ -56,15 +56,15 @@ def set_crop_size(config: dict, size: int | tuple[int, int]) -> None:
 
 
 def check_crop_size(config: dict) -> None:
-    """See that the network and its training crops have the config's `crop_size`.
+    """Check that the network and its training crops have the config's `crop_size`.
 
-    A config without `crop_size` is not looked at. Test-time resizing is free.
+    A config without `crop_size` passes. Test-time resizing is free.
 
     Args:
         config (dict): A whole config.
 
     Raises:
-        UserError: One of them has another size.
+        UserError: If one of them has another size.
     """
     if config.get('crop_size') is None:
         return

@@ -1,4 +1,4 @@
-"""MMDet's painter of results, for all results that there are."""
+"""MMDet's visualizer, for all kinds of results."""
 
 import numpy as np
 import torch
@@ -11,11 +11,11 @@ from eomt_mm.run_lengths import plain_masks
 
 @VISUALIZERS.register_module()
 class DetVisualizer(DetLocalVisualizer):
-    """`DetLocalVisualizer`, which fails on two kinds of results.
+    """`DetLocalVisualizer` without its failures on two kinds of results.
 
-    An image that is all void stays as it is: early in a training, or on a photo of
-    nothing known. Encoded masks (`test_cfg.encode_masks`) are decoded, only those
-    that are painted.
+    An image that is all void stays unpainted: early in a training, or on a photo of
+    unknown things. Encoded masks (`test_cfg.encode_masks`) are decoded if they are
+    painted.
     """
 
     def _draw_instances(

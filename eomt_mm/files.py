@@ -49,9 +49,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: str | Path) -> Iterator[None]:
-    """Give an error of the disk the path that it concerns.
+    """Add the path to an error of the disk.
 
-    A write that fails, on a full disk, does not say where.
+    A write that fails on a full disk does not name the file.
     """
     try:
         yield
@@ -62,7 +62,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def is_below(name: object) -> bool:
-    """Whether a file name from somebody's file stays below the folder it is put to.
+    """Whether a file name from an untrusted file stays below its folder.
 
     Args:
         name (object): A relative name, perhaps with folders. Rules of Windows count
@@ -76,7 +76,7 @@ def is_below(name: object) -> bool:
 
 
 def make_folder(folder: Path, option: str) -> None:
-    """Create a folder for results before anything is spent on them.
+    """Create a folder for results before any work is done.
 
     Args:
         folder (Path): Created if need be, with its parents.
@@ -109,8 +109,8 @@ def sole_user(folder: Path) -> Iterator[int]:
         folder (Path): Created if need be.
 
     Yields:
-        int: A file descriptor; a command that inherits it goes on holding the lock.
-        Where the file system has no locks there is a warning, and none is held.
+        int: A file descriptor; a command that inherits it keeps the lock. On a file
+        system without locks there is a warning and no lock.
 
     Raises:
         UserError: The folder is in use, or cannot be written to.

@@ -1,4 +1,4 @@
-"""Colours for classes that have none of their own."""
+"""Colours for classes without a palette."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -9,12 +9,12 @@ Colour = tuple[int, int, int]
 
 
 def palette_of(metainfo: Mapping, published: Mapping) -> list[Colour]:
-    """One colour for each class.
+    """Choose one colour for each class.
 
     Args:
         metainfo: `classes` and perhaps `palette`, as a dataset has them.
-        published: Those of the dataset's class, from which `metainfo` may have
-            inherited a palette that belongs to other classes.
+        published: `metainfo` of the dataset's class, whose palette `metainfo` may
+            have inherited although it belongs to other classes.
 
     Returns:
         list[Colour]: RGB. The palette, if it has one colour a class; the published
@@ -34,14 +34,14 @@ def palette_of(metainfo: Mapping, published: Mapping) -> list[Colour]:
 
 @cache
 def distinct_colours(count: int) -> list[Colour]:
-    """Colours far from each other, neither nearly black nor nearly white.
+    """Return colours far from each other, neither nearly black nor nearly white.
 
-    Each is, of 8 x 8 x 8 candidates, the farthest in CIELAB from those before it, so
-    that the first ones stay the same whatever their number. After all candidates they
-    come again.
+    Each is the farthest in CIELAB from its predecessors, of 8 x 8 x 8 candidates, so
+    that the first colours do not depend on their number. Behind the last candidate they
+    repeat.
 
     Args:
-        count: How many.
+        count: Number of colours.
     """
     import cv2  # comes with mmcv, without which the tools of the core run
 

@@ -1,4 +1,4 @@
-"""How many pixels an image file may have.
+"""The limit on the pixels of an image file.
 
 Pillow refuses images above a limit, as a small file may hold billions of equal pixels.
 """
@@ -15,12 +15,12 @@ _SIZE = re.compile(r'Image size \((\d+) pixels\)')
 
 
 def apply_limit() -> None:
-    """Sets Pillow's limit to that of the environment, if there is one.
+    """Set Pillow's limit to that of the environment, if there is one.
 
     An environment variable reaches the data workers and the processes of a launcher.
 
     Raises:
-        UserError: The variable is no positive number.
+        UserError: If the variable is not a positive number.
     """
     text = os.environ.get(VARIABLE)
     if not text:
@@ -37,7 +37,7 @@ def apply_limit() -> None:
 
 
 def too_large(error: object) -> str:
-    """What to say of Pillow's `DecompressionBombError`, or of its text."""
+    """Explain Pillow's `DecompressionBombError`, or its text."""
     found = _SIZE.search(str(error))
     size = f'{int(found[1]) / 1e6:,.0f} megapixels' if found else 'too many pixels'
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6

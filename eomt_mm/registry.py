@@ -14,9 +14,9 @@ from mmengine.registry import Registry
 
 
 def has_mmdet() -> bool:
-    """Whether MMDetection and the compiled operators of mmcv, its need, are here.
+    """Whether MMDetection and the compiled operators of mmcv are installed.
 
-    Nothing is imported to find out.
+    Neither is imported to find out.
     """
     mmcv = find_spec('mmcv')
     if mmcv is None or find_spec('mmdet') is None:

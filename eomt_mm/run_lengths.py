@@ -7,13 +7,13 @@ from torch import Tensor
 
 
 class RunLengths(dict):
-    """One encoded mask: `size` and `counts`. Indexed as an array, it is one.
+    """One encoded mask, `size` and `counts`, that can be indexed like an array.
 
     MMDet's inferencer indexes each mask before it encodes it.
     """
 
     def __getitem__(self, key):
-        """A value by its name, or pixels by their place."""
+        """Return a value by its name, or pixels by their place."""
         if isinstance(key, tuple):
             return coco_masks.decode(self)[key]
         return super().__getitem__(key)
@@ -23,9 +23,9 @@ class EncodedMasks(list):
     """The encoded masks of an image."""
 
     def cpu(self) -> Tensor:
-        """The plain masks, shape (N, H, W) bool, under the name of a tensor's method.
+        """Return the plain masks, shape (N, H, W) bool, like a tensor.
 
-        MMDet's inferencer asks for them where all boxes are empty.
+        MMDet's inferencer calls this if all boxes are empty.
         """
         shape = tuple(self[0]['size']) if self else (0, 0)
         return torch.from_numpy(plain_masks(self, shape))
@@ -45,11 +45,11 @@ def encode_mask(mask: Tensor) -> RunLengths:
 
 
 def plain_masks(masks: Tensor | list[dict], shape: tuple[int, int]) -> np.ndarray:
-    """Masks as an array.
+    """Return masks as an array.
 
     Args:
         masks (Tensor | list[dict]): Shape (N, H, W) bool, or N encoded masks.
-        shape (tuple[int, int]): Height and width, for the case of no mask.
+        shape (tuple[int, int]): Height and width, needed if there is no mask.
 
     Returns:
         np.ndarray: Shape (N, H, W) bool.

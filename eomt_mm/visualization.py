@@ -1,4 +1,4 @@
-"""One figure of a training: loss and score, learning rates, mask probabilities."""
+"""A figure of a training: loss and score, learning rates, mask probabilities."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

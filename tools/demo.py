@@ -1,9 +1,9 @@
-"""The main job on a small example: scenes, training, test, pictures.
+"""The whole work on a small example: scenes, training, test, pictures.
 
     python tools/demo.py
     python tools/demo.py --task panoptic
 
-Each step is a command one can type oneself; the last lines print them. Paths are
+Each step is a command that also works alone; the last lines print them. Paths are
 relative to the root of the repository, whatever the current directory.
 """
 
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass
 class Task:
-    """What a demo trains, where, and which score it prints, in percent."""
+    """The config of a demo, its folders, and the score that it prints, in percent."""
 
     config: str
     work_dir: str
@@ -60,7 +60,7 @@ TASKS = {
 
 
 class StepFailed(Exception):
-    """A step of the demo has failed, and has said why."""
+    """A step of the demo has failed and reported why."""
 
     def __init__(self, name: str, status: int) -> None:
         # A process killed by a signal has a negative status; shells count from 128.
@@ -69,7 +69,7 @@ class StepFailed(Exception):
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description='Train and test a small EoMT')
     parser.add_argument('--task', choices=[*TASKS], default='semantic')
     parser.add_argument('--work-dir', help="another directory than the task's")
@@ -78,7 +78,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs all steps.
+    """Run all steps.
 
     Returns:
         int: 0, or the status of the step that failed.
@@ -97,12 +97,12 @@ def main(argv: list[str] | None = None) -> int:
             ['tools/dataset_converters/make_scenes.py', 'data/scenes'],
         )
         train = ['tools/train.py', config, '--work-dir', work_dir]
-        says = 'about 5 minutes on 2 cores, less on a GPU'
+        about = 'about 5 minutes on 2 cores, less on a GPU'
         if is_unfinished(config, work_dir):
-            says = f'{says}; goes on with the run that was interrupted'
-            step('training', says, [*train, '--resume'])
+            about = f'{about}; goes on with the run that was interrupted'
+            step('training', about, [*train, '--resume'])
         else:
-            step('training', says, train)
+            step('training', about, train)
         checkpoint = last_checkpoint(work_dir)
         if checkpoint is None:
             raise StepFailed('training: no checkpoint was written', 1)
@@ -128,18 +128,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def step(name: str, says: str, command: list[str]) -> None:
-    """Runs one command, whose output is seen as it comes.
+def step(name: str, about: str, command: list[str]) -> None:
+    """Run one command, whose output appears at once.
 
     Args:
-        name: Of the step.
-        says: What it does and how long that takes.
+        name: Name of the step.
+        about: Its work and duration.
         command: A tool with its arguments.
 
     Raises:
-        StepFailed: The command did not end with status 0.
+        StepFailed: If the command did not end with status 0.
     """
-    print(f'\n== {name}: {says}\n   {shlex.join(["python", *command])}\n', flush=True)
+    print(f'\n== {name}: {about}\n   {shlex.join(["python", *command])}\n', flush=True)
     env = cli.environment(ROOT)
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env)
     try:
@@ -151,7 +151,7 @@ def step(name: str, says: str, command: list[str]) -> None:
 
 
 def last_checkpoint(work_dir: str) -> str | None:
-    """The checkpoint MMEngine noted last, as a path relative to the root."""
+    """Return the checkpoint that MMEngine recorded last, relative to the root."""
     checkpoint = cli.last_checkpoint(ROOT / work_dir)
     return checkpoint and f'{work_dir}/{checkpoint.name}'
 
@@ -163,12 +163,12 @@ def is_unfinished(config: str, work_dir: str) -> bool:
 
 
 def shown(path: str) -> str:
-    """A path as one can open it from the current directory."""
+    """Return a path relative to the current directory."""
     return os.path.relpath(ROOT / path)
 
 
 def interpreter() -> str:
-    """This Python, relative to the root where it is the repository's own."""
+    """Return this Python, relative to the root if it is the repository's own."""
     python = Path(sys.executable)
     return str(python.relative_to(ROOT)) if python.is_relative_to(ROOT) else str(python)
 

@@ -6,10 +6,10 @@
     python tools/reproduce.py --seconds 200
 
 Trains the small variants on synthetic scenes, each from several seeds and with the same
-budget, tests them, and sets what was measured beside what the paper has. Each step is a
-command one can type oneself. A killed run goes on where it was when the same command is
-given again; what is finished is not repeated. Paths are relative to the root of the
-repository, whatever the current directory.
+budget, tests them, and sets measured figures beside the paper's. Each step is a command
+that also works alone. The same command continues a killed run and does not repeat
+finished ones. Paths are relative to the root of the repository, whatever the current
+directory.
 """
 
 import signal
@@ -49,7 +49,7 @@ from measuring.reproduction.runs import (  # noqa: E402
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--seconds',
         type=float,
         help='of each training instead, about: a short one '
-        'of each variant tells how many iterations these are',
+        'of each variant determines the number of iterations',
     )
     parser.add_argument(
         '--jobs',
@@ -99,30 +99,28 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> Report:
-    """Does all that is left to do, and prints the tables.
+    """Run all remaining steps, and print the tables.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
 
     Returns:
-        Report: With everything.
+        Report: All figures.
 
     Raises:
-        UserError: Some trainings failed; what the others measured is written.
-        KeyboardInterrupt: Says how to go on.
+        UserError: If some trainings failed; the figures of the others are written.
+        KeyboardInterrupt: Explains how to continue.
     """
     args = parse_args(argv)
     with sole_user(ROOT / args.work_dir) as lock:
         try:
             return reproduce(args, lock)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                'interrupted; the same command goes on where it was'
-            ) from None
+            raise KeyboardInterrupt('interrupted; the same command continues') from None
 
 
 def reproduce(args: argparse.Namespace, lock: int) -> Report:
-    """All steps; their commands inherit `lock`."""
+    """Run all steps; their commands inherit `lock`."""
     at_once = args.jobs or default_jobs()
     alone = Launch(ROOT, cli.environment(ROOT), (lock,))
     threads = max(1, len(os.sched_getaffinity(0)) // at_once)
@@ -161,7 +159,7 @@ def reproduce(args: argparse.Namespace, lock: int) -> Report:
 
 
 def fail(failures: Sequence[Failure]) -> None:
-    """Raise a UserError if there are any."""
+    """Raise a UserError if there are failures."""
     if failures:
         job, reason = failures[0].job, failures[0].reason
         raise UserError(
@@ -171,7 +169,7 @@ def fail(failures: Sequence[Failure]) -> None:
 
 
 def warn_of_warmup(recipe: Recipe, iterations: Mapping[str, int]) -> None:
-    """Say so if the shortest training ends before its learning rates have risen."""
+    """Warn if the shortest training ends before its learning rates have risen."""
     config, shortest = min(iterations.items(), key=lambda item: item[1])
     cfg = cli.read_config(str(ROOT / config))
     cli.override(cfg, cli.settings_of(recipe.options))
@@ -186,7 +184,7 @@ def warn_of_warmup(recipe: Recipe, iterations: Mapping[str, int]) -> None:
 
 
 def default_jobs() -> int:
-    """Small networks do not fill a core, and a GPU is not shared."""
+    """Choose the jobs at a time: one for each core, one on a GPU."""
     return 1 if torch.cuda.is_available() else len(os.sched_getaffinity(0))
 
 
@@ -208,7 +206,7 @@ def scenes(folder: str, ood: bool, launch: Launch) -> str:
 def setting(
     args: argparse.Namespace, iterations: Mapping[str, int], manifest: str
 ) -> str:
-    """Data and budget for a reader."""
+    """Describe data and budget for a reader."""
     scenes = json.loads(manifest)
     data = (
         '{train:,} synthetic scenes of {size} x {size} pixels, {val:,} others to test'
@@ -230,7 +228,7 @@ def finish(
     launch: Launch,
     on_progress: Callable[[], object] = lambda: None,
 ) -> list[Failure]:
-    """Run what is not finished, and say how far it is."""
+    """Run unfinished jobs, and report progress."""
     left = [job for job in jobs if not job.is_finished]
     print(
         f'{len(jobs)} trainings, {len(jobs) - len(left)} of them finished before; '
@@ -239,7 +237,7 @@ def finish(
     )
     started, ended = time.monotonic(), 0
 
-    def tell(job: Job, failure: Failure | None, seconds: float) -> None:
+    def report(job: Job, failure: Failure | None, seconds: float) -> None:
         nonlocal ended
         ended += 1
         rest = (time.monotonic() - started) / ended * (len(left) - ended)
@@ -251,7 +249,7 @@ def finish(
         )
         on_progress()
 
-    return run_jobs(left, at_once, launch, tell)
+    return run_jobs(left, at_once, launch, report)
 
 
 if __name__ == '__main__':

@@ -29,7 +29,7 @@ from eomt_mm.files import naming
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """MMSegmentation's and MMDetection's flags under their own names."""
+    """Read the command line; the flags are MMSegmentation's and MMDetection's."""
     parser = argparse.ArgumentParser(description='Test (and evaluate) a model')
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -75,7 +75,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Tests.
+    """Test.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> dict:
         dict: The scores by name.
 
     Raises:
-        UserError: Something in the command, the config or the data is wrong.
+        UserError: If the command, the config or the data are wrong.
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def paint(cfg: Config, args: argparse.Namespace) -> None:
-    """Turns on the visualization hook."""
+    """Turn on the visualization hook."""
     hook = cfg.get('default_hooks', {}).get('visualization')
     if hook is None:
         raise UserError(
@@ -136,7 +136,7 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def forgo_labels(cfg: Config) -> None:
-    """Loads no annotations where every evaluator only writes what is predicted."""
+    """Skip annotations if every evaluator only writes predictions."""
     metrics = reading.metrics_of(cfg, 'test')
     if metrics and all(metric.get('format_only') for metric in metrics):
         for dataset in reading.leaves_of(cfg, 'test'):
@@ -146,9 +146,9 @@ def forgo_labels(cfg: Config) -> None:
 
 
 def forgo_true_masks(cfg: Config) -> None:
-    """Leaves out the true mask of each instance, which only pictures show.
+    """Leave out the true mask of each instance, which only pictures show.
 
-    Evaluators with an annotation file read that. A hundred masks of a photograph of
+    Evaluators read their annotation file. A hundred masks of a photograph of
     6000 x 4000 pixels are 2.4 GB.
     """
     if all(metric.get('ann_file') for metric in reading.metrics_of(cfg, 'test')):
@@ -158,10 +158,10 @@ def forgo_true_masks(cfg: Config) -> None:
 
 
 def augment(cfg: Config) -> None:
-    """Wraps the model in the config's `tta_model`, or in MMSegmentation's.
+    """Wrap the model in the config's `tta_model`, or in MMSegmentation's.
 
     Raises:
-        UserError: A detector without `tta_model`.
+        UserError: If a detector has no `tta_model`.
     """
     tta_model = cfg.get('tta_model')
     if is_mmdet(cfg) and not tta_model:
@@ -176,9 +176,9 @@ def augment(cfg: Config) -> None:
 
 
 def mirrored(pipeline: list[dict]) -> list[dict]:
-    """A test pipeline whose images are seen twice: as they are and mirrored.
+    """Make a test pipeline that shows each image twice: as it is and mirrored.
 
-    The flip stands before the annotations are loaded, so that these stay as they are.
+    The flip precedes the loading of annotations, so that these stay unchanged.
     """
     *steps, pack = deepcopy(list(pipeline))
     cut = next(
@@ -220,7 +220,7 @@ def save_predictions(cfg: Config, out: str | None) -> None:
 
 
 def speed_up(cfg: Config, args: argparse.Namespace) -> None:
-    """Half precision, compilation."""
+    """Add half precision and compilation."""
     if args.dtype == 'fp16' and get_device() == 'cpu':
         raise UserError(
             '--dtype fp16: a CPU computes in bf16 or fp32; take --dtype bf16'
@@ -234,7 +234,7 @@ def speed_up(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def is_mmdet(cfg: Config) -> bool:
-    """Which framework's data samples the config works with."""
+    """Whether the config works with MMDetection's data samples."""
     return reading.scope_of(cfg) == 'mmdet'
 
 

@@ -1,7 +1,7 @@
 """Train any config of this package, MMSegmentation's or MMDetection's way.
 
 python tools/train.py configs/eomt/eomt_vitl_ade20k.py --amp
-python tools/train.py CONFIG --resume              # go on where it stopped
+python tools/train.py CONFIG --resume              # continue where it stopped
 python tools/train.py CONFIG --cfg-options data_root=/data/ade
 """
 
@@ -41,7 +41,7 @@ from eomt_mm.files import sole_user
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """MMSegmentation's and MMDetection's flags under their own names."""
+    """Read the command line; the flags are MMSegmentation's and MMDetection's."""
     parser = argparse.ArgumentParser(description='Train a model')
     cli.add_common_options(parser)
     cli.add_launch_options(parser)
@@ -65,17 +65,17 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> Runner:
-    """Trains.
+    """Train.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
 
     Returns:
-        Runner: After training.
+        Runner: The runner after training.
 
     Raises:
-        UserError: Something in the command, the config or the data is wrong.
-        KeyboardInterrupt: Says how to resume.
+        UserError: If the command, the config or the data are wrong.
+        KeyboardInterrupt: Explains how to resume.
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> Runner:
 
 
 def check_length(cfg: Config) -> None:
-    """A schedule needs an end."""
+    """Check that the training has an end, which schedules need."""
     train_cfg = cfg.get('train_cfg') or {}
     if not train_cfg.get('max_iters') and not train_cfg.get('max_epochs'):
         raise UserError(
@@ -134,7 +134,7 @@ def check_length(cfg: Config) -> None:
 
 
 def set_precision(cfg: Config, amp: bool) -> None:
-    """Switches to `AmpOptimWrapper`, where there is an accelerator for it."""
+    """Switch to `AmpOptimWrapper` if there is an accelerator."""
     wrapper = cfg.optim_wrapper
     kind = reading.type_name(wrapper.get('type', 'OptimWrapper'))
     if amp and kind not in ('OptimWrapper', 'AmpOptimWrapper'):
@@ -159,7 +159,7 @@ def scales_itself(cfg: Config) -> bool:
 
 
 def check_scaling(cfg: Config) -> None:
-    """Linear scaling needs one learning rate and the batch size it is meant for."""
+    """Check that linear scaling has a learning rate and its base batch size."""
     if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
         raise UserError(
             '--auto-scale-lr needs the batch size the learning rate was chosen for: '
@@ -173,10 +173,10 @@ def check_scaling(cfg: Config) -> None:
 
 
 def scale_learning_rate(runner: Runner) -> None:
-    """Scales the learning rate by batch size / base batch size.
+    """Scale the learning rate by batch size / base batch size.
 
-    As MMEngine does, but before the optimizer is built: MMEngine scales the parameter
-    groups afterwards, and its `base_lr` stays behind.
+    MMEngine scales the parameter groups once the optimizer is built, and leaves its
+    `base_lr` unscaled. Here the scaling precedes the optimizer.
     """
     base = runner.auto_scale_lr['base_batch_size']
     real = runner.world_size * runner.cfg.train_dataloader.batch_size
@@ -191,12 +191,12 @@ def scale_learning_rate(runner: Runner) -> None:
 
 
 def set_start(cfg: Config, resume: str | None) -> None:
-    """Decides where training starts.
+    """Decide where training starts.
 
-    A bare `--resume` goes on from the latest checkpoint in the work directory; as
-    long as there is none, the run starts as it would without the flag, from
-    `load_from` where the config has one. MMEngine itself would resume from `load_from`,
-    the checkpoint of another training.
+    A bare `--resume` continues from the latest checkpoint in the work directory.
+    Without one, the run starts as without the flag, from the config's `load_from` if it
+    has one. MMEngine itself would resume from `load_from`, the checkpoint of another
+    training.
 
     Args:
         cfg: Changed in place.
@@ -225,21 +225,21 @@ def set_start(cfg: Config, resume: str | None) -> None:
 
 
 def refuse_beyond_end(cfg: Config, meta: Mapping) -> None:
-    """A checkpoint from behind the end leaves nothing to train.
+    """Refuse a checkpoint from behind the end, which leaves nothing to train.
 
-    MMEngine would read as many batches as the checkpoint says, and train on none.
+    MMEngine would skip as many batches as the checkpoint has seen, and train on none.
     """
     for unit, end in (('iter', 'max_iters'), ('epoch', 'max_epochs')):
         last = cfg.train_cfg.get(end)
         if last and meta[unit] > last:
             raise UserError(
-                f'{cfg.load_from} stands at {unit} {meta[unit]:,}, behind the end of '
+                f'{cfg.load_from} is from {unit} {meta[unit]:,}, behind the end of '
                 f'this run, train_cfg.{end}={last}: raise that, or test the checkpoint'
             )
 
 
 def find_newest(work_dir: str) -> str | None:
-    """The newest whole checkpoint of a work directory; the log says which."""
+    """Find and log the newest whole checkpoint of a work directory."""
     path, passed_over = latest_checkpoint(work_dir)
     if cli.rank() == 0:
         if passed_over:
@@ -250,7 +250,7 @@ def find_newest(work_dir: str) -> str | None:
 
 
 def resume_command(argv: list[str], resume: str | None) -> str:
-    """The command that goes on: the same one with a bare `--resume`."""
+    """Return the command that continues: the same one with a bare `--resume`."""
     words = [w for w in argv if not w.startswith('--resume=')]
     if '--resume' in words:
         at = words.index('--resume')
@@ -259,11 +259,11 @@ def resume_command(argv: list[str], resume: str | None) -> str:
 
 
 def way_on(cfg: Config, command: str, started: float) -> str:
-    """What to type after a run that was cut short."""
-    note = os.path.join(cfg.work_dir, 'last_checkpoint')
+    """Return the advice after an interrupted run."""
+    record = os.path.join(cfg.work_dir, 'last_checkpoint')
     # One that is older than this run belongs to another, unless this one resumed it.
-    if not os.path.isfile(note) or (
-        os.path.getmtime(note) < started and not cfg.get('resume')
+    if not os.path.isfile(record) or (
+        os.path.getmtime(record) < started and not cfg.get('resume')
     ):
         return 'no checkpoint was written yet: start it again'
     if cfg.launcher != 'none':
@@ -272,9 +272,9 @@ def way_on(cfg: Config, command: str, started: float) -> str:
 
 
 def remove_half_written(work_dir: str) -> None:
-    """Removes checkpoints that were cut short in the middle of writing.
+    """Remove checkpoints whose writing was cut short.
 
-    Rank 0 wrote them, and it alone knows that nobody is writing any longer.
+    Rank 0 wrote them, and it alone knows that nobody is still writing.
     """
     if cli.rank() != 0:
         return

@@ -1,4 +1,4 @@
-"""Files of weights from anywhere: read as data, never executed."""
+"""Checkpoints from anywhere, read as data and never executed."""
 
 from .config_text import NotLiteral, parse, read_literals
 from .content import refuse_other_optimizer, refuse_unresumable, weights_of

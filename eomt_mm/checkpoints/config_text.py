@@ -14,13 +14,13 @@ def read_literals(text: str) -> dict:
     """Read `name = literal` lines, as MMEngine writes a config into a checkpoint.
 
     Args:
-        text (str): Of the config. `dict(a=1)` counts as a literal.
+        text (str): Text of the config. `dict(a=1)` counts as a literal.
 
     Returns:
         dict: Values by name.
 
     Raises:
-        NotLiteral: It holds anything else, or is too long or too deeply nested.
+        NotLiteral: If it holds anything else, or is too long or too deeply nested.
     """
     tree = parse(text)
     try:
@@ -38,7 +38,7 @@ def parse(text: str) -> ast.Module:
     """Parse a text, which may hold anything, without running it.
 
     Raises:
-        NotLiteral: It is no Python, or is too long or too deeply nested.
+        NotLiteral: If it is not Python, or is too long or too deeply nested.
     """
     if not isinstance(text, str) or len(text) > MAX_LENGTH:
         raise NotLiteral(f'no text of at most {MAX_LENGTH:,} characters')

@@ -1,4 +1,4 @@
-"""What a checkpoint must hold to be tested, or to go on from."""
+"""Checks of a checkpoint before it is tested or resumed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,19 +10,19 @@ from eomt_mm.errors import UserError
 
 from .reading import refuse_nan
 
-# No run is longer; MMEngine counts up to where a checkpoint says that it stands.
+# No run is longer; MMEngine counts up to the iteration that a checkpoint states.
 MAX_COUNT = 10**8
 
 
 def weights_of(content: Mapping, path: str | Path) -> Mapping[str, Tensor]:
-    """The state dict of a checkpoint: what it holds as `state_dict`, or itself.
+    """Return the state dict of a checkpoint: its `state_dict`, or itself.
 
     Args:
-        content (Mapping): What `read` returned.
+        content (Mapping): Result of `read`.
         path (str | Path): Named in errors.
 
     Raises:
-        UserError: There are no weights, or NaN among them.
+        UserError: If there are no weights, or NaN among them.
     """
     state = content.get('state_dict', content)
     if not isinstance(state, Mapping) or not state:
@@ -41,10 +41,10 @@ def weights_of(content: Mapping, path: str | Path) -> Mapping[str, Tensor]:
 
 
 def refuse_odd(content: Mapping, path: str | Path) -> None:
-    """Raise a UserError for what MM's loaders and inferencers take for granted.
+    """Raise a UserError for content that MM's loaders do not expect.
 
     Args:
-        content (Mapping): What `read` returned.
+        content (Mapping): Result of `read`.
         path (str | Path): Named in errors.
     """
     state, meta = content.get('state_dict', content), content.get('meta', {})
@@ -70,10 +70,10 @@ def refuse_odd(content: Mapping, path: str | Path) -> None:
 
 
 def refuse_unresumable(content: Mapping, path: str | Path) -> None:
-    """Raise a UserError if no training can go on from a checkpoint.
+    """Raise a UserError if no training can continue from a checkpoint.
 
     Args:
-        content (Mapping): What `read` returned.
+        content (Mapping): Result of `read`.
         path (str | Path): Named in errors.
     """
     if not {'meta', 'optimizer', 'message_hub'} <= content.keys():
@@ -94,11 +94,11 @@ def refuse_unresumable(content: Mapping, path: str | Path) -> None:
         isinstance(hub.get(key), Mapping)
         for key in ('log_scalars', 'runtime_info', 'resumed_keys')
     ):
-        where = 'message_hub is none of MMEngine'
+        where = 'message_hub is not of MMEngine'
     elif not _is_optimizer(content['optimizer']):
-        where = 'optimizer is none of MMEngine'
+        where = 'optimizer is not of MMEngine'
     elif not isinstance(content.get('param_schedulers', []), (Mapping, Sequence)):
-        where = 'param_schedulers is none of MMEngine'
+        where = 'param_schedulers is not of MMEngine'
     if where:
         raise UserError(
             f'{path} cannot be resumed: its {where}. Resume from another '
@@ -110,17 +110,18 @@ def refuse_unresumable(content: Mapping, path: str | Path) -> None:
 def refuse_other_optimizer(
     state: Mapping, parameters: Sequence[Sequence[Tensor]], path: str | Path
 ) -> None:
-    """Compare an optimizer's state with the parameters that it is meant for.
+    """Compare an optimizer's state with its parameters.
 
     PyTorch loads any shapes, and fails in the first step.
 
     Args:
         state (Mapping): `state` and `param_groups` of the checkpoint.
-        parameters (Sequence[Sequence[Tensor]]): Of each group of the optimizer.
+        parameters (Sequence[Sequence[Tensor]]): Parameters of each group of the
+            optimizer.
         path (str | Path): Named in errors.
 
     Raises:
-        UserError: A number of parameters or a shape differs, or a value is not finite.
+        UserError: If numbers of parameters or shapes differ, or a value is not finite.
     """
     groups = [group.get('params', ()) for group in state['param_groups']]
     counts = [len(group) for group in groups], [len(group) for group in parameters]
@@ -156,9 +157,9 @@ def _named(found: Mapping) -> list[tuple[str, object]]:
 
 
 def _is_painted(classes: object, palette: object) -> bool:
-    """Whether they are names and colours in bytes, or are left out.
+    """Whether classes and palette are names and colours in bytes, or absent.
 
-    Fewer colours than names are honest: the other classes go without.
+    Fewer colours than names are valid: the other classes have none.
     """
     names = [] if classes is None else classes
     if not isinstance(names, (list, tuple)):

@@ -1,10 +1,9 @@
-"""Reading a file of weights that anybody may have written.
+"""Reading of weights from untrusted files.
 
-Two barriers that know nothing of each other stand before a value is made: the walk of
-`walk.py` through the file's pickles, and PyTorch's reader with `weights_only=True`, to
-which the stand-ins of `stand_ins.py`, and they alone, are open for the time of one
-load. Nothing is allowed for the rest of the process, and nothing that another library
-allows or removes matters here.
+Two independent barriers precede every value: the walk of `walk.py` through the file's
+pickles, and PyTorch's reader with `weights_only=True`, which may call the stand-ins of
+`stand_ins.py` alone, for the time of one load. Nothing is allowed for the rest of the
+process, and what other libraries allow or remove has no effect.
 """
 
 import io
@@ -27,7 +26,7 @@ from .stand_ins import STAND_INS, to_plain
 from .walk import Refused, check_program
 
 LARGE = 10**9  # bytes; reading that much takes a while
-# PyTorch 1.6 has left this format, whose pickles stand one behind the other: a magic
+# The format before PyTorch 1.6, a sequence of pickles: a magic
 # number, a version, the system, the content, and the keys of the storages.
 _PICKLES_BEFORE_1_6 = 5
 # PyTorch's list is one for all threads.
@@ -35,20 +34,20 @@ _LOCK = threading.Lock()
 
 
 def read(path: str | Path, map_location: object = 'cpu', mmap: bool = False) -> dict:
-    """Read a checkpoint or another file of `torch.save`; nothing in it runs.
+    """Read a file of `torch.save` without running anything in it.
 
     Args:
         path (str | Path): The file.
-        map_location (object): As of `torch.load`.
-        mmap (bool): Whether tensors stay on disk until they are used, where the format
-            allows it. Not for what outlives the file.
+        map_location (object): See `torch.load`.
+        mmap (bool): Whether tensors stay on disk until they are used, if the format
+            allows it. The file must outlive them.
 
     Returns:
         dict: Tensors, numbers, text, MMEngine's logs, in builtin containers. A config
         text that MMEngine would execute can be read with `dict.get` only, see `Meta`.
 
     Raises:
-        UserError: The file is damaged, is something else, or asks for code.
+        UserError: If the file is damaged, is something else, or asks for code.
     """
     path = Path(path)
     if digit_version(torch.__version__) < digit_version('2.6'):
@@ -95,13 +94,13 @@ def read(path: str | Path, map_location: object = 'cpu', mmap: bool = False) -> 
 
 
 class Meta(dict):
-    """The `meta` of a checkpoint, whose configs are there to be read, not to be run.
+    """The `meta` of a checkpoint, whose configs can be read but not run.
 
     MMEngine executes `meta['config']` when it resumes, and MMDet's inferencer
     `meta['cfg']` where it is given no config. Both texts move to `texts`.
 
     Attributes:
-        texts (dict[str, str]): What stood under `cfg` and `config`.
+        texts (dict[str, str]): Contents of `cfg` and `config`.
     """
 
     def __init__(self, meta: dict) -> None:
@@ -123,17 +122,17 @@ class Meta(dict):
 
 
 def config_of(content: dict) -> str | None:
-    """The text of the config that a checkpoint carries, if it does.
+    """Return the text of the config in a checkpoint, if there is one.
 
     Args:
-        content (dict): What `read` returned.
+        content (dict): Result of `read`.
     """
     meta = content.get('meta')
     return meta.texts.get('cfg') if isinstance(meta, Meta) else None
 
 
 def check_sums(path: str | Path) -> None:
-    """Compare a zip's content with its checksums, which PyTorch does not look at.
+    """Compare a zip's content with its checksums, which PyTorch ignores.
 
     Raises:
         UserError: Names the damaged part.
@@ -173,8 +172,8 @@ def refuse_nan(tensors: dict[str, Tensor], path: str | Path) -> None:
 def _stand_ins_alone() -> Iterator[None]:
     """Allow the stand-ins and nothing else.
 
-    Where another library has listed `numpy.ndarray` or `HistoryBuffer` itself, PyTorch
-    would take whichever of the two comes first.
+    If another library has listed `numpy.ndarray` or `HistoryBuffer`, PyTorch would
+    take whichever of the two comes first.
     """
     with _LOCK:
         others = torch.serialization.get_safe_globals()

@@ -1,8 +1,8 @@
-"""MMEngine's loader of checkpoints, with the safe reader behind each kind of address.
+"""MMEngine's loader of checkpoints, with the safe reader for each kind of address.
 
-MMEngine's own functions unpickle files freely where torch lets them, and what comes
-over HTTP always. Whatever loads through `CheckpointLoader` (the Runner, the
-inferencers, `init_cfg`) comes through here.
+MMEngine's own functions unpickle files freely where torch permits it, and downloads
+always. Everything that uses `CheckpointLoader` (the Runner, the inferencers,
+`init_cfg`) loads through this module.
 """
 
 import os
@@ -24,7 +24,7 @@ from .reading import read, refuse_nan
 
 
 def read_finite(path: str | Path, map_location: object = None) -> dict:
-    """Read a checkpoint as MM expects it, without NaN; as `read` otherwise."""
+    """Read a checkpoint as MM expects it, without NaN; see `read`."""
     content = read(path, map_location=map_location)
     refuse_odd(content, path)
     for part in (content, content.get('state_dict'), content.get('ema_state_dict')):
@@ -45,7 +45,7 @@ def load_from_local(filename: str, map_location: object = None) -> dict:
 def load_from_http(
     filename: str, map_location: object = None, model_dir: str | None = None
 ) -> dict:
-    """Load over HTTP; each machine downloads once into torch's cache."""
+    """Load over HTTP; each machine downloads once, into torch's cache."""
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
     name = os.path.basename(urlparse(filename).path)
     if not name:
@@ -73,7 +73,7 @@ def load_from_http(
 
 
 def load_from_ceph(filename: str, map_location: object = None) -> dict:
-    """Load from a store that one of MMEngine's file backends reads."""
+    """Load from a store of one of MMEngine's file backends."""
     data = get_file_backend(filename, backend_args=dict(backend='petrel')).get(filename)
     with NamedTemporaryFile(suffix='.pth') as file:
         file.write(data)

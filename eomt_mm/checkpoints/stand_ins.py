@@ -1,10 +1,9 @@
-"""What stands in, while a checkpoint is read, for the classes that MMEngine stores.
+"""Stand-ins for the classes that MMEngine stores, used while a checkpoint is read.
 
-A pickle may *call* whatever its reader lists. `numpy.ndarray` and `numpy.dtype` are
-therefore never listed themselves: an array of objects over a buffer of bytes is a
-forged pointer. Each name below leads to a class or function of this file that takes
-what MMEngine writes and nothing else, and `to_plain` turns the outcome into plain
-values once the reader is done.
+A pickle may *call* everything that its reader lists. `numpy.ndarray` and `numpy.dtype`
+are therefore never listed: an array of objects over a buffer of bytes is a forged
+pointer. Each name below leads to a class or function of this file that accepts only
+what MMEngine writes. Afterwards `to_plain` turns stand-ins into plain values.
 """
 
 import math
@@ -32,11 +31,11 @@ _ATOMS = (str, bytes, bool, int, float, type(None))
 
 
 class DType:
-    """Stands in for `numpy.dtype`: a type of numbers, by its name."""
+    """Stand-in for `numpy.dtype`: a type of numbers, by its name."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
         if not isinstance(name, str) or name not in DTYPES:
-            raise UnpicklingError(f'refused a dtype that is none of {list(DTYPES)}')
+            raise UnpicklingError(f'refused a dtype other than {list(DTYPES)}')
         self.value = DTYPES[name]
 
     def __setstate__(self, state: tuple) -> None:
@@ -46,7 +45,7 @@ class DType:
 
 
 class Array:
-    """Stands in for `numpy.ndarray`: made by `reconstruct` alone, filled with numbers.
+    """Stand-in for `numpy.ndarray`: made by `reconstruct` alone, filled with numbers.
 
     A file cannot call it.
     """
@@ -72,10 +71,10 @@ class Array:
 
 
 class History:
-    """Stands in for MMEngine's `HistoryBuffer`.
+    """Stand-in for MMEngine's `HistoryBuffer`.
 
-    MMEngine's own takes statistics from the file into its class, for the rest of the
-    process; here they are read and dropped.
+    MMEngine's class keeps statistics from the file for the rest of the process; here
+    they are read and dropped.
     """
 
     value: HistoryBuffer
@@ -100,14 +99,14 @@ class History:
 
 
 def reconstruct(subtype: type, shape: tuple, code: bytes) -> Array:
-    """Stands in for NumPy's `_reconstruct`: an array that is yet to be filled."""
+    """Stand-in for NumPy's `_reconstruct`: an array that is yet to be filled."""
     if subtype is not Array:
         raise UnpicklingError('refused to reconstruct other than a numpy.ndarray')
     return object.__new__(Array)
 
 
 def scalar(dtype: DType, data: bytes) -> np.generic:
-    """Stands in for NumPy's `scalar`: one number."""
+    """Stand-in for NumPy's `scalar`: one number."""
     if not isinstance(dtype, DType) or not isinstance(data, bytes):
         raise UnpicklingError('refused a scalar of other than numbers')
     if len(data) != dtype.value.itemsize:
@@ -116,7 +115,7 @@ def scalar(dtype: DType, data: bytes) -> np.generic:
 
 
 def statistic(owner: object, name: str) -> str:
-    """Stands in for `getattr`, through which a file could reach any function."""
+    """Stand-in for `getattr`, through which a file could reach any function."""
     if owner is not History or name not in STATISTICS:
         raise UnpicklingError(
             'refused an attribute: a checkpoint may only name the statistics of '
@@ -126,12 +125,12 @@ def statistic(owner: object, name: str) -> str:
 
 
 def empty_bytes() -> bytes:
-    """Stands in for `bytes`, which writes b'' as a call without arguments."""
+    """Stand-in for `bytes`, which writes b'' as a call without arguments."""
     return b''
 
 
 def mapping(content: dict) -> dict:
-    """Stands in for MMEngine's `ConfigDict`, in the meta of some datasets."""
+    """Stand-in for MMEngine's `ConfigDict`, in the meta of some datasets."""
     if type(content) is not dict:
         raise UnpicklingError('refused a ConfigDict of other than a dict')
     return content
@@ -153,19 +152,19 @@ STAND_INS: dict[str, Callable] = {
 
 
 def to_plain(content: object) -> object:
-    """Replace stand-ins by what they stand for, and containers by fresh ones.
+    """Replace stand-ins by plain values, and containers by fresh ones.
 
-    Fresh containers have no attributes that a file could have set, but for the
-    `_metadata` of a state dict. What is shared stays shared.
+    Fresh containers have no attributes that a file could have set, except the
+    `_metadata` of a state dict. Shared values stay shared.
 
     Args:
-        content (object): What the reader made of a file.
+        content (object): Result of PyTorch's reader.
 
     Returns:
         object: Tensors, NumPy numbers and arrays, `HistoryBuffer`s and builtin types.
 
     Raises:
-        UnpicklingError: Something contains itself, is nested too deep, or is of
+        UnpicklingError: If a value contains itself, is nested too deep, or is of
             another type.
     """
     return _Plain().convert(content, 0)

@@ -1,11 +1,11 @@
-"""The barrier before unpickling: a pickle's instructions are followed, none is run.
+"""The barrier before unpickling: a pickle's instructions are followed but not run.
 
 A pickle is a program for a small stack machine. `check_program` walks through it with
-kinds in the place of values: it knows what each instruction would leave on the stack,
-and refuses any global, call or instruction that no checkpoint of MMEngine or PyTorch
-needs, calls whose arguments are of another kind than theirs, and tensors that reach
-beyond their storage. It needs neither torch's reader nor the stand-ins, so that a fault
-in one of the three does not open the door.
+kinds in place of values: it knows what each instruction would leave on the stack. It
+refuses globals, calls and instructions that no checkpoint of MMEngine or PyTorch needs,
+calls with arguments of another kind, and tensors that reach beyond their storage. It
+needs neither torch's reader nor the stand-ins, so that a fault in one of the three does
+not open the door.
 
 The instructions are documented in `pickletools` of the standard library.
 """
@@ -45,7 +45,7 @@ STORAGES = {
 
 
 class Refused(Exception):
-    """A pickle that asks for more than weights; its text says for what."""
+    """A pickle asks for more than weights; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Made:
-    """What an instruction makes, by its kind; `size` counts a storage's elements."""
+    """The product of an instruction by its kind; `size` counts a storage's elements."""
 
     kind: str
     size: int = 0
@@ -72,7 +72,7 @@ class Row:
     size: int
 
 
-# Numbers, strings, None and booleans stand for themselves.
+# Numbers, strings, None and booleans are their own kinds.
 Value = Global | Made | Row | str | bytes | int | float | bool | None
 _MARK = Made('mark')
 
@@ -81,16 +81,16 @@ def check_program(stream: BinaryIO, storage_bytes: Mapping[str, int] | int) -> V
     """Walk through one pickle.
 
     Args:
-        stream (BinaryIO): Stands at the pickle, and afterwards behind it.
-        storage_bytes (Mapping[str, int] | int): Bytes of each storage by key, where
-            they are known, else of the whole file.
+        stream (BinaryIO): A stream at the start of the pickle, afterwards at its end.
+        storage_bytes (Mapping[str, int] | int): Bytes of each storage by key if known,
+            else of the whole file.
 
     Returns:
-        Value: What the pickle would be.
+        Value: The kind of the pickled value.
 
     Raises:
-        Refused: It asks for something that is not listed.
-        ValueError, IndexError, KeyError: It is damaged.
+        Refused: If the pickle asks for something that is not listed.
+        ValueError, IndexError, KeyError: If the pickle is damaged.
     """
     machine = _Machine(storage_bytes)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
@@ -106,7 +106,7 @@ def check_program(stream: BinaryIO, storage_bytes: Mapping[str, int] | int) -> V
 
 
 class _Machine:
-    """The stack, the memo, and what each instruction does to them."""
+    """The stack, the memo, and the effect of each instruction on them."""
 
     def __init__(self, storage_bytes: Mapping[str, int] | int) -> None:
         self.stack: list[Value] = []
@@ -285,7 +285,7 @@ def _name_of(value: Value) -> str:
 
 
 def _weight(value: Value) -> int:
-    """Values and characters that are hashed or copied with a value."""
+    """Count the values and characters that are hashed or copied with a value."""
     if isinstance(value, Row):
         return value.size
     if isinstance(value, str):
@@ -294,7 +294,7 @@ def _weight(value: Value) -> int:
 
 
 def _counts(value: Value) -> bool:
-    """Whether a value is a number of things."""
+    """Whether a value is a count."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -335,7 +335,7 @@ def _parameter(items: tuple) -> Made | None:
 
 
 def _encoded(items: tuple) -> Made | None:
-    """`encode(text, 'latin1')`: bytes in protocol 2. Other codecs can take for ever."""
+    """`encode(text, 'latin1')`: bytes in protocol 2. Other codecs may never end."""
     fits = len(items) == 2 and isinstance(items[0], str) and items[1] == 'latin1'
     return Made('bytes', len(items[0])) if fits else None
 
@@ -372,7 +372,7 @@ def _statistic(items: tuple) -> Made | None:
 
 
 def _one(kind: str, result: str) -> Callable[[tuple], Made | None]:
-    """A call with one argument of a kind."""
+    """Check a call with one argument of a kind."""
 
     def check(items: tuple) -> Made | None:
         return Made(result) if len(items) == 1 and _is(items[0], kind) else None

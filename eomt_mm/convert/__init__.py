@@ -1,6 +1,6 @@
-"""Converting checkpoints: official and Hugging Face's to this package's, and back.
+"""Conversion of official and Hugging Face checkpoints to this package's, and back.
 
-It needs torch, safetensors and MMEngine; a framework only where a config is built.
+It needs torch, safetensors and MMEngine; building a config also needs a framework.
 """
 
 from .converter import Source, read_source, to_package, to_transformers

@@ -1,4 +1,4 @@
-"""The model that a config makes, without its weights: what a file has to fit."""
+"""The model of a config without its weights, which a file has to fit."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,20 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from eomt_mm.cli import config_reading as reading
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 from eomt_mm.registry import MODELS, has_mmdet
-
-from .reading import few
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A model on the meta device, and what its dataset says.
+    """A model on the meta device, with the metadata of its dataset.
 
     Attributes:
-        name (str): Of the config, for errors.
+        name (str): Name of the config, for errors.
         cfg (Config): The config.
-        model (nn.Module): Without memory.
-        head (str): What the model calls its head, such as 'decode_head'.
-        dataset_meta (dict): Classes and colours, of builtin types only.
+        model (nn.Module): The model, without memory.
+        head (str): Name of its head, such as 'decode_head'.
+        dataset_meta (dict): Classes and colours, in builtin types.
     """
 
     name: str
@@ -33,16 +31,16 @@ class Blueprint:
     dataset_meta: dict
 
     def to_state_dict(self, network: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A network under the names of this model.
+        """Rename a network to the names of this model.
 
         Args:
             network (dict[str, Tensor]): The names of `layouts.py`.
 
         Returns:
-            dict[str, Tensor]: In the order of the model.
+            dict[str, Tensor]: Tensors in the order of the model.
 
         Raises:
-            UserError: If it lacks anything, has more, or has another shape.
+            UserError: If a tensor is missing, surplus or of another shape.
         """
         given = {
             f'{self.head}.{key.removeprefix("head.")}' if is_head(key) else key: value
@@ -57,7 +55,7 @@ class Blueprint:
             if key in given and given[key].shape != value.shape
         ]
         found = [
-            f'{what} {few(keys)}'
+            f'{what} {shorten(keys)}'
             for what, keys in (
                 ('it lacks', missing),
                 ('it has, unlike the config,', surplus),
@@ -73,7 +71,7 @@ class Blueprint:
         return {key: given[key] for key in wanted}
 
     def to_network(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The reverse of `to_state_dict`, with the same checks."""
+        """Reverse `to_state_dict`, with the same checks."""
         prefix = f'{self.head}.'
         network = {
             f'head.{key.removeprefix(prefix)}' if key.startswith(prefix) else key: value
@@ -87,7 +85,7 @@ def is_ade20k_panoptic(dataset_meta: dict) -> bool:
     """Whether the classes are ADE20K's in MMDetection's order, things first.
 
     Args:
-        dataset_meta (dict): What the dataset says, or a checkpoint says of it.
+        dataset_meta (dict): Metadata of a dataset, or of a checkpoint's dataset.
     """
     if 'thing_classes' not in dataset_meta:
         return False
@@ -106,8 +104,8 @@ def blueprint(cfg: Config, name: str) -> Blueprint:
     """Build the model of a config on the meta device.
 
     Args:
-        cfg (Config): Of a segmentor or detector with a `QueryViT`.
-        name (str): Its name, for errors.
+        cfg (Config): Config of a segmentor or detector with a `QueryViT`.
+        name (str): Name of the config, for errors.
 
     Returns:
         Blueprint: The model.
@@ -144,14 +142,14 @@ def blueprint(cfg: Config, name: str) -> Blueprint:
 
 
 def _dataset_meta(cfg: Config) -> dict:
-    """What MMEngine would store of the test dataset, read off its class."""
+    """Read the metadata that MMEngine stores of the test dataset off its class."""
     for dataset in reading.leaves_of(cfg, 'test'):
         return _builtin(reading.metainfo_of(dataset, reading.scope_of(cfg)))
     return {}
 
 
 def _builtin(value: object) -> object:
-    """The same in types that can be read from a file without unpickling."""
+    """Convert a value to types that can be read from a file without unpickling."""
     if isinstance(value, dict):
         return {key: _builtin(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""The names of the classes in a `config.json`, and whether they are a config's.
+"""The class names in a `config.json`, compared with those of a config.
 
-The class head knows numbers alone: with the classes in another order every score of
-the converted model would be wrong, and nothing else would tell.
+The class head knows numbers alone: with the classes in another order every score of the
+converted model would be wrong, without any other symptom.
 """
 
 import re
@@ -13,7 +13,7 @@ _PLACEHOLDER = re.compile(r'label \d+')
 
 
 def label_config(classes: list[str]) -> dict:
-    """The names of the classes as `config.json` has them."""
+    """Return the class names in the format of `config.json`."""
     return dict(
         id2label={str(i): name for i, name in enumerate(classes)},
         label2id={name: i for i, name in enumerate(classes)},
@@ -23,33 +23,35 @@ def label_config(classes: list[str]) -> dict:
 def refuse_other_classes(
     beside: dict, classes: list[str], path: Path, name: str
 ) -> str | None:
-    """Compare the class names beside a file with those of a config, place by place.
+    """Compare the class names beside a file with those of a config, one by one.
 
     Args:
         beside (dict): The `config.json` beside the file.
-        classes (list[str]): Of the config, in the order of the file.
+        classes (list[str]): Classes of the config, in the order of the file.
         path (Path): The file, for errors.
         name (str): Name of the config, for errors.
 
     Returns:
-        str | None: What to tell where some names differ and none is in another place:
-        data sets are spelt in more than one way. None where there is nothing to tell.
+        str | None: A note on names that differ in spelling alone, as data sets are
+        spelt in several ways; None if there are none.
 
     Raises:
-        UserError: If classes changed places, or the two have not a name in common.
+        UserError: If classes changed places, or the two have no name in common.
     """
-    theirs = [_plain(label) for label in _labels(beside, len(classes))]
-    ours = [_plain(label) for label in classes]
-    if not theirs or all(map(_PLACEHOLDER.fullmatch, theirs)):
+    stored = [_plain(label) for label in _labels(beside, len(classes))]
+    wanted = [_plain(label) for label in classes]
+    if not stored or all(map(_PLACEHOLDER.fullmatch, stored)):
         return None
-    differing = [i for i, label in enumerate(theirs) if label != ours[i]]
+    differing = [i for i, label in enumerate(stored) if label != wanted[i]]
     if not differing:
         return None
     # A word that two spellings share is no evidence: both have to be elsewhere.
-    moved = [i for i in differing if theirs[i] in ours and ours[i] in theirs]
+    moved = [i for i in differing if stored[i] in wanted and wanted[i] in stored]
     first = (moved or differing)[0]
-    example = f'class {first} is {theirs[first]!r} there and {ours[first]!r} in {name}'
-    if moved or len(differing) == len(theirs):
+    example = (
+        f'class {first} is {stored[first]!r} there and {wanted[first]!r} in {name}'
+    )
+    if moved or len(differing) == len(stored):
         what = 'the classes in another order' if moved else 'other classes'
         raise UserError(
             f'{path.parent / "config.json"} has {what}: {example}. Give a config whose '
@@ -63,7 +65,7 @@ def refuse_other_classes(
 
 
 def _labels(beside: dict, count: int) -> list[str]:
-    """The names by number; none if they are not for so many classes."""
+    """List the names by number; empty if the number of classes differs."""
     table = beside.get('id2label')
     if not isinstance(table, dict) or table.keys() != {str(i) for i in range(count)}:
         return []
@@ -71,7 +73,7 @@ def _labels(beside: dict, count: int) -> list[str]:
 
 
 def _plain(label: str) -> str:
-    """Without what spellings differ in: case, punctuation, and synonyms.
+    """Remove differences in spelling: case, punctuation and synonyms.
 
     ADE20K's "road, route" is "road" elsewhere, COCO's "tree-merged" "tree merged".
     """

@@ -1,7 +1,7 @@
 """The two conversions, from a file to a file.
 
-What belongs to the network goes into the state dict. What does not, but is in the
-file, is kept beside it as `unused`, so that the file can be given back whole.
+Tensors of the network go into the state dict. Other tensors of the file are kept beside
+it as `unused`, so that the file can be restored whole.
 """
 
 from collections.abc import Callable
@@ -30,14 +30,14 @@ from .writing import refuse_occupied, whole_file
 
 @dataclass(frozen=True)
 class Source:
-    """A network that was read, in the names of `layouts.py`.
+    """A network from a file, under the names of `layouts.py`.
 
     Attributes:
         path (Path): The file.
         layout (str): Name of its layout.
         network (dict[str, Tensor]): `backbone.*` and `head.*`.
-        unused (dict[str, Tensor], optional): What the network does not use. None for
-            a delta, where these are not values but differences.
+        unused (dict[str, Tensor], optional): Tensors outside the network. None for a
+            delta, where these are differences instead of values.
         beside (dict): The `config.json` beside the file.
         inventory (Inventory): Its numbers.
     """
@@ -50,7 +50,7 @@ class Source:
     inventory: Inventory
 
     def rows(self) -> list[tuple[str, str]]:
-        """What a user wants to know, as label and text."""
+        """Return the summary for the user, as label and text."""
         probs = (self.unused or {}).get('attn_mask_probs')
         rows = [('layout', self.layout), *self.inventory.rows()]
         if probs is not None and bool(probs.any()):
@@ -72,12 +72,12 @@ def read_source(path: Path, base: Path | None = None) -> Source:
         Source: The whole network.
 
     Raises:
-        UserError: If the file is damaged, is no EoMT, or is a delta without base.
+        UserError: If the file is damaged, is not an EoMT, or is a delta without base.
     """
     tensors, beside = tensors_of(read_checkpoint(path), path), read_config_beside(path)
     try:
         layout = recognise(list(tensors))
-        network, unused = layout.to_ours(tensors)
+        network, unused = layout.to_package_names(tensors)
         refuse_integers(network)
         inventory = take_inventory(network, unused, beside)
     except UserError as error:
@@ -111,9 +111,9 @@ def to_package(source: Source, cfg: Config, name: str, path: Path) -> Blueprint:
     """Write a checkpoint of this package.
 
     Args:
-        source (Source): What `read_source` returned.
-        cfg (Config): The config to test it with.
-        name (str): Name of that, for errors and for the checkpoint to remember.
+        source (Source): Result of `read_source`.
+        cfg (Config): Config for testing it.
+        name (str): Name of the config, for errors and for the checkpoint's metadata.
         path (Path): The file to write.
 
     Returns:
@@ -173,15 +173,14 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
         dict: The `config.json`.
 
     Raises:
-        UserError: If the checkpoint is no EoMT that `transformers` has. Nothing is
-            written.
+        UserError: If `transformers` has no such EoMT. Nothing is written.
     """
     refuse_occupied(folder)
     checkpoint = read_checkpoint(path)
     state_dict, meta = tensors_of(checkpoint, path), checkpoint.get('meta') or {}
     if 'backbone.queries' not in state_dict:
         raise UserError(
-            f'{path} is no checkpoint of this package: it lacks backbone.queries'
+            f'{path} is not a checkpoint of this package: it lacks backbone.queries'
         )
     if cfg is None:
         text = config_of(checkpoint)
@@ -206,28 +205,28 @@ def to_transformers(path: Path, folder: Path, cfg: Config | None = None) -> dict
         classes = [f'LABEL_{i}' for i in range(count)]
     if is_ade20k_panoptic(dataset_meta):
         network = _reorder_classes(network, _release_order)
-        # The last row stands for "no object" and has no name.
+        # The last row is "no object" and has no name.
         classes = [classes[i] for i in _release_order(torch.arange(count + 1))[:-1]]
     unused = checkpoint.get('unused', hf.fresh_unused(plan.model, plan.head))
-    tensors = layout.from_ours(network, unused)
+    tensors = layout.to_file_names(network, unused)
     config |= label_config(classes)
     hf.write_folder(folder, tensors, config, hf.processor_config(cfg, config))
     return config
 
 
 def _refuse_other_images(source: Source, plan: Blueprint) -> None:
-    """The authors' files say how an image is normalised, in numbers from 0 to 1."""
+    """Compare the normalisation in the authors' files, in numbers from 0 to 1."""
     preprocessor = plan.cfg.model.get('data_preprocessor') or {}
-    for theirs, ours in (('pixel_mean', 'mean'), ('pixel_std', 'std')):
-        if source.unused is None or theirs not in source.unused:
+    for stored_as, name in (('pixel_mean', 'mean'), ('pixel_std', 'std')):
+        if source.unused is None or stored_as not in source.unused:
             continue
-        stored = source.unused[theirs].flatten().float()
-        wanted = torch.tensor(preprocessor.get(ours) or [0.0]) / 255
+        stored = source.unused[stored_as].flatten().float()
+        wanted = torch.tensor(preprocessor.get(name) or [0.0]) / 255
         if stored.shape != wanted.shape or not stored.allclose(wanted, rtol=5e-3):
             raise UserError(
-                f'{source.path} normalises images with {theirs} '
+                f'{source.path} normalises images with {stored_as} '
                 f'{_numbers(stored)}, {plan.name} with {_numbers(wanted)}: give a '
-                f'config that sets data_preprocessor.{ours} to that of the file, '
+                f'config that sets data_preprocessor.{name} to that of the file, '
                 'times 255, with --config'
             )
 
@@ -237,18 +236,18 @@ def _numbers(values: Tensor) -> str:
 
 
 def _compare_classes(source: Source, plan: Blueprint) -> None:
-    """The names of the classes, in the order of the file."""
+    """Compare the class names, in the order of the file."""
     classes = list(plan.dataset_meta.get('classes', ()))
     if is_ade20k_panoptic(plan.dataset_meta):
         order = _release_order(torch.arange(len(classes) + 1))
         classes = [classes[i] for i in order[:-1]]
-    note = refuse_other_classes(source.beside, classes, source.path, plan.name)
-    if note:
-        print_log(f'note: {note}')
+    remark = refuse_other_classes(source.beside, classes, source.path, plan.name)
+    if remark:
+        print_log(f'note: {remark}')
 
 
 def _is_of_transformers(source: Source) -> bool:
-    """Whether the `config.json` beside a file is transformers' and belongs to it."""
+    """Whether the `config.json` beside a file is of transformers and belongs to it."""
     return (
         source.beside.get('model_type') in ('eomt', 'eomt_dinov3')
         and source.beside.get('num_queries') == source.inventory.num_queries
@@ -270,5 +269,5 @@ def _things_first(rows: Tensor) -> Tensor:
 
 
 def _release_order(rows: Tensor) -> Tensor:
-    """The reverse of `_things_first`."""
+    """Reverse `_things_first`."""
     return rows[_things_first(torch.arange(len(rows))).argsort()]

@@ -1,7 +1,7 @@
-"""DINOv3 files of the authors: what was added to the pre-trained ViT.
+"""DINOv3 files of the authors: differences to the pre-trained ViT.
 
 The pre-trained weights are gated, so the authors publish the backbone as a difference
-to them and everything else as it is. The names are those of a whole model: used as
+to them and all other tensors as values. The names are those of a whole model: used as
 one, such a file computes NaN or nonsense (https://github.com/tue-mps/eomt/issues/47).
 """
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 
 from .layouts import DINOV3_VIT
-from .reading import few, read_checkpoint, tensors_of
+from .reading import read_checkpoint, tensors_of
 
 _NORM_WEIGHT = re.compile(r'backbone\.(blocks\.\d+\.norm[12]|norm)\.weight')
 # Halfway between what norms of a trained ViT have, nearly 1, and 0.
@@ -21,15 +21,14 @@ LEAST_COHERENCE = 0.5
 
 
 def sign_coherence(network: dict[str, Tensor]) -> float:
-    """How uniformly positive the weights of the ViT's norms are, from -1 to 1.
+    """Measure how uniformly positive the weights of the ViT's norms are, from -1 to 1.
 
-    They start at 1 and hardly any of a trained ViT has crossed zero: about 1. Their
-    changes in a fine-tuning go either way, or all down where weight decay had its
-    part: about 0, or below. The sign is what tells them apart: decay alone gives
-    changes that are as uniform, but negative.
+    Norm weights start at 1, and hardly any crosses zero in training: the result is
+    about 1. Their changes in a fine-tuning have both signs, or are all negative due to
+    weight decay: the result is about 0, or below.
 
     Args:
-        network (dict[str, Tensor]): In this package's names.
+        network (dict[str, Tensor]): Tensors under this package's names.
 
     Returns:
         float: mean(w) / mean(|w|), averaged over all norms so that each counts alike.
@@ -43,7 +42,7 @@ def is_delta(network: dict[str, Tensor]) -> bool:
     """Whether the backbone is a difference to the pre-trained one.
 
     Args:
-        network (dict[str, Tensor]): In this package's names.
+        network (dict[str, Tensor]): Tensors under this package's names.
     """
     return sign_coherence(network) < LEAST_COHERENCE
 
@@ -66,11 +65,11 @@ def read_base(path: Path) -> dict[str, Tensor]:
     if not DINOV3_VIT.marks_are_in(list(tensors)):
         raise UserError(
             f'--base {path} is no DINOv3 as Hugging Face has it: {len(tensors)} '
-            f'tensors such as {few(list(tensors))}. Take model.safetensors of '
+            f'tensors such as {shorten(list(tensors))}. Take model.safetensors of '
             'https://huggingface.co/facebook/dinov3-vitl16-pretrain-lvd1689m, or of '
             'the S or B of it'
         )
-    return DINOV3_VIT.to_ours(tensors)[0]
+    return DINOV3_VIT.to_package_names(tensors)[0]
 
 
 def add_base(
@@ -80,8 +79,8 @@ def add_base(
 
     Args:
         delta (dict[str, Tensor]): A network whose backbone is a difference.
-        base (dict[str, Tensor]): What `read_base` returned.
-        path (Path): Where that was read, for errors.
+        base (dict[str, Tensor]): Result of `read_base`.
+        path (Path): File of the base, for errors.
 
     Returns:
         dict[str, Tensor]: The whole network; queries and head as they were.

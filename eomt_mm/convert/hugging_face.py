@@ -1,7 +1,7 @@
-"""What lies beside the weights on the Hugging Face hub, and writing all of it.
+"""The files of a model on the Hugging Face hub, and their writing.
 
-`config.json` says what `transformers` builds, `preprocessor_config.json` what it does
-with an image.
+`config.json` describes the model that `transformers` builds, `preprocessor_config.json`
+its preparation of images.
 """
 
 import json
@@ -13,15 +13,14 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 
 from .inventory import family_of
 from .layout import Layout
 from .layouts import EOMT, EOMT_DINOV3, EOMT_SWIGLU
-from .reading import few
 from .writing import whole_folder
 
-# What a config.json says of the function, not of the training.
+# Keys of a config.json that describe the function, not the training.
 FUNCTION = (
     'hidden_size',
     'num_hidden_layers',
@@ -44,14 +43,14 @@ FUNCTION = (
 
 
 def model_config(model: nn.Module, head: str) -> tuple[Layout, dict]:
-    """The `config.json` of a model, but for its classes.
+    """Make the `config.json` of a model, without its classes.
 
     Args:
         model (nn.Module): A segmentor or detector with a `QueryViT`.
-        head (str): What it calls its head.
+        head (str): Name of its head.
 
     Returns:
-        tuple[Layout, dict]: The names of its tensors there, and the config.
+        tuple[Layout, dict]: The names of its tensors in `transformers`, and the config.
 
     Raises:
         UserError: If `transformers` has no such model.
@@ -141,17 +140,17 @@ def _as_dinov3(config: dict, width: int, has_bias: bool) -> dict:
 
 
 def refuse_other_function(beside: dict, config: dict, path: Path) -> None:
-    """Compare the `config.json` beside a file with the model it is converted for.
+    """Compare the `config.json` beside a file with the model of the conversion.
 
-    Tensors of equal shapes may still be another function: other heads, another eps.
+    Tensors of equal shapes may belong to another function: other heads, another eps.
 
     Args:
-        beside (dict): The `config.json` that was found.
-        config (dict): What `model_config` makes of the model.
+        beside (dict): The `config.json` beside the file.
+        config (dict): Result of `model_config`.
         path (Path): The file of weights.
 
     Raises:
-        UserError: Names what differs.
+        UserError: If they differ; names the differences.
     """
     beside = {**(beside.get('rope_parameters') or {}), **beside}
     differing = [
@@ -162,13 +161,14 @@ def refuse_other_function(beside: dict, config: dict, path: Path) -> None:
     if differing:
         raise UserError(
             f'{path.parent / "config.json"} describes another model: '
-            f'{few(differing, "; ")}. Give the config of that model with --config, or '
+            f'{shorten(differing, "; ")}. Give the config of that model with --config, '
+            'or '
             'take the file away from a config.json that is not its own'
         )
 
 
 def processor_config(cfg: Config, config: dict) -> dict:
-    """The `preprocessor_config.json` of a model.
+    """Make the `preprocessor_config.json` of a model.
 
     Args:
         cfg (Config): Its config: a segmentor's image is cut into windows, a
@@ -176,7 +176,7 @@ def processor_config(cfg: Config, config: dict) -> dict:
         config (dict): Its `config.json`.
 
     Returns:
-        dict: For transformers' `EomtImageProcessor`.
+        dict: Config of transformers' `EomtImageProcessor`.
 
     Raises:
         UserError: If the network was not trained on RGB images.
@@ -204,7 +204,7 @@ def processor_config(cfg: Config, config: dict) -> dict:
 
 
 def fresh_unused(model: nn.Module, head: str) -> dict[str, Tensor]:
-    """What transformers keeps beside the network, for a model trained here."""
+    """Make the tensors that transformers keeps beside the network."""
     head = model.get_submodule(head)
     weight = torch.ones(head.num_classes + 1)
     weight[-1] = head.criterion.no_object_weight
@@ -218,10 +218,10 @@ def write_folder(
     """Write the three files, whole or not at all.
 
     Args:
-        folder (Path): Must not exist, or be empty.
-        tensors (dict[str, Tensor]): Under the names of transformers.
-        config (dict): `config.json`.
-        processor (dict): `preprocessor_config.json`.
+        folder (Path): Folder to write, absent or empty.
+        tensors (dict[str, Tensor]): Tensors under the names of transformers.
+        config (dict): Content of `config.json`.
+        processor (dict): Content of `preprocessor_config.json`.
 
     Raises:
         UserError: If it cannot be written.

@@ -1,4 +1,4 @@
-"""What a network is, read off its tensors, and which config was made for it."""
+"""Numbers of a network, read off its tensors, and the configs that fit them."""
 
 import math
 import re
@@ -22,15 +22,15 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Inventory:
-    """Numbers of a network; None is what its tensors do not tell.
+    """Numbers of a network; None if its tensors do not show them.
 
     Attributes:
         family (str, optional): 'DINOv2' (with registers), 'DINOv3' or another.
         embed_dims (int): Channels of the tokens.
         depth (int): Number of blocks.
-        patch_size (int): In pixels.
+        patch_size (int): Side of a patch in pixels.
         num_queries (int): Number of queries.
-        num_classes (int): Without "no object".
+        num_classes (int): Number of classes without "no object".
         num_blocks (int, optional): Last blocks that carry the queries.
         img_size (int, optional): Side of the square input in pixels.
     """
@@ -45,7 +45,7 @@ class Inventory:
     img_size: int | None
 
     def rows(self) -> list[tuple[str, str]]:
-        """What a user wants to know, as label and text."""
+        """Return the summary for the user, as label and text."""
         size = SIZES.get((self.embed_dims, self.depth))
         name = ' '.join(filter(None, (self.family, f'ViT-{size}' if size else 'ViT')))
         side = f'{self.img_size} x {self.img_size}' if self.img_size else '?'
@@ -70,24 +70,25 @@ def take_inventory(
     """Read the numbers off the tensors.
 
     Args:
-        network (dict[str, Tensor]): In this package's names.
-        unused (dict[str, Tensor]): The same; of interest is `attn_mask_probs`.
-        beside (dict): The `config.json` beside the file, or nothing. It counts only
-            where the tensors are silent, and only if its queries are theirs.
+        network (dict[str, Tensor]): Tensors under this package's names.
+        unused (dict[str, Tensor]): Tensors outside the network; `attn_mask_probs` is
+            read.
+        beside (dict): The `config.json` beside the file, or nothing. It supplements the
+            tensors if it has the same number of queries.
 
     Returns:
-        Inventory: All that is known.
+        Inventory: The known numbers.
 
     Raises:
-        UserError: If what it is read off is missing.
+        UserError: If a tensor that is read is missing.
     """
     queries = _shape(network, 'backbone.queries', 2)
     classes = _shape(network, 'head.class_head.weight', 2)
     patch = _shape(network, 'backbone.patch_embed.proj.weight', 4)
     blocks = [re.match(r'backbone\.blocks\.(\d+)\.', key) for key in network]
-    told = {}
+    stated = {}
     if beside.get('num_queries') == queries[0]:
-        told = {key: value for key, value in beside.items() if isinstance(value, int)}
+        stated = {key: value for key, value in beside.items() if isinstance(value, int)}
     probs = unused.get('attn_mask_probs')
     return Inventory(
         family=_family(network),
@@ -96,25 +97,25 @@ def take_inventory(
         patch_size=patch[-1],
         num_queries=queries[0],
         num_classes=classes[0] - 1,
-        num_blocks=told.get('num_blocks') if probs is None else probs.numel(),
-        img_size=_side(network, patch[-1]) or told.get('image_size'),
+        num_blocks=stated.get('num_blocks') if probs is None else probs.numel(),
+        img_size=_side(network, patch[-1]) or stated.get('image_size'),
     )
 
 
 def fitting_configs(inventory: Inventory, configs: dict[Path, Config]) -> list[Path]:
-    """Configs whose numbers are those of a network.
+    """List the configs whose numbers are those of a network.
 
     Args:
         inventory (Inventory): The network. A number that is None fits all.
-        configs (dict[Path, Config]): All there are.
+        configs (dict[Path, Config]): All configs.
 
     Returns:
-        list[Path]: Those of the smallest input first, then the least deep in folders.
+        list[Path]: Configs of the smallest input first, then of the shortest path.
     """
     known = {
         key: value
         for key, value in asdict(inventory).items()
-        # The depth belongs to the architecture: a file that lacks a block is told so.
+        # The depth belongs to the architecture: a missing block is reported later.
         if key == 'family' or (value is not None and key != 'depth')
     }
     fits = []
@@ -135,13 +136,13 @@ def _is_tested_elsewhere(cfg: Config) -> bool:
 
 
 def config_numbers(model: ConfigDict) -> dict:
-    """The numbers of `Inventory` that a config's `model` states.
+    """Read the numbers of `Inventory` off a config's `model`.
 
     Args:
-        model (ConfigDict): Of any model; without the parts of EoMT nothing is stated.
+        model (ConfigDict): Config of any model.
 
     Returns:
-        dict: By the names of `Inventory`.
+        dict: Numbers by the names of `Inventory`; empty if the model is not an EoMT.
     """
     # Not at the top: reading a checkpoint needs no timm.
     from eomt_mm.models.network import head_of
@@ -166,7 +167,7 @@ def config_numbers(model: ConfigDict) -> dict:
 
 
 def channels_of(backbone: dict) -> int | None:
-    """Channels of the ViT that a config's backbone names, None if timm lacks it."""
+    """Return the channels of a config's ViT, None if timm does not know it."""
     own = (backbone.get('timm_args') or {}).get('embed_dim')
     return own or _published_channels(backbone.get('arch', ''))
 
@@ -180,14 +181,14 @@ def _published_channels(arch: str) -> int | None:
     with torch.device('meta'):
         try:
             check_arch(arch)
-            # One block tells as much as all of them.
+            # One block is enough to see the channels.
             return build_vit(arch.partition('.')[0], dict(depth=1)).embed_dim
         except UserError:
             return None
 
 
 def family_of(arch: str) -> str | None:
-    """The pre-training that timm's name of a model stands for, if it is known here."""
+    """Return the pre-training behind timm's name of a model, if it is known here."""
     name = arch.partition('.')[0]
     return next((f for f, names in FAMILIES.items() if names.fullmatch(name)), None)
 
@@ -212,7 +213,7 @@ def _shape(network: dict[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
 
 
 def _side(network: dict[str, Tensor], patch_size: int) -> int | None:
-    """Side of the input, where there are position codes of a square of patches."""
+    """Return the side of the input, if position codes form a square of patches."""
     if 'backbone.pos_embed' not in network:
         return None
     patches = network['backbone.pos_embed'].shape[-2]

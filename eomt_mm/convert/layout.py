@@ -1,7 +1,8 @@
-"""Renaming tensors by a table of patterns that is read in both ways.
+"""Renaming of tensors by a table of patterns that is read in both directions.
 
 In a pattern `{i}` is a number, `{leaf}` is `weight` or `bias` and `{rest}` is anything.
-Where theirs is a tuple, its tensors are the rows of ours, in that order.
+Each pair holds a pattern of this package and one of the file. If the file's is a tuple,
+its tensors are the rows of this package's tensor, in that order.
 """
 
 import re
@@ -11,9 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from eomt_mm.errors import UserError
-
-from .reading import few
+from eomt_mm.errors import UserError, shorten
 
 Pair = tuple[str, str | tuple[str, ...]]
 
@@ -25,12 +24,12 @@ class Layout:
     """Names of one kind of file.
 
     Attributes:
-        name (str): For the user, and for a converted checkpoint to remember.
+        name (str): Name for the user and for the metadata of converted checkpoints.
         marks (tuple[str, ...]): Patterns all of which occur in such a file only.
-        pairs (tuple): Patterns of the network, ours and theirs; the first fits.
-        unused (tuple): The same for what the network does not use.
-        unbatched (tuple[str, ...]): Tensors of ours that lack the first axis, of
-            length 1, in theirs.
+        pairs (tuple): Patterns of the network; the first match counts.
+        unused (tuple): Patterns of tensors outside the network.
+        unbatched (tuple[str, ...]): Tensors of this package that lack their first axis,
+            of length 1, in the file.
     """
 
     name: str
@@ -44,58 +43,59 @@ class Layout:
         patterns = map(_compile, self.marks)
         return all(any(p.fullmatch(key) for key in keys) for p in patterns)
 
-    def to_ours(
+    def to_package_names(
         self, tensors: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Rename, and join what is apart in theirs.
+        """Rename the tensors of a file, and join those that it splits.
 
         Args:
-            tensors (dict[str, Tensor]): Under their names.
+            tensors (dict[str, Tensor]): Tensors under the names of the file.
 
         Returns:
-            tuple[dict, dict]: The network and what it does not use, in our names.
+            tuple[dict, dict]: The network and the tensors outside it, under this
+            package's names.
 
         Raises:
-            UserError: If a tensor is unknown, or only some rows of one are there.
+            UserError: If a tensor is unknown, or some rows of one are missing.
         """
         network, unused, unknown, parts = {}, {}, [], {}
         for key, value in tensors.items():
-            found = self._find_theirs(key)
+            found = self._find_in_file(key)
             if found is None:
                 unknown.append(key)
                 continue
-            ours, names, is_used = found
+            package, names, is_used = found
             if not is_used:
-                unused[ours] = value
+                unused[package] = value
             elif len(names) == 1:
-                network[ours] = value[None] if ours in self.unbatched else value
+                network[package] = value[None] if package in self.unbatched else value
             else:
-                parts.setdefault(ours, (names, {}))[1][key] = value
+                parts.setdefault(package, (names, {}))[1][key] = value
         if unknown:
             raise UserError(
                 f'the layout is {self.name!r}, but EoMT has no tensors such as '
-                f'{few(unknown)}'
+                f'{shorten(unknown)}'
             )
-        for ours, (names, rows) in parts.items():
+        for package, (names, rows) in parts.items():
             missing = [name for name in names if name not in rows]
             if missing:
-                raise UserError(f'the file lacks {few(missing)}: download it again')
+                raise UserError(f'the file lacks {shorten(missing)}: download it again')
             if len({value.shape for value in rows.values()}) > 1:
-                raise UserError(f'the shapes of {few(list(rows))} differ')
-            network[ours] = torch.cat([rows[name] for name in names])
+                raise UserError(f'the shapes of {shorten(list(rows))} differ')
+            network[package] = torch.cat([rows[name] for name in names])
         return network, unused
 
-    def from_ours(
+    def to_file_names(
         self, network: dict[str, Tensor], unused: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """The reverse of `to_ours`; what this layout does not keep is left out.
+        """Reverse `to_package_names`, without tensors that this layout does not keep.
 
         Args:
-            network (dict[str, Tensor]): In our names.
-            unused (dict[str, Tensor]): The same.
+            network (dict[str, Tensor]): Tensors under this package's names.
+            unused (dict[str, Tensor]): Tensors outside the network.
 
         Returns:
-            dict[str, Tensor]: Under their names.
+            dict[str, Tensor]: Tensors under the names of the file.
 
         Raises:
             UserError: If a tensor of the network has no place in this layout.
@@ -104,7 +104,7 @@ class Layout:
         tensors = {kept[key]: value for key, value in unused.items() if key in kept}
         unknown = []
         for key, value in network.items():
-            names = self._find_ours(key)
+            names = self._find_in_package(key)
             if names is None:
                 unknown.append(key)
             elif len(names) == 1:
@@ -113,12 +113,12 @@ class Layout:
                 rows = value.chunk(len(names))
                 tensors |= dict(zip(names, rows, strict=True))
         if unknown:
-            raise UserError(f'the layout {self.name!r} has no {few(unknown)}')
+            raise UserError(f'the layout {self.name!r} has no {shorten(unknown)}')
         return tensors
 
     @cached_property
-    def _theirs(self) -> list[tuple[re.Pattern, Pair, bool]]:
-        """Each of their patterns, its pair, and whether the network uses it."""
+    def _file_patterns(self) -> list[tuple[re.Pattern, Pair, bool]]:
+        """List each pattern of the file, its pair, and whether the network uses it."""
         table = [(pair, True) for pair in self.pairs]
         table += [(pair, False) for pair in self.unused]
         return [
@@ -128,25 +128,25 @@ class Layout:
         ]
 
     @cached_property
-    def _ours(self) -> list[tuple[re.Pattern, tuple[str, ...]]]:
-        return [(_compile(ours), _as_tuple(theirs)) for ours, theirs in self.pairs]
+    def _package_patterns(self) -> list[tuple[re.Pattern, tuple[str, ...]]]:
+        return [(_compile(package), _as_tuple(file)) for package, file in self.pairs]
 
-    def _find_theirs(self, key: str) -> tuple[str, tuple[str, ...], bool] | None:
-        """Our name of a tensor of theirs, all names it is made of, and its use."""
-        for pattern, (ours, theirs), is_used in self._theirs:
+    def _find_in_file(self, key: str) -> tuple[str, tuple[str, ...], bool] | None:
+        """Find a tensor's name in this package, its parts in the file, and its use."""
+        for pattern, (package, file), is_used in self._file_patterns:
             match = pattern.fullmatch(key)
             if match:
                 fields = match.groupdict()
-                names = tuple(name.format(**fields) for name in _as_tuple(theirs))
-                return ours.format(**fields), names, is_used
+                names = tuple(name.format(**fields) for name in _as_tuple(file))
+                return package.format(**fields), names, is_used
         return None
 
-    def _find_ours(self, key: str) -> tuple[str, ...] | None:
-        """Their names of a tensor of ours."""
-        for pattern, theirs in self._ours:
+    def _find_in_package(self, key: str) -> tuple[str, ...] | None:
+        """Find the names in the file of a tensor of this package."""
+        for pattern, file in self._package_patterns:
             match = pattern.fullmatch(key)
             if match:
-                return tuple(name.format(**match.groupdict()) for name in theirs)
+                return tuple(name.format(**match.groupdict()) for name in file)
         return None
 
 
@@ -165,14 +165,14 @@ def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else names
 
 
-def below(ours: str, theirs: str, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    """The same pairs behind a prefix on either side."""
+def below(package: str, file: str, pairs: tuple[Pair, ...]) -> tuple[Pair, ...]:
+    """Put a prefix before both sides of each pair."""
     return tuple(
         (
-            ours + ours_name,
-            theirs + names
+            package + package_name,
+            file + names
             if isinstance(names, str)
-            else tuple(theirs + name for name in names),
+            else tuple(file + name for name in names),
         )
-        for ours_name, names in pairs
+        for package_name, names in pairs
     )

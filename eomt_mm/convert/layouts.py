@@ -8,17 +8,16 @@
 | `EomtDinov3` | Hugging Face |
 | `dinov3_vit` | Hugging Face: the pre-trained ViT alone |
 
-In between stand this package's names: `backbone.*` is timm's, with `backbone.queries`,
-and the head's are `head.*`, as a segmentor calls it `decode_head` and a detector
-`panoptic_head`.
+The tables map them to this package's names: `backbone.*` is timm's, with
+`backbone.queries`, and the head is `head.*`, which a segmentor calls `decode_head` and
+a detector `panoptic_head`.
 
-How a pattern is read says `layout.py`.
+`layout.py` describes the patterns.
 """
 
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 
 from .layout import Layout, Pair, below
-from .reading import few
 
 OFFICIAL_HEAD: tuple[Pair, ...] = (
     ('backbone.queries', 'network.q.weight'),
@@ -179,7 +178,7 @@ LAYOUTS = (
 
 
 def recognise(keys: list[str]) -> Layout:
-    """Tell the layout from the names of the tensors.
+    """Recognise the layout by the names of the tensors.
 
     Args:
         keys (list[str]): All names.
@@ -188,7 +187,7 @@ def recognise(keys: list[str]) -> Layout:
         Layout: One of `LAYOUTS`.
 
     Raises:
-        UserError: If it is none of them; says what it is instead, if known.
+        UserError: If the layout is unknown; names the kind of file, if known.
     """
     for layout in LAYOUTS:
         if layout.marks_are_in(keys):
@@ -204,6 +203,6 @@ def recognise(keys: list[str]) -> Layout:
             'pass it as --base of a delta file'
         )
     raise UserError(
-        f'this is no EoMT: {len(keys)} tensors such as {few(keys)}. Known are '
+        f'this is not an EoMT: {len(keys)} tensors such as {shorten(keys)}. Known are '
         f'{"; ".join(layout.name for layout in LAYOUTS)}'
     )

@@ -1,4 +1,4 @@
-"""Reading weights of others: tensors and JSON, never an unpickled object.
+"""Reading of foreign weights: tensors and JSON, never an unpickled object.
 
 A `.bin`, `.pth` or `.ckpt` file is a pickle, which `eomt_mm.checkpoints` reads;
 safetensors hold nothing but tensors in the first place.
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from eomt_mm import checkpoints
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 from eomt_mm.files import is_below
 
 _WANTED = 'give a file of weights, as pytorch_model.bin and model.safetensors are'
@@ -29,7 +29,7 @@ def locate(path: str | Path) -> Path:
         Path: The file; of a sharded model, its index.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no such file.
     """
     path = Path(path)
     if path.is_dir():
@@ -48,10 +48,10 @@ def read_checkpoint(path: Path) -> dict:
     """Read a file of weights; large ones stay on disk until they are used.
 
     Args:
-        path (Path): What `locate` found.
+        path (Path): Result of `locate`.
 
     Returns:
-        dict: What the file holds. Safetensors are a flat dict of tensors.
+        dict: Content of the file. Safetensors are a flat dict of tensors.
 
     Raises:
         UserError: If the file is damaged, holds code, or is something else.
@@ -68,17 +68,17 @@ def read_checkpoint(path: Path) -> dict:
 
 
 def tensors_of(content: dict, path: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint: itself, or what it holds as `state_dict`.
+    """Return the state dict of a checkpoint: itself, or its `state_dict`.
 
     Args:
-        content (dict): What `read_checkpoint` returned.
+        content (dict): Result of `read_checkpoint`.
         path (Path): Named in errors.
 
     Returns:
         dict[str, Tensor]: Detached tensors by name.
 
     Raises:
-        UserError: If it is no dict of tensors, or a value is NaN or infinite.
+        UserError: If it is not a dict of tensors, or a value is NaN or infinite.
     """
     state = content.get('state_dict', content)
     if not isinstance(state, dict) or not state:
@@ -102,7 +102,7 @@ def refuse_non_finite(tensors: dict[str, Tensor], path: Path) -> None:
             if count:
                 counts[key] = count
     if counts:
-        listed = few([f'{key} ({count})' for key, count in counts.items()])
+        listed = shorten([f'{key} ({count})' for key, count in counts.items()])
         raise UserError(
             f'{path} has {sum(counts.values())} NaN or infinite values in '
             f'{len(counts)} tensors: {listed}. The training that wrote it diverged, '
@@ -121,7 +121,7 @@ def refuse_integers(network: dict[str, Tensor]) -> None:
 
 
 def read_config_beside(path: Path) -> dict:
-    """The `config.json` in the folder of a file of weights; empty without one.
+    """Read the `config.json` beside a file of weights; empty without one.
 
     Raises:
         UserError: If there is one that cannot be read.
@@ -131,12 +131,6 @@ def read_config_beside(path: Path) -> dict:
         return {}
     config = _read_json(beside, 'mend it, or remove it')
     return config if isinstance(config, dict) else {}
-
-
-def few(items: list[str], separator: str = ', ') -> str:
-    """Three items, and how many more there are."""
-    more = f' and {len(items) - 3} more' if len(items) > 3 else ''
-    return separator.join(items[:3]) + more
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
-"""The config inside a checkpoint, from which nothing of a stranger's is run.
+"""The config inside a checkpoint, read without running foreign code.
 
-MMEngine stores it as Python code and would run it; and its registries take any dotted
-name as `type`, `os.system` as well. A checkpoint may come from anywhere: here the code
-is read as literals, and models are built from this package's own classes only.
+MMEngine stores it as Python code and would run it, and its registries accept any dotted
+name as `type`, even `os.system`. A checkpoint may come from anywhere: the code is read
+as literals here, and models are built from this package's own classes only.
 """
 
 from mmengine.config import Config
@@ -28,7 +28,7 @@ def stored_config(text: str) -> Config:
         Config: Its `default_scope` and `model`.
 
     Raises:
-        UserError: If it holds more than literals, or names what is not of this package.
+        UserError: If it holds more than literals, or names a class of another package.
     """
     try:
         values = read_literals(text)
@@ -63,7 +63,7 @@ def stored_config(text: str) -> Config:
 
 
 def _types(node: object) -> list:
-    """Every `type` below a node."""
+    """Yield every `type` below a node."""
     if isinstance(node, dict):
         own = [node['type']] if 'type' in node else []
         return own + [name for child in node.values() for name in _types(child)]

@@ -1,4 +1,4 @@
-"""Writing the outcome whole or not at all, and saying why it cannot be written."""
+"""Writing whole or not at all, with errors that name the reason."""
 
 import os
 import shutil
@@ -20,12 +20,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         path (Path): The file.
 
     Yields:
-        Path: A path to write to, as `atomic_path` has it.
+        Path: A path to write to, see `atomic_path`.
 
     Raises:
         UserError: If it cannot be written.
     """
-    with _told(path), _new_folder(path.parent), atomic_path(path) as partial:
+    with _explained(path), _new_folder(path.parent), atomic_path(path) as partial:
         yield partial
 
 
@@ -34,18 +34,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """Write a folder all or nothing.
 
     Args:
-        folder (Path): Must not exist, or be empty.
+        folder (Path): Folder to write, absent or empty.
 
     Yields:
         Path: A folder beside it. It takes the real name when the block ends, and is
         removed when the block raises.
 
     Raises:
-        UserError: If there is something at `folder`, or it cannot be written.
+        UserError: If `folder` is occupied or cannot be written.
     """
     refuse_occupied(folder)
     partial = folder.with_name(f'.partial-{folder.name}')
-    with _told(folder), _new_folder(folder.parent):
+    with _explained(folder), _new_folder(folder.parent):
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
         partial.mkdir()
         try:
@@ -60,7 +60,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 def refuse_occupied(folder: Path) -> None:
-    """Raise a UserError if a folder could not be written without a loss."""
+    """Raise a UserError if writing a folder would destroy something."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists():
@@ -71,7 +71,7 @@ def refuse_occupied(folder: Path) -> None:
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[None]:
-    """Create a folder and those above it; none is left where the block raises."""
+    """Create a folder and its parents, and remove them if the block raises."""
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,8 +84,8 @@ def _new_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn an error of the disk into one that says what to do."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an error of the disk into one with a way out."""
     try:
         yield
     # PyTorch and safetensors write by themselves, and raise their own errors.
@@ -97,7 +97,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """What the system said, where PyTorch's own error came after it."""
+    """Return the system's reason, which PyTorch's own error may hide."""
     link = error
     while link is not None:
         if isinstance(link, OSError) and link.strerror:

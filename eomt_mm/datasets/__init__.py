@@ -1,7 +1,7 @@
 """Data: transforms, careful reading, synthetic scenes, and MMSeg's datasets.
 
-The semantic datasets are there where MMSeg is installed, the panoptic and instance
-datasets where MMDet is; the rest needs only mmcv.
+The semantic datasets need MMSeg, the panoptic and instance datasets MMDet; the rest
+needs only mmcv.
 """
 
 from importlib.util import find_spec

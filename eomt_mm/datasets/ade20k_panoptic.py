@@ -48,13 +48,13 @@ def panoptic_map(
 ) -> tuple[np.ndarray, list[int]]:
     """Number the segments of an image: its stuff, then its instances.
 
-    Where both maps have something, the instance counts. Things without an instance
-    are void, as nobody knows how many they are.
+    The instance counts where both maps have something. Things without an instance are
+    void, as their number is unknown.
 
     Args:
         semantic (np.ndarray): Shape (H, W) uint8, the release's label + 1; 0 is void.
         instance (np.ndarray): Shape (H, W, 3) uint8: class of thing from 1, instance
-            from 1, not used. Instance 0 is none.
+            from 1 or 0 without one, not used.
 
     Returns:
         tuple[np.ndarray, list[int]]: Segment of each pixel, shape (H, W) int32, from

@@ -60,10 +60,10 @@ class CocoFormat(ReadableDataset):
 
 
 class PanopticFormat(CocoFormat):
-    """The same for panoptic segments, every one of which needs a class.
+    """Checks for panoptic segments, each of which needs a class.
 
-    The panoptic map is the file that the annotation names; MMDet guesses its name
-    from that of the image. Images without an annotation have no map.
+    The annotation names the panoptic map; MMDet guesses its name from that of the
+    image. Images without an annotation have no map.
     """
 
     def load_data_list(self) -> list[dict]:
@@ -81,7 +81,7 @@ class PanopticFormat(CocoFormat):
         return super().load_data_list()
 
     def COCOAPI(self, path: str) -> PanopticFile:
-        """Read the file, and compare it with `metainfo`; MMDet gives the name."""
+        """Read the file and compare it with `metainfo`; the name is MMDet's."""
         file = PanopticFile(path)
         categories = file.dataset['categories']
         check_things(self.ann_file, categories, self._metainfo)
@@ -126,13 +126,13 @@ class PanopticFormat(CocoFormat):
             raise UserError(
                 f'{self.ann_file}: segment {annotation["id"]} of {image["file_name"]} '
                 f'is a {name!r}, which is not among the {len(self.cat2label)} classes '
-                f'of {type(self).__name__}, {_few(self.metainfo["classes"])}: add it '
+                f'of {type(self).__name__}, {_first(self.metainfo["classes"])}: add it '
                 'to metainfo.classes, or remove the segment and make its pixels void'
             )
 
 
 class InstanceFormat(CocoFormat):
-    """The same for instances, every one of which needs a mask."""
+    """Checks for instances, each of which needs a mask."""
 
     COCOAPI = InstanceFile
 
@@ -140,15 +140,15 @@ class InstanceFormat(CocoFormat):
         """Parse one image.
 
         Raises:
-            UserError: If the file lacks a class, which MMDet leaves out in silence.
+            UserError: If the file lacks a class, which MMDet drops silently.
         """
         classes = self._metainfo['classes']
         if len(self.cat_ids) < len(classes):
             names = [category['name'] for category in self.coco.cats.values()]
             missing = [name for name in classes if name not in names]
             raise UserError(
-                f'{self.ann_file} has no category {_few(missing)}; it has '
-                f'{_few(names)}: write metainfo.classes as in the file'
+                f'{self.ann_file} has no category {_first(missing)}; it has '
+                f'{_first(names)}: write metainfo.classes as in the file'
             )
         return super().parse_data_info(raw_data_info)
 
@@ -179,7 +179,7 @@ class CocoPanopticDataset(PanopticFormat, mmdet_datasets.CocoPanopticDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmdet.CocoPanopticDataset`.
+        **kwargs: Arguments of `mmdet.CocoPanopticDataset`.
     """
 
 
@@ -189,7 +189,7 @@ class CocoInstanceDataset(InstanceFormat, mmdet_datasets.CocoDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmdet.CocoDataset`.
+        **kwargs: Arguments of `mmdet.CocoDataset`.
     """
 
 
@@ -199,7 +199,7 @@ class ADE20KPanopticDataset(PanopticFormat, mmdet_datasets.ADE20KPanopticDataset
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmdet.ADE20KPanopticDataset`.
+        **kwargs: Arguments of `mmdet.ADE20KPanopticDataset`.
     """
 
 
@@ -209,7 +209,7 @@ class ScenesPanopticDataset(CocoPanopticDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmdet.CocoPanopticDataset`.
+        **kwargs: Arguments of `mmdet.CocoPanopticDataset`.
     """
 
     METAINFO = dict(
@@ -226,7 +226,7 @@ class ScenesInstanceDataset(CocoInstanceDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmdet.CocoDataset`.
+        **kwargs: Arguments of `mmdet.CocoDataset`.
     """
 
     METAINFO = dict(
@@ -235,7 +235,7 @@ class ScenesInstanceDataset(CocoInstanceDataset):
     )
 
 
-def _few(values) -> str:
-    """The first of many values, for an error."""
+def _first(values) -> str:
+    """Name the first of many values, for an error."""
     shown = ', '.join(str(value) for value in list(values)[:5])
     return shown if len(values) <= 5 else f'{shown}, ... ({len(values)} in all)'

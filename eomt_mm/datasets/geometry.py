@@ -14,14 +14,14 @@ from torchvision.transforms.v2 import functional as F
 def jittered_size(
     height: int, width: int, size: tuple[int, int], scale: float
 ) -> tuple[int, int]:
-    """Size of an image fitted inside `size`, then scaled.
+    """Return the size of an image fitted inside `size`, then scaled.
 
     At scale 1 the whole image just fits; the result is truncated, and at least
     one pixel remains.
 
     Args:
-        height (int): Of the image, in pixels.
-        width (int): Of the image, in pixels.
+        height (int): Height of the image in pixels.
+        width (int): Width of the image in pixels.
         size (tuple[int, int]): Height and width to fit into.
         scale (float): Multiplies the fitted size.
 
@@ -33,7 +33,7 @@ def jittered_size(
 
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with antialiasing, as torchvision does it."""
+    """Resize bilinearly with antialiasing, as torchvision does."""
     tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     tensor = F.resize(
         tensor, [height, width], InterpolationMode.BILINEAR, antialias=True
@@ -42,7 +42,7 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_image_pil(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear as Pillow does it, which takes only uint8.
+    """Resize bilinearly as Pillow does, which takes only uint8.
 
     Its filter is the antialiased one of torchvision; floats are not rounded.
     """
@@ -52,7 +52,7 @@ def resize_image_pil(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Nearest neighbour over the last two axes."""
+    """Resize the last two axes to the nearest neighbour."""
     if 0 in labels.shape:  # no masks
         return np.zeros((*labels.shape[:-2], height, width), labels.dtype)
     tensor = torch.from_numpy(np.ascontiguousarray(labels))[None]
@@ -64,7 +64,7 @@ def crop(
 ) -> np.ndarray:
     """Cut `size` (height, width) out of the last two axes.
 
-    What lies beyond their ends is filled.
+    Pixels beyond their ends are filled.
     """
     inside = array[..., top : top + size[0], left : left + size[1]]
     result = np.full((*array.shape[:-2], *size), fill, array.dtype)

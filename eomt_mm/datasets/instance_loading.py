@@ -1,4 +1,4 @@
-"""Reading the instances of COCO's format."""
+"""Reading of instances in COCO's format."""
 
 from mmdet.datasets import transforms
 
@@ -12,8 +12,8 @@ from .pixels import SettlesPixels
 class LoadInstanceAnnotations(SettlesPixels, transforms.LoadAnnotations):
     """MMDet's `LoadAnnotations` with masks, for images of the size that is annotated.
 
-    Polygons of another size lie in the wrong place, without a word in training and
-    with a score of 0 in testing.
+    Polygons for another size lie in the wrong place: training would not notice, and
+    testing would score 0.
 
     Args:
         with_mask (bool): Whether masks are loaded. Defaults to True.
@@ -25,7 +25,7 @@ class LoadInstanceAnnotations(SettlesPixels, transforms.LoadAnnotations):
         super().__init__(with_mask=with_mask, **kwargs)
 
     def transform(self, results: dict) -> dict:
-        """Load boxes, labels and masks; without ground truth nothing is done.
+        """Load boxes, labels and masks, if there is ground truth.
 
         Raises:
             UserError: If the annotation file gives the image another size.

@@ -1,4 +1,4 @@
-"""What an MMDet sample says of its instances, kept in step by all transforms.
+"""The instances of an MMDet sample, kept consistent by all transforms.
 
 An instance is an entry in each of `gt_masks`, `gt_bboxes`, `gt_bboxes_labels` and
 `gt_ignore_flags`. Samples without `gt_masks`, MMSeg's, are left as they are. MMDet's
@@ -13,13 +13,13 @@ KEYS = ('gt_masks', 'gt_bboxes', 'gt_bboxes_labels', 'gt_ignore_flags')
 
 
 def label_maps(results: dict) -> list[str]:
-    """Keys of the label maps: MMSeg lists them, MMDet has one or none."""
+    """List the keys of the label maps: MMSeg lists them, MMDet has at most one."""
     own = ['gt_seg_map'] if 'gt_seg_map' in results else []
     return results.get('seg_fields', own)
 
 
 def keep(results: dict, chosen: np.ndarray) -> None:
-    """Keep some instances only.
+    """Keep only some instances.
 
     Args:
         results (dict): Changed in place.
@@ -32,7 +32,7 @@ def keep(results: dict, chosen: np.ndarray) -> None:
 
 
 def drop_crowds(results: dict) -> None:
-    """Drop what is flagged to be ignored: crowds and broken polygons."""
+    """Drop instances that are flagged to be ignored: crowds and broken polygons."""
     if 'gt_ignore_flags' in results:
         keep(results, ~results['gt_ignore_flags'])
 

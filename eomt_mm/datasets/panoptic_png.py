@@ -1,4 +1,4 @@
-"""Reading the panoptic maps of COCO's format."""
+"""Reading of panoptic maps in COCO's format."""
 
 import io
 
@@ -21,12 +21,12 @@ VOID = 255
 class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
     """Load instances and label map from a panoptic PNG, and compare it with the JSON.
 
-    Loads what MMDet's `LoadPanopticAnnotations` loads, which needs panopticapi. In
-    inferencers, without ground truth, nothing is done.
+    It replaces MMDet's `LoadPanopticAnnotations`, which needs panopticapi. In
+    inferencers, without ground truth, it does nothing.
 
     Args:
-        with_mask (bool): Whether instances are loaded, with a mask for each. The
-            evaluators do without. Defaults to True.
+        with_mask (bool): Whether instances are loaded, each with a mask. The evaluators
+            do not need them. Defaults to True.
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
         upright (bool): See :class:`SettlesPixels`. Defaults to False.
     """
@@ -45,9 +45,9 @@ class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
         """Add `gt_masks`, their boxes, labels and flags, and `gt_seg_map`.
 
         Instances are the things that are no crowds, with the boxes around their
-        masks. The label map (H, W) uint8 holds the class of every segment and 255 for
-        void and for crowds, from which nothing is learnt. An image that the JSON has
-        no annotation of is all void.
+        masks. The label map (H, W) uint8 holds the class of every segment, and 255 for
+        void and for crowds, which are not learnt. An image without an annotation in the
+        JSON is all void.
 
         Raises:
             UserError: If PNG and JSON disagree.
@@ -99,7 +99,7 @@ class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
         return results
 
     def _read_ids(self, path: str) -> np.ndarray:
-        """Segment of each pixel, red + 256 green + 65536 blue; 0 is void."""
+        """Read the segment of each pixel, red + 256 green + 65536 blue; 0 is void."""
         with Image.open(io.BytesIO(fileio.get(path, self.backend_args))) as file:
             if file.mode not in ('RGB', 'RGBA', 'P'):
                 raise UserError(
@@ -122,7 +122,7 @@ def _add_instances(results: dict, segments: list[dict], ids: np.ndarray) -> None
 
 
 def _check_area(segment: dict, pixels: int, path: str) -> None:
-    """The panoptic quality trusts the areas of the annotation file."""
+    """Compare areas: the panoptic quality trusts those of the annotation file."""
     area = segment['area']
     # Some tools count a few pixels at borders otherwise.
     if abs(area - pixels) > max(16, 0.01 * pixels):

@@ -1,4 +1,4 @@
-"""The photo behind a prediction: the pixels that the network saw before resizing."""
+"""The photo of a prediction: the pixels that the network saw, before resizing."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 

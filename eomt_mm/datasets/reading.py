@@ -1,4 +1,4 @@
-"""Reading images and labels, and saying which file could not be read.
+"""Reading of images and labels, with errors that name the file.
 
 MM's own `LoadImageFromFile`, which inferencers look for by name, and the annotation
 loaders do the reading, with `imdecode_backend='pillow'`: Pillow raises on a truncated
@@ -24,16 +24,16 @@ from .pixels import announce_removal
 
 
 def check_label_size(results: dict) -> None:
-    """See that the label maps in `seg_fields` fit their image.
+    """Check that the label maps in `seg_fields` fit their image.
 
-    MM's loader squeezes what is one pixel high or wide: such maps get their shape
+    MM's loader squeezes maps that are one pixel high or wide: they get their shape
     back. Without a label map, as in inferencers, nothing is done.
 
     Args:
-        results (dict): With `ori_shape`, height and width.
+        results (dict): A sample with `ori_shape`, height and width.
 
     Raises:
-        UserError: A map is not of the image's height and width.
+        UserError: If a map does not have the image's height and width.
     """
     shape = tuple(results['ori_shape'])
     for key in results.get('seg_fields', []):
@@ -52,7 +52,7 @@ def check_label_size(results: dict) -> None:
 
 @TRANSFORMS.register_module()
 class CheckLabelSize(BaseTransform):
-    """Old name, for one more release: `LoadSemanticAnnotations` does this."""
+    """Deprecated: `LoadSemanticAnnotations` does this."""
 
     def __init__(self) -> None:
         announce_removal('eomt_mm.CheckLabelSize')
@@ -64,14 +64,14 @@ class CheckLabelSize(BaseTransform):
 
 
 def fault_of(path: str, backend_args: dict | None = None) -> str | None:
-    """What keeps an image file from being read, in a few words.
+    """Find out why an image file cannot be read.
 
     Args:
         path (str): The file.
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
 
     Returns:
-        str | None: The fault, or None if the file can be read.
+        str | None: The fault in a few words, or None if the file can be read.
     """
     try:
         content = fileio.get(path, backend_args)
@@ -118,7 +118,7 @@ class ReadableDataset:
         """List the images.
 
         Raises:
-            UserError: If there are none.
+            UserError: If there are no images.
         """
         wanted = f'{type(self).__name__} expects images in {self.data_prefix}'
         way_out = 'pass --cfg-options data_root=DIR, or mend data_prefix or img_suffix'
@@ -160,12 +160,12 @@ class ReadableDataset:
         return sample
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Classes of image `idx`, by which ClassBalancedDataset repeats it.
+        """Return the classes of image `idx`, by which ClassBalancedDataset repeats it.
 
-        MM's semantic datasets cannot tell: here the label map is read.
+        MM's semantic datasets do not support this: the label map is read here.
 
         Raises:
-            UserError: The pipeline loads no label map.
+            UserError: If the pipeline loads no label map.
         """
         info = self.get_data_info(idx)
         if 'instances' in info:

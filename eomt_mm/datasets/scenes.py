@@ -1,8 +1,8 @@
 """Synthetic scenes, small enough to learn from nothing in minutes.
 
-Sky over ground, and one to four things that turn and overlap. Colour tells
-nothing. Shape and texture both tell the class of a thing: without its texture a
-plain ViT trained from scratch finds the masks long before it tells them apart.
+Sky over ground, and one to four things that turn and overlap. Colour carries no
+information. Shape and texture both show the class of a thing: without texture, a plain
+ViT trained from scratch finds the masks long before it distinguishes them.
 """
 
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def draw_scene(
 
 
 def _reach(centre: float, radius: float, length: int) -> slice:
-    """Pixels within `radius` of `centre` along an axis of `length` pixels."""
+    """Return the pixels within `radius` of `centre` along an axis of `length`."""
     return slice(max(0, int(centre - radius)), min(length, int(centre + radius) + 2))
 
 
@@ -76,7 +76,7 @@ def _reach(centre: float, radius: float, length: int) -> slice:
 def _draw_background(
     rng: np.random.Generator, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sky, ground, and a curve between. Returns image in [0, 1] and classes."""
+    """Draw sky, ground and a curve between them: image in [0, 1], and classes."""
     ys = np.arange(height, dtype=np.float32)[:, None] + 0.5
     xs = np.linspace(0, 1, width, dtype=np.float32)
     horizon = rng.uniform(0.35, 0.7)
@@ -109,7 +109,7 @@ def _draw_background(
 def _smooth_noise(
     rng: np.random.Generator, height: int, width: int, cells: int
 ) -> np.ndarray:
-    """Noise in [-1, 1] on a grid with `cells` cells along the short side."""
+    """Draw noise in [-1, 1] on a grid with `cells` cells along the short side."""
     cell = min(height, width) / cells
     rows, columns = _interpolation(height, cell), _interpolation(width, cell)
     grid = rng.uniform(-1, 1, (rows.shape[1], columns.shape[1])).astype(np.float32)
@@ -117,7 +117,7 @@ def _smooth_noise(
 
 
 def _interpolation(length: int, cell: float) -> np.ndarray:
-    """Weights (length, knots) that blend the two knots around each pixel."""
+    """Return weights (length, knots) that blend the two knots around each pixel."""
     position = (np.arange(length, dtype=np.float32) + 0.5) / cell
     knot = position.astype(int)
     blend = position - knot
@@ -133,7 +133,7 @@ def _colour(
     saturation: tuple[float, float],
     value: tuple[float, float],
 ) -> np.ndarray:
-    """A random hue with the given ranges of saturation and value, as RGB."""
+    """Draw a random hue with saturation and value in the given ranges, as RGB."""
     hue = np.array([5, 3, 1]) + 6 * rng.random()
     chroma = np.clip(np.abs((hue % 6) - 3) - 1, 0, 1)
     colour = 1 - rng.uniform(*saturation) * (1 - chroma)
@@ -203,7 +203,7 @@ def _spiked(tips: int, notch: float) -> Callable[..., np.ndarray]:
 
 
 def _shaded_ball(x, y, colour):
-    """Lit from the upper left, wherever the thing has turned."""
+    """Shade a ball lit from the upper left, whatever the thing's rotation."""
     z = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
     light = np.clip(-0.45 * x - 0.55 * y + 0.70 * z, 0, 1)[..., None]
     return colour * (0.3 + 0.8 * light) + 0.6 * light**24
@@ -212,7 +212,7 @@ def _shaded_ball(x, y, colour):
 def _texture(
     name: str, u: np.ndarray, v: np.ndarray, colour: np.ndarray, radius: float
 ) -> np.ndarray:
-    """Two colours in the pattern of the class."""
+    """Draw two colours in the pattern of the class."""
 
     def wave(phase: np.ndarray, frequency: float) -> np.ndarray:
         # Almost a square wave: its flanks are a pixel or two wide.

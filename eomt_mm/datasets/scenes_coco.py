@@ -52,7 +52,7 @@ def segments(
 
 
 def instances(index: int, panoptic: np.ndarray, infos: list[dict]) -> list[dict]:
-    """The things of a scene as annotations with masks, from what `segments` made."""
+    """Turn the result of `segments` into annotations of things, with masks."""
     ids = rgb2id(panoptic)
     return [
         dict(info, image_id=index, segmentation=_run_lengths(ids == info['id']))
@@ -62,14 +62,14 @@ def instances(index: int, panoptic: np.ndarray, infos: list[dict]) -> list[dict]
 
 
 def _bbox(mask: np.ndarray) -> list[int]:
-    """Left, top, width and height of a mask with a pixel at least."""
+    """Return left, top, width and height of a mask with at least one pixel."""
     ys, xs = np.nonzero(mask)
     left, top = int(xs.min()), int(ys.min())
     return [left, top, int(xs.max()) - left + 1, int(ys.max()) - top + 1]
 
 
 def _run_lengths(mask: np.ndarray) -> dict:
-    """COCO's uncompressed RLE: runs down the columns, zeros first."""
+    """Encode a mask as COCO's uncompressed RLE: runs down the columns, zeros first."""
     flat = np.concatenate(([0], mask.T.ravel().astype(np.int8), [-1]))
     changes = np.flatnonzero(np.diff(flat))
     return dict(size=list(mask.shape), counts=np.diff(changes, prepend=0).tolist())

@@ -1,4 +1,4 @@
-"""MMSeg's semantic datasets, reading with care, and the synthetic scenes."""
+"""MMSeg's semantic datasets with careful reading, and the synthetic scenes."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ class ADE20KDataset(ReadableDataset, mmseg_datasets.ADE20KDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmseg.ADE20KDataset`.
+        **kwargs: Arguments of `mmseg.ADE20KDataset`.
     """
 
 
@@ -29,7 +29,7 @@ class CityscapesDataset(ReadableDataset, mmseg_datasets.CityscapesDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmseg.CityscapesDataset`.
+        **kwargs: Arguments of `mmseg.CityscapesDataset`.
     """
 
 
@@ -39,7 +39,7 @@ class SegDataset(ReadableDataset, BaseSegDataset):
 
     Args:
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmseg.BaseSegDataset`.
+        **kwargs: Arguments of `mmseg.BaseSegDataset`.
     """
 
 
@@ -47,13 +47,13 @@ class SegDataset(ReadableDataset, BaseSegDataset):
 class ScenesDataset(ReadableDataset, BaseSegDataset):
     """The synthetic scenes of `tools/dataset_converters/make_scenes.py`.
 
-    Laid out as ADE20K is: labels 1..7 become 0..6 and 0 is ignored.
+    The layout is ADE20K's: labels 1..7 become 0..6 and 0 is ignored.
 
     Args:
         img_suffix (str): Defaults to '.png': JPEG would smear the textures.
         reduce_zero_label (bool): Defaults to True.
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
-        **kwargs: Those of `mmseg.BaseSegDataset`.
+        **kwargs: Arguments of `mmseg.BaseSegDataset`.
     """
 
     METAINFO = dict(classes=CLASSES, palette=PALETTE)

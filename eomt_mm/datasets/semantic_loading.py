@@ -1,4 +1,4 @@
-"""Reading label maps."""
+"""Reading of label maps."""
 
 import mmcv
 import numpy as np

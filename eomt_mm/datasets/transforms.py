@@ -1,6 +1,6 @@
 """The augmentation and test-time resizing of EoMT (arXiv 2503.19108), for MM.
 
-Each works on the `results` dict of MMSeg and MMDet: the image under `img`, in BGR,
+Each transforms the `results` dict of MMSeg and MMDet: the image under `img`, in BGR,
 label maps, and the instances of MMDet. Random numbers come from NumPy's global
 generator, which MMEngine seeds in every worker.
 """
@@ -24,7 +24,7 @@ def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _resized(results: dict, old: tuple[int, int], new: tuple[int, int]) -> dict:
-    """Note what MM's own resizing notes; sizes are heights and widths."""
+    """Record the keys of MM's own resizing; sizes are heights and widths."""
     results['img_shape'] = new
     results['scale_factor'] = (new[1] / old[1], new[0] / old[0])
     results['keep_ratio'] = True
@@ -35,9 +35,9 @@ def _resized(results: dict, old: tuple[int, int], new: tuple[int, int]) -> dict:
 class ColorJitter(BaseTransform):
     """Brightness, contrast, saturation and hue, each with probability one half.
 
-    Multiplicative brightness and blended contrast, as SSD's recipe reads in
-    torchvision. MMSeg's `PhotoMetricDistortion` is another one: additive
-    brightness, and twice the hue.
+    Brightness is multiplicative and contrast blended, as in torchvision's version of
+    SSD's recipe. MMSeg's `PhotoMetricDistortion` differs: additive brightness and
+    twice the hue.
 
     Brightness comes first. Contrast then comes before saturation and hue in one
     half of the cases, after them in the other.
@@ -211,7 +211,7 @@ class ResizeShortSide(BaseTransform):
         self.max_aspect = max_aspect
 
     def transform(self, results: dict) -> dict:
-        """Resize `img`, bilinear as Pillow does it."""
+        """Resize `img` bilinearly, as Pillow does."""
         height, width = results['img'].shape[:2]
         size = short_side_size(height, width, self.size, self.max_aspect)
         results['img'] = geometry.resize_image_pil(results['img'], *size)
@@ -233,7 +233,7 @@ class FitInside(BaseTransform):
         self.size = _as_pair(size)
 
     def transform(self, results: dict) -> dict:
-        """Resize `img`, bilinear as Pillow does it."""
+        """Resize `img` bilinearly, as Pillow does."""
         height, width = results['img'].shape[:2]
         size = fitted_size(height, width, self.size)
         results['img'] = geometry.resize_image_pil(results['img'], *size)

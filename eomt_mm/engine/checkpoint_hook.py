@@ -1,4 +1,4 @@
-"""MMEngine's CheckpointHook, which a kill or a diverged training cannot harm."""
+"""A CheckpointHook that survives kills and diverged training."""
 
 import math
 from numbers import Real
@@ -17,7 +17,7 @@ from eomt_mm.registry import HOOKS
 class CheckpointHook(MMEngineCheckpointHook):
     """Saves checkpoints like MMEngine's hook, but loses none.
 
-    The options are the same. What differs:
+    The options are the same, with these differences:
 
     - A file is removed only after its successor is whole. MMEngine removes first.
     - `last_checkpoint` is written whole or not at all.
@@ -33,8 +33,8 @@ class CheckpointHook(MMEngineCheckpointHook):
             kept = [*self.keep_ckpt_ids, step]
             outdated = kept[: -self.max_keep_ckpts]
             self.keep_ckpt_ids.append(step)
-            # With the outdated ones: a training that is killed before it has removed
-            # them removes them when it is resumed.
+            # Outdated ones included: a training killed before it removes them does so
+            # when it is resumed.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)

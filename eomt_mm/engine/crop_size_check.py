@@ -1,4 +1,4 @@
-"""A crop size that reaches only half of a config is reported before the run."""
+"""A check before the run that the crop size reaches the whole config."""
 
 import logging
 
@@ -11,16 +11,16 @@ from eomt_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class CropSizeHook(Hook):
-    """Compare `crop_size` with the sizes that the run uses.
+    """Compares `crop_size` with the sizes that the run uses.
 
     MM's own tools merge `--cfg-options crop_size=...` into the variable alone, which
     no part of the run reads.
     """
 
     def before_run(self, runner) -> None:
-        """Log a contradiction; see :func:`check_crop_size`.
+        """Log a contradiction, see :func:`check_crop_size`.
 
-        It is no error: configs of the last release set every size by itself.
+        It is not an error: configs of the last release set each size separately.
         """
         try:
             check_crop_size(runner.cfg)

@@ -1,4 +1,4 @@
-"""A training that has diverged ends."""
+"""The end of a training that has diverged."""
 
 import math
 
@@ -42,7 +42,7 @@ class DivergenceHook(Hook):
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Count, and stop."""
+        """Count iterations without a finite loss, and stop."""
         if self.patience is None or not outputs:
             return
         hub = runner.message_hub

@@ -1,4 +1,4 @@
-"""A validation that an interruption has cut short is made up for."""
+"""The repetition of a validation that an interruption cut short."""
 
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop
@@ -10,15 +10,14 @@ class DueValidationHook(Hook):
     """Repeats the validation that was due at the iteration of a resumed checkpoint.
 
     MMEngine saves before it validates, and a resumed training starts with the next
-    iteration: the scores of a validation that was killed would be missing, the last
-    ones for ever.
+    iteration: the scores of a killed validation would be missing.
     """
 
     # The record is made before a CheckpointHook saves the best model.
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner) -> None:
-        """Validate, if it is due and not yet done."""
+        """Validate if it is due and not yet done."""
         loop = runner.train_loop
         if not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None:
             return

@@ -1,4 +1,4 @@
-"""The hook that makes a model faster before it is tested."""
+"""The hook that speeds a model up before a test."""
 
 import logging
 
@@ -11,10 +11,10 @@ from eomt_mm.registry import HOOKS
 
 @HOOKS.register_module()
 class FastInferenceHook(Hook):
-    """Half precision and compilation for testing, once the checkpoint is loaded.
+    """Applies half precision and compilation once the checkpoint is loaded.
 
-    `tools/test.py` adds it for `--dtype` and `--compile`. It does nothing in training,
-    and nothing to the validation in between.
+    `tools/test.py` adds it for `--dtype` and `--compile`. It leaves training and its
+    validation alone.
 
     Args:
         dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.

@@ -1,8 +1,8 @@
-"""Fine-tuning: the checkpoint of another training is made to fit the model.
+"""Fine-tuning: the weights of another training are fitted to the model.
 
-What matches is loaded, position codes are resized, the class head of other classes
-and queries of another number start anew, and one table in the log says which is
-which. Whatever else does not fit is refused.
+Matching tensors are loaded and position codes resized. The class head of other classes
+and queries of another number start anew. A table in the log lists all of it. Any other
+misfit is refused.
 """
 
 import ast
@@ -22,18 +22,18 @@ from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from eomt_mm.checkpoints import config_of, parse
-from eomt_mm.errors import UserError
-from eomt_mm.models.checkpoint_check import few, refuse_misfit
+from eomt_mm.errors import UserError, shorten
+from eomt_mm.models.checkpoint_check import refuse_misfit
 from eomt_mm.models.network import HEADS
 from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.models.timm_vit import build_vit
 from eomt_mm.registry import HOOKS
 
 POS_EMBED = 'backbone.pos_embed'
-# EoMT's, and those of MMDet's and MMSeg's Mask2Former.
+# Names in EoMT, and in MMDet's and MMSeg's Mask2Former.
 QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
 CLASS_HEADS = ('.class_head.', '.cls_embed.')
-# What a checkpoint's config is asked for.
+# Settings that are read from a checkpoint's config.
 _SETTINGS = ('num_blocks', 'img_size', 'patch_size', 'arch', 'num_heads')
 _HEAD_PREFIXES = tuple(f'{name}.' for name in HEADS)
 
@@ -50,15 +50,15 @@ def fit_weights(
         model (nn.Module): The model as initialised, whose `backbone` is a `QueryViT`;
             it is not changed.
         loaded (Mapping[str, Tensor]): State dict of the checkpoint; not changed.
-        other_classes (str, optional): In what the classes differ from those of the
-            checkpoint, so that a class head of the same size starts anew too.
-            Defaults to None, they do not.
+        other_classes (str, optional): Difference between the classes and those of the
+            checkpoint, due to which a class head of the same size starts anew.
+            Defaults to None, no difference.
         old_grid (tuple[int, int], optional): Rows and columns of patches in the
             checkpoint. Defaults to the model's if there are as many, else a square.
 
     Returns:
         tuple[dict[str, Tensor], list[tuple[str, str]]]: The model's complete state
-        dict, and a table: what happened, to which tensors and why.
+        dict, and a table: actions, their tensors and reasons.
 
     Raises:
         UserError: If the checkpoint has another architecture, no backbone, or NaN or
@@ -76,7 +76,7 @@ def fit_weights(
             fitted[key] = initial
             anew[_layer(key)] = why
         elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
-            fitted[key] = initial  # in its place, until all else is known to fit
+            fitted[key] = initial  # a placeholder until all else fits
     refuse_misfit(model, {**loaded, **fitted}, '')
     _refuse_non_finite({key: loaded[key] for key in fitted if _layer(key) not in anew})
 
@@ -89,7 +89,7 @@ def fit_weights(
 
     unchanged = sum(fitted[key] is loaded[key] for key in fitted)
     for key, initial in own.items():
-        if key not in fitted:  # a whole module, as nothing else is let through
+        if key not in fitted:  # a whole module: smaller gaps are refused
             fitted[key] = initial
             anew[key.partition('.')[0]] = 'not in the checkpoint'
     if 'backbone' in anew:
@@ -97,7 +97,7 @@ def fit_weights(
             'the checkpoint has no weights of the backbone, so that the ViT would '
             'start at random: give load_from the checkpoint of a whole model'
         )
-    # Two levels of a name tell what it is; there may be hundreds of tensors.
+    # Two levels of a name identify it; there may be hundreds of tensors.
     unused = Counter('.'.join(k.split('.')[:2]) for k in loaded if k not in own)
     table += [
         ('loaded unchanged', _tensors(unchanged)),
@@ -111,27 +111,27 @@ def fit_weights(
 def _in_names_of(
     own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
-    """Without a wrapper's prefix, and with the head called as the model calls it."""
+    """Drop a wrapper's prefix, and rename the head to the model's name for it."""
     loaded = {key.removeprefix('module.'): value for key, value in loaded.items()}
 
     def has(state: Mapping[str, Tensor], prefix: str) -> int:
         return sum(key.startswith(prefix) for key in state)
 
-    for theirs, ours in (_HEAD_PREFIXES, _HEAD_PREFIXES[::-1]):
-        count = has(loaded, theirs)
-        if count and has(own, ours) and not has(own, theirs) and not has(loaded, ours):
+    for old, new in (_HEAD_PREFIXES, _HEAD_PREFIXES[::-1]):
+        count = has(loaded, old)
+        if count and has(own, new) and not has(own, old) and not has(loaded, new):
             renamed = {
-                ours + key.removeprefix(theirs) if key.startswith(theirs) else key: v
-                for key, v in loaded.items()
+                new + key.removeprefix(old) if key.startswith(old) else key: value
+                for key, value in loaded.items()
             }
-            return renamed, [('renamed', f'{theirs}* -> {ours}*: {_tensors(count)}')]
+            return renamed, [('renamed', f'{old}* -> {new}*: {_tensors(count)}')]
     return loaded, []
 
 
 def _why_anew(
     key: str, loaded: Tensor, initial: Tensor, other_classes: str | None
 ) -> str | None:
-    """Why a tensor is not to be loaded, or None. Other channels are no reason."""
+    """Return why a tensor starts anew, or None. Other channels are no reason."""
     # Single numbers: the batches that a norm has seen.
     if loaded.ndim == 0 or loaded.shape[1:] != initial.shape[1:]:
         return None
@@ -148,7 +148,7 @@ def _why_anew(
 def _resized(
     pos_embed: Tensor, backbone: QueryViT, old_grid: tuple[int, int] | None
 ) -> Tensor:
-    """Position codes (1, prefix + N, C) for the backbone's grid, as timm resizes."""
+    """Resize position codes (1, prefix + N, C) to the backbone's grid, as timm does."""
     prefix = backbone.num_prefix_tokens if backbone.pos_embed_covers_prefix else 0
     count = pos_embed.shape[1] - prefix
     if old_grid is None or math.prod(old_grid) != count:
@@ -172,12 +172,12 @@ def _resized(
 
 
 def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
-    """NaN would spread to every weight with the first step, and training go on."""
+    """Refuse NaN, which would spread to every weight with the first step."""
     broken = [key for key, value in tensors.items() if not value.isfinite().all()]
     if broken:
         raise UserError(
-            f'the checkpoint has NaN or infinite values in {few(broken)}: the training '
-            'that wrote it diverged, or the file is damaged. Take an earlier '
+            f'the checkpoint has NaN or infinite values in {shorten(broken)}: the '
+            'training that wrote it diverged, or the file is damaged. Take an earlier '
             'checkpoint of it'
         )
 
@@ -192,21 +192,21 @@ def _tensors(count: int) -> str:
 
 @HOOKS.register_module()
 class FineTuningHook(Hook):
-    """Makes `load_from` fit the model that is about to be trained.
+    """Fits the weights of `load_from` to the model before training.
 
-    It acts where the backbone is a `QueryViT`, in training only, and not on
-    `resume`: what is tested or resumed must fit exactly. Where a checkpoint is to be
-    loaded, the backbone's own pre-trained weights are neither downloaded nor read.
+    It acts in training, if the backbone is a `QueryViT`. Checkpoints that are tested or
+    resumed must fit exactly. If a checkpoint is to be loaded, the backbone's own
+    pre-trained weights are neither downloaded nor read.
 
     Args:
         required (bool): Whether a training without `load_from` is refused. Defaults
             to False.
 
     Raises:
-        UserError: If a checkpoint is required and none is given, or as `fit_weights`.
+        UserError: If a required checkpoint is missing, and see `fit_weights`.
     """
 
-    # Before hooks that copy the loaded weights, such as MMEngine's EMAHook.
+    # It precedes hooks that copy the loaded weights, such as MMEngine's EMAHook.
     priority = 'VERY_HIGH'
 
     def __init__(self, required: bool = False) -> None:
@@ -222,10 +222,10 @@ class FineTuningHook(Hook):
             source = find_latest_checkpoint(runner.work_dir)
         if source is None and self.required:
             raise UserError(
-                'this config starts from the checkpoint of another model, and none is '
-                'given: add --cfg-options load_from=CHECKPOINT, or set required=False '
-                'of eomt_mm.FineTuningHook in custom_hooks to start from the '
-                'pre-trained ViT'
+                'this config starts from the checkpoint of another model, which is '
+                'missing: add --cfg-options load_from=CHECKPOINT, or set '
+                'required=False of eomt_mm.FineTuningHook in custom_hooks to start '
+                'from the pre-trained ViT'
             )
         if source is not None:
             model.backbone.pretrained = False
@@ -260,13 +260,13 @@ class FineTuningHook(Hook):
 
 
 def _model_to_train(runner) -> nn.Module | None:
-    """The model without wrappers, if it is one of ours and about to be trained."""
+    """Return the unwrapped model if it is trained and its backbone is a `QueryViT`."""
     model = runner.model
     while is_model_wrapper(model):
         model = model.module
     trains = isinstance(runner.optim_wrapper, OptimWrapper)  # not built for testing
-    ours = isinstance(getattr(model, 'backbone', None), QueryViT)
-    return model if trains and ours else None
+    has_queries = isinstance(getattr(model, 'backbone', None), QueryViT)
+    return model if trains and has_queries else None
 
 
 def _classes(metainfo: Mapping | None) -> tuple[str, ...]:
@@ -274,22 +274,21 @@ def _classes(metainfo: Mapping | None) -> tuple[str, ...]:
 
 
 def _difference(old: tuple[str, ...], new: tuple[str, ...]) -> str | None:
-    """The first class that is another; None where names are equal, or unknown."""
+    """Name the first class that differs; None if names are equal or unknown."""
     if not old or not new:
         return None
-    for i, (theirs, ours) in enumerate(zip_longest(old, new)):
-        if theirs != ours:
-            return f'class {i} is {theirs!r} in the checkpoint, {ours!r} in the data'
+    for i, (before, now) in enumerate(zip_longest(old, new)):
+        if before != now:
+            return f'class {i} is {before!r} in the checkpoint, {now!r} in the data'
     return None
 
 
 def refuse_other_heads(trained: Mapping, backbone: QueryViT) -> None:
-    """Compare what no shape tells: into how many heads attention is divided.
+    """Compare the numbers of attention heads, which no shape shows.
 
     Args:
-        trained (Mapping): `arch` and `num_heads` of the checkpoint's config, as far as
-            they are known.
-        backbone (QueryViT): The backbone that is to take the weights.
+        trained (Mapping): `arch` and `num_heads` of the checkpoint's config, if known.
+        backbone (QueryViT): The backbone that takes the weights.
 
     Raises:
         UserError: If the numbers differ.
@@ -305,7 +304,7 @@ def refuse_other_heads(trained: Mapping, backbone: QueryViT) -> None:
 
 
 def _heads_of(arch: str | None) -> int | None:
-    """Heads of a timm model by its name, if it is known and a plain ViT."""
+    """Return the number of heads of a plain ViT by timm's name, if known."""
     if not isinstance(arch, str) or not timm.is_model(arch):
         return None
     with torch.device('meta'):
@@ -316,9 +315,9 @@ def _heads_of(arch: str | None) -> int | None:
 
 
 def _backbone_settings(cfg: str) -> dict:
-    """What a config's text says of the backbone, as far as it is there.
+    """Read the settings of the backbone from a config's text, if they are there.
 
-    The text is parsed and never run, as it comes with the checkpoint.
+    The text comes with the checkpoint: it is parsed and never run.
 
     Returns:
         dict: `num_blocks`, `grid`, `arch` and `num_heads`.

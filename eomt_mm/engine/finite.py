@@ -1,4 +1,4 @@
-"""Weights that are numbers."""
+"""A check for weights that are not finite."""
 
 from collections.abc import Mapping
 
@@ -7,10 +7,10 @@ from torch import Tensor
 
 
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold NaN or infinite values.
+    """Name the tensors that hold NaN or infinite values.
 
     Args:
-        tensors (Mapping[str, Tensor]): A state dict. The device is asked once.
+        tensors (Mapping[str, Tensor]): A state dict. There is one synchronisation.
     """
     names = [name for name, value in tensors.items() if isinstance(value, Tensor)]
     if not names:

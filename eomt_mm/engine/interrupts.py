@@ -1,4 +1,4 @@
-"""A signal ends training between two iterations, with a checkpoint."""
+"""The end of a training between two iterations, with a checkpoint, on a signal."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ class InterruptHook(Hook):
             lost, before training began. The first iteration is then the last.
     """
 
-    # After everything else that belongs to the iteration.
+    # It follows everything else that belongs to the iteration.
     priority = 'LOWEST'
 
     def __init__(self, delivered: Sequence[int] = ()) -> None:
@@ -49,7 +49,7 @@ class InterruptHook(Hook):
         self._is_between = False
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Hold signals back from the first iteration on."""
+        """Hold back signals from the first iteration on."""
         if self.delivered:
             raise KeyboardInterrupt
         self._is_between = False
@@ -64,7 +64,7 @@ class InterruptHook(Hook):
     def after_train_iter(
         self, runner, batch_idx, data_batch=None, outputs=None
     ) -> None:
-        """Stop, if there is a signal."""
+        """Stop if there is a signal."""
         number = torch.tensor(self.pending or 0)
         all_reduce(number, 'max')
         if not number:
@@ -75,15 +75,15 @@ class InterruptHook(Hook):
         self.end()
 
     def before_val(self, runner) -> None:
-        """Other hooks may change the model for the validation."""
+        """Disallow checkpoints: other hooks may change the model for the validation."""
         self._is_between = False
 
     def after_val(self, runner) -> None:
-        """The model is that of the training again."""
+        """Allow checkpoints: the model is that of the training again."""
         self._is_between = True
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
-        """Stop, if there is a signal; the resumed run repeats the validation."""
+        """Stop if there is a signal; the resumed run repeats the validation."""
         if self.pending is None:
             return
         for hook in runner.hooks:
@@ -93,20 +93,19 @@ class InterruptHook(Hook):
         self.end()
 
     def after_train(self, runner) -> None:
-        """Deliver what came in too late to stop anything."""
+        """Deliver a signal that came too late to stop anything."""
         self.end()
 
     def save_between(self, runner) -> None:
-        """Save a checkpoint if an error came between two iterations, after a signal.
+        """Save a checkpoint if an error followed a signal between two iterations.
 
-        Data workers that got the signal too end before the data of the next iteration
-        are there.
+        Data workers receive the signal too and end before they deliver the next batch.
         """
         if self.pending is not None and self._is_between:
             self._save(runner, runner.iter)
 
     def end(self) -> None:
-        """Hold no more signals back, and deliver the one that is pending.
+        """Restore the handlers, and deliver a pending signal.
 
         Raises:
             KeyboardInterrupt: From the handler of the signal.

@@ -1,4 +1,4 @@
-"""Randomness of a training step that depends on the iteration alone."""
+"""Random numbers of a training step that depend on the iteration alone."""
 
 import random
 

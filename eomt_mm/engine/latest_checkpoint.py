@@ -1,4 +1,4 @@
-"""The checkpoint from which an interrupted training goes on."""
+"""The checkpoint from which an interrupted training continues."""
 
 import re
 import zipfile
@@ -7,7 +7,7 @@ from pathlib import Path
 from eomt_mm import checkpoints
 from eomt_mm.engine.finite import non_finite
 
-# What a training needs besides its weights.
+# Keys without which no training continues.
 TRAINING_STATE = {'meta', 'state_dict', 'optimizer', 'message_hub'}
 # Addresses at which no training writes a checkpoint, those of model zoos among them.
 _READ_ONLY = re.compile(
@@ -19,16 +19,15 @@ def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     """Find the newest whole checkpoint of a work directory.
 
     MMEngine trusts the file `last_checkpoint`, which is empty if the process was killed
-    while it was written, and wrong once the directory has moved. Here the checkpoints
-    themselves tell: the newest is the one with the latest time stated inside, at equal
-    times the one with the most iterations. The number of iterations alone would go on
-    with an older, longer training in the same directory, and a copy of a file has
-    another time of modification.
+    while it was written, and wrong once the directory has moved. The newest checkpoint
+    is the one with the latest time stated inside, at equal times the one with the most
+    iterations. Iterations alone would choose an older, longer training in the same
+    directory, and copies of files have other times of modification.
 
     Every process of a distributed training finds the same one.
 
     Args:
-        work_dir (str | Path): Where MMEngine's CheckpointHook writes. Where that has an
+        work_dir (str | Path): Folder of MMEngine's CheckpointHook. If that has an
             `out_dir`, `last_checkpoint` leads to it.
 
     Returns:
@@ -37,14 +36,14 @@ def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
         candidates: `best_*.pth`, published weights.
     """
     folder = Path(work_dir)
-    note = folder / 'last_checkpoint'
-    noted = note.read_text(errors='replace').strip() if note.is_file() else ''
+    record = folder / 'last_checkpoint'
+    recorded = record.read_text(errors='replace').strip() if record.is_file() else ''
     path, passed_over = _newest(folder)
-    if path is None and noted:
-        if '://' in noted:
-            # Where a hook can write; a note makes nobody download from elsewhere.
-            return (None if _READ_ONLY.match(noted) else noted), passed_over
-        path, elsewhere = _newest(Path(noted).parent)
+    if path is None and recorded:
+        if '://' in recorded:
+            # A hook can write there; a record must not cause downloads from elsewhere.
+            return (None if _READ_ONLY.match(recorded) else recorded), passed_over
+        path, elsewhere = _newest(Path(recorded).parent)
         passed_over += elsewhere
     return path, passed_over
 
@@ -78,7 +77,7 @@ def _read(path: Path) -> dict:
 
 
 def _damage(path: Path) -> str | None:
-    """Read a file to its end: why no training can go on from it."""
+    """Read a file to its end; return why no training can continue from it."""
     try:
         checkpoints.check_sums(path)
         broken = non_finite(checkpoints.weights_of(_read(path), path))

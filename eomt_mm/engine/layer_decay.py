@@ -26,7 +26,7 @@ def layer_decay_scale(name: str, depth: int, decay: float) -> float:
         decay: Factor from one block to the one before.
 
     Raises:
-        UserError: The name belongs to no known part of a timm ViT.
+        UserError: If the name belongs to no known part of a timm ViT.
     """
     part, _, rest = name.partition('.')
     if part == 'blocks':
@@ -49,8 +49,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     """Optimizer wrapper with layer-wise learning rate decay in the backbone.
 
     `paramwise_cfg` takes two keys: `decay_rate` (0.8) and `decay_last_blocks`
-    (True). Without the latter the masked blocks, the last `backbone.num_blocks`,
-    keep the full rate; the blocks before keep theirs. Weight decay applies to every
+    (True). Without the latter the masked blocks, the last `backbone.num_blocks`, have
+    the full rate; the blocks before are unaffected. Weight decay applies to every
     parameter, norms, biases and embeddings included, as in the paper's recipe.
 
     The few parameter groups carry `is_backbone`, which the warm-up schedule reads,

@@ -31,7 +31,7 @@ def annealing_windows(
     end: str | Sequence[int | float] = 'auto',
     first_block: Sequence[int | float] | None = None,
 ) -> list[tuple[int, int]]:
-    """The iterations between which each masked block is annealed.
+    """Compute the iterations between which each masked block is annealed.
 
     Args:
         num_blocks: Number of masked blocks (the paper's L2).
@@ -48,8 +48,8 @@ def annealing_windows(
         iterations both may round to the same one.
 
     Raises:
-        UserError: A wrong number of values, a fraction outside [0, 1], or windows
-            that do not increase.
+        UserError: If there is a wrong number of values, a fraction outside [0, 1], or
+            a window that does not increase.
     """
     starts = _positions('start', start, num_blocks, max_iters, FIRST_START, LAST_START)
     ends = _positions(
@@ -84,7 +84,7 @@ def annealing_windows(
 
 
 def mask_probability(step: int, start: int, end: int, power: float = 0.9) -> float:
-    """Probability with which a query of a block is masked at iteration `step`.
+    """Return the probability that a query of a block is masked at iteration `step`.
 
     1 before `start`, 0 from `end` on, `(1 - progress) ** power` in between.
     """
@@ -167,14 +167,14 @@ class MaskAnnealingHook(Hook):
         self._loaded_epoch: int | None = None
 
     def probabilities(self, step: int, max_iters: int, num_blocks: int) -> list[float]:
-        """Mask probability of each block at iteration `step`."""
+        """Return the mask probability of each block at iteration `step`."""
         return [
             mask_probability(step, start, end, self.power)
             for start, end in self.windows(num_blocks, max_iters)
         ]
 
     def windows(self, num_blocks: int, max_iters: int) -> list[tuple[int, int]]:
-        """This schedule's windows, see :func:`annealing_windows`."""
+        """Return this schedule's windows, see :func:`annealing_windows`."""
         return annealing_windows(
             num_blocks, max_iters, self.start, self.end, self.first_block
         )
@@ -186,7 +186,7 @@ class MaskAnnealingHook(Hook):
         blocks = len(part.mask_probs)
         self.windows(blocks, runner.max_iters)
         if runner.iter:
-            # A resumed training may begin with a validation. That masks as the last
+            # A resumed training may begin with a validation, which masks as the last
             # iteration did.
             part.mask_probs = self.probabilities(
                 runner.iter - 1, runner.max_iters, blocks
@@ -204,7 +204,7 @@ class MaskAnnealingHook(Hook):
             runner.message_hub.update_scalar(f'train/mask_prob_{block}', probability)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Remember how far the loaded weights were trained, for `before_test`."""
+        """Record the iteration of the loaded weights, for `before_test`."""
         meta = checkpoint.get('meta', {})
         self._loaded_iter, self._loaded_epoch = meta.get('iter'), meta.get('epoch')
 
@@ -254,7 +254,7 @@ class MaskAnnealingHook(Hook):
 
 
 def _masked_part(runner):
-    """The part of the model whose attention is masked."""
+    """Return the part of the model whose attention is masked."""
     model = runner.model
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module

@@ -1,4 +1,4 @@
-"""A checkpoint that is resumed belongs to the run that resumes it."""
+"""A check that a resumed checkpoint belongs to the run."""
 
 import difflib
 from itertools import islice
@@ -17,13 +17,13 @@ class ResumeCheckHook(Hook):
     """Compares a resumed checkpoint with the run: its optimizer, its config's text.
 
     Raises:
-        UserError: The optimizer's state does not fit the parameters.
+        UserError: If the optimizer's state does not fit the parameters.
     """
 
     priority = 'VERY_HIGH'
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Refuse what PyTorch would load and fail with; report another config."""
+        """Refuse another optimizer's state; report another config."""
         if not runner._resume:
             return
         wrapper, state = runner.optim_wrapper, checkpoint.get('optimizer')
@@ -42,10 +42,10 @@ class ResumeCheckHook(Hook):
 
 
 def changed_lines(before: str, after: str) -> list[str]:
-    """The first lines in which two configs differ, as `- old` and `+ new`.
+    """List the first lines in which two configs differ, as `- old` and `+ new`.
 
     Args:
-        before (str): Text of the config in a checkpoint. It is compared as text.
+        before (str): Text of the config in a checkpoint, compared as text.
         after (str): Text of the config of this run.
     """
     texts = [

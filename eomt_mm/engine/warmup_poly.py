@@ -16,14 +16,14 @@ def two_stage_factor(
     power: float,
     is_backbone: bool,
 ) -> float:
-    """Learning rate factor of optimizer step `step`, counted from 0.
+    """Return the learning rate factor of optimizer step `step`, counted from 0.
 
     The head warms up linearly over the first `warmup[0]` steps, during which the
     backbone stays at 0; the backbone warms up over the next `warmup[1]`. Each then
     decays polynomially over the steps that remain to it, and is 0 from `total` on.
 
-    The backbone is held by a rate of 0 and not by `requires_grad`: Adam's moments
-    and the gradient norm see it from the first step, as in the paper's training.
+    The backbone waits at a rate of 0 and keeps `requires_grad`: Adam's moments and the
+    gradient norm see it from the first step, as in the paper's training.
     """
     begin = warmup[0] if is_backbone else 0
     length = warmup[1] if is_backbone else warmup[0]
@@ -39,7 +39,7 @@ def two_stage_factor(
 def warmup_lengths(
     warmup: tuple[int | float, int | float], total: int
 ) -> tuple[int, int]:
-    """Lengths of the two stages in iterations.
+    """Return the lengths of the two stages in iterations.
 
     Args:
         warmup: Iterations as whole numbers, or fractions of the run below 1.
@@ -140,7 +140,7 @@ class TwoStageWarmupPolyLR(_ParamScheduler):
         ]
 
     def state_dict(self) -> dict:
-        """The step reached and the base learning rates."""
+        """Return the step reached and the base learning rates."""
         keys = ('last_step', '_global_step', '_last_value', 'base_values')
         return {key: getattr(self, key) for key in keys}
 

@@ -1,8 +1,7 @@
 """Evaluation: panoptic quality on a fresh machine.
 
 `coco_instances`, `coco_panoptic` and `dump_results` need MMDetection and are not
-imported here; the
-registry finds them by itself.
+imported here; the registry finds them at the first look-up.
 """
 
 from .panoptic_quality import PQStat, id2rgb, rgb2id

@@ -14,11 +14,11 @@ from eomt_mm.registry import METRICS
 class DumpDetResults(MMDetDumpDetResults):
     """Writes all predictions to a pickle file, masks run-length encoded.
 
-    MMDet's own encodes them itself and fails where the model has done so already
+    MMDet's own class encodes masks itself and fails if the model has encoded them
     (`test_cfg.encode_masks`).
 
     Args:
-        **kwargs: Those of `mmdet.DumpDetResults`.
+        **kwargs: Arguments of `mmdet.DumpDetResults`.
     """
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:

@@ -5,8 +5,8 @@ a true segment of one class match where their IoU is above 0.5; then, for each c
 
     PQ = sum of the IoU of the matches / (TP + FP / 2 + FN / 2) = SQ * RQ.
 
-The names are those by which MMDetection knows the COCO panoptic API, which this
-module stands in for.
+The names are those of the COCO panoptic API that MMDetection uses, which this module
+replaces.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ClassStat:
         return self
 
     def quality(self) -> dict[str, float]:
-        """PQ, SQ and RQ as fractions; zeros where the class does not occur."""
+        """Return PQ, SQ and RQ as fractions; zeros if the class does not occur."""
         segments = self.tp + 0.5 * self.fp + 0.5 * self.fn
         return dict(
             pq=self.iou / segments if segments else 0.0,
@@ -73,7 +73,7 @@ class PQStat:
         """Average over the classes that occur in the truth or in the prediction.
 
         Args:
-            categories (dict[int, dict]): By id, with the key `isthing`.
+            categories (dict[int, dict]): Categories by id, with the key `isthing`.
             isthing (bool, optional): Average over things or over stuff alone; None
                 means both.
 

@@ -1,7 +1,7 @@
-"""A stand-in for `panopticapi`, which is on no package index.
+"""A stand-in for `panopticapi`, which no package index carries.
 
-MMDetection asks for five of its names and goes without panoptic data and evaluation
-where it does not find them.
+MMDetection imports five of its names, and has no panoptic data and evaluation without
+them.
 """
 
 import sys
@@ -23,10 +23,10 @@ USERS = (
 
 
 def provide_panopticapi() -> None:
-    """Let `panopticapi` be found, in this process and in those forked from it.
+    """Provide `panopticapi` in this process and in those forked from it.
 
-    The real package is used where it is installed. MMDetection may have been imported
-    before: what it missed is filled in. Calling this again does nothing.
+    The real package has precedence if it is installed. Names that MMDetection missed in
+    an earlier import are filled in. Further calls do nothing.
     """
     if find_spec('panopticapi'):
         return

@@ -1,7 +1,7 @@
 """The core: the network and its loss, in torch and timm alone.
 
 `segmentor` is the bridge to MMSegmentation. It is not imported here, so that the
-core runs where that framework is absent; the registry finds it by itself.
+core runs where that framework is absent; the registry finds it at the first look-up.
 """
 
 from .criterion import Criterion, Target

@@ -6,25 +6,25 @@ the wrong checkpoint gives a low score instead of an error.
 
 from torch import Tensor, nn
 
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 
-# Parts of a ViT without which it is another network.
+# Without any of these parts a ViT is another network.
 _VIT_PARTS = ('blocks', 'cls_token', 'reg_token', 'pos_embed', 'patch_embed')
 
 
 def refuse_misfit(
     module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object
 ) -> None:
-    """State-dict pre-hook that raises where a checkpoint is another model's.
+    """Refuse a checkpoint of another model, as a state-dict pre-hook.
 
-    That is, where shapes differ, nothing matches, only part of a top-level module
-    (backbone or head) is there, or the backbone has blocks, registers or other tokens
-    too many. A module may be missing as a whole: weights of the backbone alone are a
-    start of training.
+    It belongs to another model if shapes differ, if nothing matches, if a top-level
+    module (backbone or head) is incomplete, or if the backbone has surplus blocks,
+    registers or other tokens. A whole module may be missing: training may start from
+    the weights of the backbone alone.
 
     Args:
-        module (nn.Module): The model that is about to load.
-        state_dict (dict[str, Tensor]): What it is about to load.
+        module (nn.Module): The model that loads.
+        state_dict (dict[str, Tensor]): The weights to load.
         prefix (str): Prefix of the model's keys in `state_dict`.
 
     Raises:
@@ -47,7 +47,7 @@ def refuse_misfit(
     ]
     if misfits:
         raise UserError(
-            f'the checkpoint does not fit the config: {few(misfits, "; ")}. '
+            f'the checkpoint does not fit the config: {shorten(misfits, "; ")}. '
             'Use the config it was trained with: class_head shows the number of '
             'classes + 1, queries that of queries, pos_embed that of patches. A '
             'training that starts from it (load_from) may change these, and no others'
@@ -56,14 +56,13 @@ def refuse_misfit(
     missing = [
         key for key in own if key not in common and _module_of(key, prefix) in present
     ]
-    # Known by their name alone: a checkpoint may hold more than a model, such as
-    # the classifier of a backbone, but a block left out changes all that follow, and
-    # so do registers.
+    # A checkpoint may hold more than the model, such as the classifier of a backbone.
+    # An omitted block or register would change everything behind it.
     parts = tuple(f'{prefix}backbone.{part}' for part in _VIT_PARTS)
     surplus = [key for key in state_dict if key.startswith(parts) and key not in own]
     if missing or surplus:
         lists = (('lacks', missing), ('has, unlike the config,', surplus))
-        found = '; it '.join(f'{verb} {few(keys)}' for verb, keys in lists if keys)
+        found = '; it '.join(f'{verb} {shorten(keys)}' for verb, keys in lists if keys)
         raise UserError(
             f'the checkpoint does not fit the config: it {found}. Use the config it '
             'was trained with: backbone.arch and backbone.timm_args set the blocks and '
@@ -74,9 +73,3 @@ def refuse_misfit(
 def _module_of(key: str, prefix: str) -> str:
     """Name of the top-level module that a key belongs to."""
     return key.removeprefix(prefix).partition('.')[0]
-
-
-def few(items: list[str], separator: str = ', ') -> str:
-    """Three items, and how many more there are."""
-    more = f' and {len(items) - 3} more' if len(items) > 3 else ''
-    return separator.join(items[:3]) + more

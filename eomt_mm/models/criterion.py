@@ -38,7 +38,7 @@ class Target(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Which query got which target, in order of targets; each of shape (pairs,).
+    """Pairs of query and target, in the order of targets; each field is (pairs,).
 
     Attributes:
         image (Tensor): Index of the image.
@@ -58,8 +58,8 @@ class Criterion(nn.Module):
     Args:
         class_weight (float): Weight of the classification loss and of its matching
             cost. Defaults to 2.
-        mask_weight (float): Same for the binary cross-entropy. Defaults to 5.
-        dice_weight (float): Same for Dice. Defaults to 5.
+        mask_weight (float): Weight of the binary cross-entropy. Defaults to 5.
+        dice_weight (float): Weight of Dice. Defaults to 5.
         no_object_weight (float): Weight of the "no object" class in the
             classification loss. Defaults to 0.1.
         num_points (int): Points per mask, for matching and for the losses. Defaults
@@ -134,16 +134,17 @@ class Criterion(nn.Module):
         synchronisation an iteration.
 
         Args:
-            predictions (list[tuple[Tensor, Tensor]]): As in `forward`.
+            predictions (list[tuple[Tensor, Tensor]]): See `forward`.
             labels (Tensor): Classes of the targets of all images, shape (N,).
             masks (Tensor): Their masks, shape (N, 1, H, W) fp32.
-            counts (list[int]): How many of them belong to each image.
+            counts (list[int]): Number of targets of each image.
 
         Returns:
             list[Match]: One for each prediction, on its device.
         """
         device = masks.device
-        # Targets are laid out as (image, slot), padded to the fullest image.
+        # Images have different numbers of targets. The layout (image, slot), padded to
+        # the fullest image, turns all costs into one batched product.
         image = np.repeat(np.arange(len(counts)), counts)
         first = np.cumsum([0, *counts[:-1]])
         slot = np.arange(len(image)) - first[image]

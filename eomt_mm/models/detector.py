@@ -51,7 +51,7 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
     Args:
         size (tuple[int, int], optional): Height and width of the network's input in
             pixels. `EoMTDetector` takes them from its backbone.
-        **kwargs: Those of `DetDataPreprocessor`.
+        **kwargs: Arguments of `DetDataPreprocessor`.
     """
 
     def __init__(self, size: tuple[int, int] | None = None, **kwargs) -> None:
@@ -97,7 +97,7 @@ class PanopticHead(MaskHead):
         criterion (dict, optional): Config of the loss. Defaults to `Criterion` with
             the paper's numbers.
         train_cfg (dict, optional): Not used; detectors of MMDet hand it over.
-        test_cfg (dict, optional): The same.
+        test_cfg (dict, optional): Not used either.
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
 
@@ -121,11 +121,11 @@ class PanopticHead(MaskHead):
         self.criterion = MODELS.build(criterion or dict(type='eomt_mm.Criterion'))
 
     def targets(self, data_samples: list[DetDataSample]) -> list[Target]:
-        """Ground truth as the criterion takes it.
+        """Convert ground truth to targets of the criterion.
 
         Args:
-            data_samples (list[DetDataSample]): With `gt_instances` and, if there are
-                classes of stuff, `gt_sem_seg`, all of equal sizes.
+            data_samples (list[DetDataSample]): Samples that carry `gt_instances` and,
+                if there are classes of stuff, `gt_sem_seg`, all of equal sizes.
 
         Returns:
             list[Target]: One for each image.
@@ -165,7 +165,7 @@ class PanopticHead(MaskHead):
 
 @MODELS.register_module()
 class FusionHead(BasePanopticFusionHead):
-    """From logits to panoptic segments and instances, as the paper does it.
+    """Turns logits into panoptic segments and instances, as the paper does.
 
     It takes the place of MMDet's `MaskFormerFusionHead`, in any detector that has
     one. `test_cfg` may hold:
@@ -218,15 +218,15 @@ class FusionHead(BasePanopticFusionHead):
         if test_cfg['panoptic_on'] and classes >= INSTANCE_OFFSET:
             raise UserError(
                 f'{classes} classes, but a panoptic result holds class + '
-                f'{INSTANCE_OFFSET} x instance, and void besides: it can tell '
-                f'{INSTANCE_OFFSET - 1} classes apart. Set panoptic_on=False'
+                f'{INSTANCE_OFFSET} x instance, and void besides: it holds '
+                f'{INSTANCE_OFFSET - 1} classes at most. Set panoptic_on=False'
             )
         super().__init__(
             num_things_classes, num_stuff_classes, test_cfg, None, init_cfg
         )
 
     def loss(self) -> dict:
-        """There is nothing to train."""
+        """Return no loss: there is nothing to train."""
         return {}
 
     def predict(
@@ -241,8 +241,8 @@ class FusionHead(BasePanopticFusionHead):
         Args:
             class_logits (Tensor): Shape (B, K, classes + 1).
             mask_logits (Tensor): Shape (B, K, h, w), any resolution.
-            data_samples (list[DetDataSample]): With `batch_input_shape`, `img_shape`
-                and `ori_shape` in their metainfo.
+            data_samples (list[DetDataSample]): Samples whose metainfo has
+                `batch_input_shape`, `img_shape` and `ori_shape`.
             rescale (bool): Whether results have the size of the original image
                 instead of the resized one. Defaults to True.
 

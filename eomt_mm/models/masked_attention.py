@@ -83,7 +83,7 @@ def attend(
     mask: Tensor | None = None,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """The attention of every block; what a CPU does faster takes its place.
+    """Compute the attention of a block; a faster kernel may take its place.
 
     Args:
         q (Tensor): Shape (B, heads, T, d).
@@ -101,7 +101,7 @@ def attend(
 
 
 class MaskedAttention:
-    """What both attention layers share: attention itself and what follows it.
+    """The part that both attention layers share: attention and output projection.
 
     Attributes:
         attend (Callable): The function `attend`, or a faster one for inference: the
@@ -143,7 +143,7 @@ class SplitAttention(MaskedAttention, Attention):
         return self._attend(*self.project(x), attn_mask)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, heads, T, d), of tokens (B, T, C)."""
+        """Project tokens (B, T, C) to queries, keys, values, each (B, heads, T, d)."""
         qkv = self.qkv(x).unflatten(2, (3, self.num_heads, self.head_dim))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         return self.q_norm(q), self.k_norm(k), v
@@ -202,7 +202,7 @@ class RotarySplitAttention(MaskedAttention, EvaAttention):
 
         Args:
             x (Tensor): Queries or keys.
-            rope (Tensor): As in `forward`.
+            rope (Tensor): See `forward`.
 
         Returns:
             Tensor: The same shape and type.

@@ -24,14 +24,14 @@ from .query_vit import QueryViT
 from .sizes import HEADS
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-# What autocast runs in half precision anyway, with weights of its own.
+# Layers that autocast runs in half precision anyway.
 CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 Function = Callable[[Tensor], Prediction]
 
 
 def head_of(model: nn.Module | dict) -> nn.Module | dict | None:
-    """The head of a segmentor or detector, or the config of it; None without one.
+    """Return the head of a segmentor or detector, or its config; None without one.
 
     Args:
         model (nn.Module | dict): A model, or the `model` of a config.
@@ -53,10 +53,10 @@ class Network:
         self.backbone, self.head = backbone, head
 
     def __call__(self, images: Tensor) -> Prediction:
-        """The final prediction, masked only while `mask_probs` says so.
+        """Predict; attention is masked while `mask_probs` are above 0.
 
-        While a training run still masks, its validation masks too, as the reference
-        does: without masks, a network that has not been annealed yet is lost.
+        While training masks, validation masks too, as in the reference: a network that
+        is not annealed yet fails without masks.
 
         Args:
             images (Tensor): Normalised images, shape (B, 3, H, W).
@@ -70,7 +70,7 @@ class Network:
         return self.head(*self.backbone(images))
 
     def all_predictions(self, images: Tensor) -> list[Prediction]:
-        """The predictions before each of the last blocks and the final one."""
+        """Predict before each of the last blocks and after the last one."""
         return self.backbone.forward_masked(images, self.head)
 
 
@@ -118,14 +118,14 @@ class FastNetwork(Network):
                 cpu.prepare(module, DTYPES[dtype])
 
     def __getstate__(self) -> dict:
-        # What was compiled has the weights of the original.
+        # The compiled graph holds the weights of the original.
         return {**vars(self), 'graph': None}
 
     def __call__(self, images: Tensor) -> Prediction:
         """Predict, on a CPU as many images at a time as there are threads.
 
-        More make nothing faster there: they only use memory, which is slow to come by.
-        What is compiled gets all of them, and so do images that are merged together.
+        More images would cost memory and save no time there. A compiled network gets
+        all of them, and so does one that merges the images together.
         """
         if self.compiled:
             if self.graph is None:
@@ -141,13 +141,13 @@ class FastNetwork(Network):
         return classes, masks
 
     def predict(self, images: Tensor) -> Prediction:
-        """All images at once, not compiled."""
+        """Predict all images at once, not compiled."""
         with autocast(images.device, self.dtype):
             return super().__call__(images)
 
 
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
-    """Autocast to a dtype by its short name; to 'fp32' it does nothing."""
+    """Return autocast to a dtype by its short name; 'fp32' switches it off."""
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != 'fp32')
 
 
@@ -207,7 +207,7 @@ class NetworkModel:
 
     @property
     def mask_head(self) -> MaskHead:
-        """The head under the name that both bridges have for it."""
+        """The head, whatever the framework calls it."""
         return head_of(self)
 
     @property
@@ -242,10 +242,10 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
     """Make a finished model faster, in place; it can no longer be trained.
 
     EoMT gets a `FastNetwork`. Any other model of MMSegmentation or MMDetection runs
-    under autocast, and its backbone is compiled; it is not to be copied afterwards.
+    under autocast, and its backbone is compiled; do not copy it afterwards.
 
     Args:
-        model (nn.Module): In evaluation mode on its device, with its weights loaded.
+        model (nn.Module): A model in evaluation mode, on its device, with its weights.
         dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
         compiled (bool): Whether to compile. Defaults to False.
 

@@ -1,6 +1,6 @@
 """Options for testing: defaults, and no unknown ones.
 
-MMEngine hands `test_cfg` over as it is, so that a misspelt option would do nothing.
+MMEngine passes `test_cfg` on unchecked, so that a misspelt option would do nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ def complete_test_cfg(
     """Fill in `test_cfg`.
 
     Args:
-        given (Mapping, optional): What the config says.
+        given (Mapping, optional): `test_cfg` of the config.
         defaults (Mapping): All options that have an effect.
         others (Sequence[str]): Options of the framework that are accepted as well.
 

@@ -44,8 +44,8 @@ class PlainViT(BaseModule):
         num_prefix_tokens (int): CLS and registers, in front of the patches.
 
     Raises:
-        UserError: If the model is unknown to timm or no plain ViT, or if the image is
-            no whole number of patches.
+        UserError: If timm does not know the model, if it is not a plain ViT, or if the
+            image is not a whole number of patches.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class PlainViT(BaseModule):
         """Load the pre-trained weights; called once, by MMEngine's Runner.
 
         Raises:
-            UserError: If the weights cannot be had or do not fit.
+            UserError: If the weights are unavailable or do not fit.
         """
         if self.init_cfg or not self.pretrained:
             super().init_weights()
@@ -120,7 +120,7 @@ class PlainViT(BaseModule):
         return (self.to_map(self.norm(x)[:, self.num_prefix_tokens :]),)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Patches with position codes, behind CLS and registers.
+        """Embed images: patches with position codes, behind CLS and registers.
 
         Args:
             images (Tensor): Normalised images, shape (B, 3, H, W).
@@ -152,18 +152,18 @@ class PlainViT(BaseModule):
         return self.norm_pre(x)
 
     def rotary_codes(self) -> Tensor | None:
-        """Sines and cosines of the patches, shape (N, 2d), if the ViT rotates."""
+        """Return sines and cosines of the patches, (N, 2d), if there are any."""
         return None if self.rope is None else self.rope.get_embed()
 
     def to_map(self, patches: Tensor) -> Tensor:
-        """Patch tokens (B, N, C) as a map (B, C, rows, columns)."""
+        """Reshape patch tokens (B, N, C) to a map (B, C, rows, columns)."""
         return patches.transpose(1, 2).unflatten(2, self.grid)
 
 
 def run_block(
     block: nn.Module, x: Tensor, rope: Tensor | None, mask: Tensor | None = None
 ) -> Tensor:
-    """One timm block, with rotary codes or without."""
+    """Run one timm block, with rotary codes or without."""
     if rope is None:
         return block(x, mask)
     return block(x, rope, mask)

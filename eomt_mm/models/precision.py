@@ -6,14 +6,14 @@ import torch
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager:
-    """Autocast off, on devices that have it.
+    """Return a context without autocast, on devices that have it.
 
     Args:
-        device (torch.device): Where the tensors are; 'meta', on which networks are
-            counted, knows no autocast.
+        device (torch.device): Device of the tensors; 'meta', on which networks are
+            counted, has no autocast.
 
     Returns:
-        AbstractContextManager: To be entered for the operations concerned.
+        AbstractContextManager: The context.
     """
     # Asking PyTorch whether a device has autocast would break compiled graphs.
     if device.type == 'meta':

@@ -68,7 +68,7 @@ def load_timm_weights(
             pretrained_cfg_overlay=overlay,
             **timm_args,
         )
-    # timm takes shapes for granted: a number or an empty tensor is none it expects.
+    # timm does not check shapes, and fails on numbers and empty tensors in many ways.
     except (
         RuntimeError,
         LookupError,
@@ -86,7 +86,7 @@ def load_timm_weights(
 
 
 def _norm_of_tokens(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names a norm that stands behind timm's pooling as the norm of the tokens.
+    """Rename the norm behind timm's pooling to the norm of the tokens.
 
     EVA-02 was pre-trained with its last norm on the tokens; timm moves it behind the
     pooling (`fc_norm`), where its classifiers expect it.

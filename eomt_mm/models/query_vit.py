@@ -144,9 +144,9 @@ class QueryViT(PlainViT):
         return predictions
 
     def _enter_queries(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embed, run the first L1 blocks, put the queries in front.
+        """Embed, run the first L1 blocks and put the queries in front.
 
-        The rotary codes of the patches come along, for the blocks that follow.
+        Also returns the rotary codes of the patches, for the blocks that follow.
         """
         x, rope = self.embed(images), self.rotary_codes()
         for block in self.blocks[: -self.num_blocks]:

@@ -105,10 +105,10 @@ class SemanticHead(MaskHead):
         self.criterion = MODELS.build(criterion or dict(type='eomt_mm.Criterion'))
 
     def targets(self, data_samples: list[SegDataSample]) -> list[Target]:
-        """Ground truth as the criterion takes it.
+        """Convert ground truth to targets of the criterion.
 
         Args:
-            data_samples (list[SegDataSample]): With `gt_sem_seg` of equal sizes.
+            data_samples (list[SegDataSample]): Samples with `gt_sem_seg` of one size.
 
         Returns:
             list[Target]: One for each image.
@@ -167,7 +167,7 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
             backbone.
         neck (dict, optional): Config of what stands between backbone and head in
             baselines; EoMT has none.
-        **kwargs: Those of `EncoderDecoder`.
+        **kwargs: Arguments of `EncoderDecoder`.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
 
         Args:
             inputs (Tensor): Normalised images, shape (B, 3, H, W).
-            data_samples (list[SegDataSample]): With `gt_sem_seg`.
+            data_samples (list[SegDataSample]): Samples that carry `gt_sem_seg`.
 
         Returns:
             dict[str, Tensor]: `decode.loss_cls`, `decode.d0.loss_cls`, ...
@@ -220,8 +220,8 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
 
         Args:
             inputs (Tensor | list[Tensor]): Normalised images, each (3, H, W).
-            data_samples (list[SegDataSample], optional): With `ori_shape` and
-                `img_shape` in their metainfo.
+            data_samples (list[SegDataSample], optional): Samples whose metainfo has
+                `ori_shape` and `img_shape`.
 
         Returns:
             list[SegDataSample]: The same, with `pred_sem_seg` of shape (1, H, W) at
@@ -247,9 +247,8 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
         ]
         while windows:
             count = min(len(windows), self.test_cfg['max_windows'])
-            if (
-                self.fast and self.fast.compiled
-            ):  # for few numbers of windows: powers of two
+            if self.fast and self.fast.compiled:
+                # Powers of two keep the number of compiled graphs small.
                 count = 1 << count.bit_length() - 1
             chunk, windows = windows[:count], windows[count:]
             crops = torch.stack([averages[i].crop(inputs[i], j) for i, j in chunk])
@@ -304,7 +303,7 @@ class EoMTSegTTAModel(SegTTAModel):
         """Merge the views of each image.
 
         Args:
-            data_samples_list (list[list[SegDataSample]]): For each image, its views.
+            data_samples_list (list[list[SegDataSample]]): The views of each image.
 
         Returns:
             list[SegDataSample]: One for each image.

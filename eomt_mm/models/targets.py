@@ -1,4 +1,4 @@
-"""From ground truth to targets: label maps, and instances with their masks.
+"""Targets from ground truth: label maps, and instances with their masks.
 
 A pixel that belongs to no target (void, crowd, padding) is a negative for all.
 """
@@ -46,7 +46,7 @@ def check_labels(
 def semantic_targets(
     labels: Tensor, num_classes: int, ignore_index: int, names: list[str]
 ) -> list[Target]:
-    """One target for each class that occurs in an image.
+    """Make one target for each class that occurs in an image.
 
     Args:
         labels (Tensor): Label maps, shape (B, H, W) int64.
@@ -80,7 +80,7 @@ def panoptic_targets(
     ignore_index: int,
     names: list[str],
 ) -> list[Target]:
-    """Things as they are, and one target for each class of stuff in an image.
+    """Join the things and one target for each class of stuff in an image.
 
     Args:
         things (list[Target]): The instances of each image, without crowds.
@@ -95,7 +95,7 @@ def panoptic_targets(
         list[Target]: One for each image, things first.
 
     Raises:
-        UserError: If an instance is no thing, or a label no class.
+        UserError: If an instance has a class of stuff, or a label is not a class.
     """
     wrong = torch.cat([target.labels for target in things]) >= num_things
     if wrong.any():

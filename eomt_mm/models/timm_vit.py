@@ -24,18 +24,18 @@ EVA_ARGS = dict(
 
 
 def build_vit(arch: str, timm_args: dict) -> VisionTransformer | Eva:
-    """Build a timm ViT with maskable attention; refuse what would run wrongly.
+    """Build a timm ViT with maskable attention; refuse models that would run wrongly.
 
     Args:
         arch (str): Name of a timm model.
         timm_args (dict): Arguments of the model: `img_size`, `patch_size`, ...
 
     Returns:
-        VisionTransformer | Eva: With random weights. Has `rope`, None where the model
-        has no rotary codes.
+        VisionTransformer | Eva: A ViT with random weights. Its `rope` is None if the
+        model has no rotary codes.
 
     Raises:
-        UserError: If the model is no plain ViT.
+        UserError: If the model is not a plain ViT.
     """
     try:
         if is_model_in_modules(arch, 'eva'):
@@ -76,7 +76,7 @@ def _build_eva(arch: str, timm_args: dict) -> Eva:
         and block.attn.gate is None
         for block in vit.blocks
     )
-    # Codes that differ from block to block are another network.
+    # Codes that differ from block to block make another network.
     axial = type(vit.rope) in (type(None), RotaryEmbeddingCat, RotaryEmbeddingDinoV3)
     if not plain or not axial:
         raise UserError(

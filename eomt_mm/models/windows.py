@@ -104,10 +104,10 @@ def resized_argmax(
 ) -> Tensor:
     """Resize class scores bilinearly and take the best class.
 
-    Hardly any score is really resized. A resized pixel is a mean of four neighbours, so
-    that a class that is the best of all four of them is its best, too. What is left are
-    the borders between classes. All scores of a large photograph would take seconds and
-    not fit in memory (150 classes at 6000 x 4000 pixels are 14 GiB).
+    A resized pixel is a mean of four neighbours: a class that is best in all four is
+    best in the pixel, too. Only pixels at borders between classes are resized. All
+    scores of a large photograph would take seconds and exceed the memory (150 classes
+    at 6000 x 4000 pixels are 14 GiB).
 
     Args:
         scores (Tensor): Shape (classes, h, w).
@@ -154,7 +154,7 @@ def resized_argmax(
 def _neighbours(
     length: int, source: int, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The two source pixels of each resized one, and the part of the second."""
+    """Return the two source pixels of each resized one, and the share of the second."""
     at = (torch.arange(length, device=device) + 0.5) * (source / length) - 0.5
     at = at.clamp(0, source - 1)
     first = at.long()

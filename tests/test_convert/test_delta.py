@@ -96,7 +96,7 @@ def test_halves_are_added_in_fp32(tmp_path, vit):
 def test_they_are_told_apart(vit, decay):
     """Weight decay makes all differences negative: as uniform as the weights."""
     absolute, delta = (
-        OFFICIAL_DINOV3.to_ours(tensors)[0]
+        OFFICIAL_DINOV3.to_package_names(tensors)[0]
         for tensors in absolute_and_delta(base_tensors(vit), decay)
     )
     assert not is_delta(absolute) and sign_coherence(absolute) > 0.9

@@ -43,7 +43,7 @@ def count(shapes):
 
 def translate(shapes):
     tensors = published.on_meta(shapes)
-    network, unused = recognise(list(tensors)).to_ours(tensors)
+    network, unused = recognise(list(tensors)).to_package_names(tensors)
     assert len(unused) == len(NOT_NETWORK)
     return network, unused
 
@@ -82,7 +82,7 @@ def test_dinov3(repo, configs, tmp_path):
         assert count(shapes) == repo.parameters
     network, unused = translate(shapes)
     base = published.on_meta(published.dinov3_vit_shapes(repo.size))
-    network = add_base(network, DINOV3_VIT.to_ours(base)[0], tmp_path)
+    network = add_base(network, DINOV3_VIT.to_package_names(base)[0], tmp_path)
     # Beside the files of the hub lies what the tensors do not tell.
     beside = dict(num_queries=repo.queries, image_size=repo.image)
     inventory = take_inventory(network, unused, beside)
@@ -163,7 +163,7 @@ def test_a_real_delta_file_of_dinov3(run_tool, root, tmp_path, capsys):
     run_tool(CONVERT, tmp_path, ours, '--base', tmp_path / 'base')
     written = capsys.readouterr().out
     assert 'official, DINOv3, delta' in written
-    assert 'the tensors do not tell the input size' in written
+    assert 'the tensors do not show the input size' in written
     state = load(root / f'configs/eomt/{repo.configs[0]}.py', ours)
     vit = 'network.encoder.backbone.blocks.3.'
     for mine, theirs in (

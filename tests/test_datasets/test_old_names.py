@@ -52,7 +52,7 @@ def test_old_transforms_do_what_the_loader_does(log, tmp_path):
     assert np.array_equal(old['img'], new['img'])
     assert np.array_equal(old['img'][..., 0], pixels >> 8)
     assert np.array_equal(old['gt_seg_map'], new['gt_seg_map'])
-    notes = [line for line in log() if 'goes with the next release' in line]
+    notes = [line for line in log() if 'will be removed in the next release' in line]
     assert len(notes) == 2  # one for each name, however often it is built
     assert 'eomt_mm.DecodeSixteenBit' in notes[0]
     assert 'eomt_mm.CheckLabelSize' in notes[1]

@@ -16,7 +16,7 @@ def demo(tool, monkeypatch, tmp_path):
     module = tool('demo')
     commands = []
 
-    def step(name, says, command):
+    def step(name, about, command):
         commands.append(command)
         work_dir = tmp_path / 'run'
         if 'tools/train.py' in command:

@@ -139,10 +139,10 @@ def test_another_detector(refused, tmp_path, config, to_hf):
     torch.save(dict(meta=dict(epoch=12), state_dict=state), tmp_path / 'rcnn.pth')
     if to_hf:
         line = refused(tmp_path / 'rcnn.pth', '--to-hf', dst='hub')
-        assert 'no checkpoint of this package' in line
+        assert 'not a checkpoint of this package' in line
     else:
         line = refused(tmp_path / 'rcnn.pth', '--config', config)
-        assert 'no EoMT: 2 tensors such as backbone.conv1.weight' in line
+        assert 'not an EoMT: 2 tensors such as backbone.conv1.weight' in line
 
 
 @pytest.mark.parametrize('block', [0, 2, 3])

@@ -1,4 +1,4 @@
-"""How fast, how much memory, and is it still the same.
+"""Speed and memory, with a check that results stay the same.
 
     python tools/analysis_tools/benchmark.py --core
     python tools/analysis_tools/benchmark.py --core --stage train --size S B --batch 2
@@ -10,11 +10,10 @@ Contenders are alternated in one run and compared with the first of their table;
 median counts. `--core` needs torch, timm, scipy and MMEngine alone, and sets this
 package against transformers' EoMT (where installed) and a naive version of EoMT, its
 post-processing also against MMDetection's (`--against mmdet`), and its attention
-against a full mask. With configs, of this
-repository or stock ones, it is the network alone, and the way from an image file to its
-result. `--whole-path` is that way with the result written, against the same weights in
-MMDet's MaskFormer, MMSeg's EncoderDecoder and transformers. `merging` has options of
-its own: `merging --help`.
+against a full mask. Configs, of this repository or stock ones, are measured as a
+network alone and from an image file to its result. `--whole-path` also writes the
+result, against the same weights in MMDet's MaskFormer, MMSeg's EncoderDecoder and
+transformers. `merging` has its own options: `merging --help`.
 """
 
 import signal
@@ -135,7 +134,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def fault_of(photo: str) -> str | None:
-    """Why a file is no photo."""
+    """Return why a file is not a photo."""
     try:
         with Image.open(photo) as file:
             file.load()
@@ -147,7 +146,7 @@ def fault_of(photo: str) -> str | None:
 
 
 def core_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
-    """All combinations of the options, without those that make no difference."""
+    """Combine all options, without combinations that make no difference."""
     tasks = [task for stage in args.stage for task in core.STAGES[stage]]
     contests, rates = {}, {}
     for task, size, side, batch, queries, kept in itertools.product(
@@ -190,7 +189,7 @@ def make_contests(args: argparse.Namespace, device: torch.device) -> list[Contes
 
 
 def config_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
-    """Network alone and whole pipeline of all configs, at each batch size."""
+    """Make contests of all configs at each batch size: network and whole pipeline."""
     from measuring import configs
 
     models = cli.configs_and_checkpoints(args.configs)
@@ -218,7 +217,7 @@ def config_contests(args: argparse.Namespace, device: torch.device) -> list[Cont
 def whole_path_contests(
     args: argparse.Namespace, device: torch.device
 ) -> list[Contest]:
-    """From a photo file to a result file, for each config."""
+    """Make the contests from a photo file to a result file, for each config."""
     from measuring import configs, whole_path
 
     photo = args.photo or made_up_photo(args)
@@ -247,7 +246,7 @@ def whole_path_contests(
 
 
 def default_configs() -> list[str]:
-    """A panoptic and a semantic ViT-S, wherever the tool is called from."""
+    """Return the configs of a panoptic and a semantic ViT-S."""
     from measuring.whole_path import CONFIGS
 
     root = Path(__file__).resolve().parents[2]
@@ -255,7 +254,7 @@ def default_configs() -> list[str]:
 
 
 def made_up_photo(args: argparse.Namespace) -> str:
-    """A JPEG file of the size that `--ori` says."""
+    """Write a JPEG file of the size `--ori`."""
     height, width = args.ori
     pixels = inputs.photographs(1, max(args.ori))[0, :, :height, :width]
     pixels = (pixels * 50 + 120).clamp(0, 255).byte().permute(1, 2, 0)
@@ -265,13 +264,13 @@ def made_up_photo(args: argparse.Namespace) -> str:
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """Measures and prints.
+    """Measure and print.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
 
     Returns:
-        dict: The figures, of `merging` alone.
+        dict: The figures of `merging`; empty for other measurements.
 
     Raises:
         UserError: Something in the command is wrong, or results differ.
@@ -301,7 +300,7 @@ def main(argv: list[str] | None = None) -> dict | None:
 def memory_alone(
     contests: list[Contest], index: str, who: str, device: torch.device
 ) -> int:
-    """Bytes that a contender needs; this process does nothing else."""
+    """Return the bytes that a contender needs; this process does nothing else."""
     bound_memory()
     work = contests[int(index)].contenders[who]()
     if who.endswith('compiled'):
@@ -315,7 +314,7 @@ def measure(
     device: torch.device,
     argv: list[str],
 ) -> None:
-    """Runs all cases, prints and writes what comes of them."""
+    """Run all cases, print and write their results."""
     about = machine(device)
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     rows, differing = [], []

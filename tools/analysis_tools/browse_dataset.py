@@ -1,4 +1,4 @@
-"""Look at what the training pipeline yields: photo | labels, after augmentation.
+"""Show samples of the training pipeline: photo | labels, after augmentation.
 
 python tools/analysis_tools/browse_dataset.py CONFIG --not-show --output-dir OUT
 """
@@ -54,7 +54,7 @@ def draw_panel(item: dict, meta: dict, label_maps: Reader) -> Image.Image:
 
     Args:
         item (dict): `inputs` (3, H, W) in BGR and `data_samples`. At test time the
-            photo alone is resized; the labels follow it here.
+            photo alone is resized; the labels are resized here.
         meta (dict): The dataset's `metainfo`.
         label_maps (Reader): Reads the data sample.
 

@@ -3,9 +3,9 @@
     python tools/analysis_tools/calibrate_algm.py CONFIG CHECKPOINT --out algm.json
 
 Measures how similar the patches of each window are on training images, takes the
-threshold that a wished share of the windows passes, and tests some thresholds around
-it on test images. With --max-loss it takes the lowest of those thresholds that costs no
-more than so many points. Writes `algm.json`, which
+threshold that a given share of the windows passes, and tests some thresholds around it
+on test images. With --max-loss it takes the lowest of them that costs at most so many
+points. Writes `algm.json`, which
 
     --cfg-options model.backbone.token_merging.type=eomt_mm.ALGM \
         model.backbone.token_merging.threshold=auto \
@@ -55,7 +55,7 @@ NOTABLE_LOSS = 1.0
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description="Find ALGM's threshold")
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -100,13 +100,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Calibrates.
+    """Calibrate.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
 
     Returns:
-        dict: What was written.
+        dict: Content of the file.
 
     Raises:
         UserError: Something in the command, the config or the data is wrong.
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> dict:
 def choose(
     args: argparse.Namespace, trials: list[Trial], threshold: float, name: str
 ) -> float:
-    """The threshold to write: within --max-loss, or the one given with a warning."""
+    """Choose the threshold: within --max-loss, or the one given with a warning."""
     plain, *tried = trials
     if args.max_loss is not None:
         best = lowest_within(plain, tried, args.max_loss)
@@ -198,7 +198,7 @@ def choose(
 
 
 def quantiles(found: Tensor) -> dict[str, float]:
-    """The similarity that each tenth of the windows stays below."""
+    """Return the deciles of similarity."""
     places = (np.linspace(0, 1, 11) * (len(found) - 1)).round().astype(int)
     return {f'{i / 10:.1f}': round(found[p].item(), 6) for i, p in enumerate(places)}
 
@@ -206,9 +206,9 @@ def quantiles(found: Tensor) -> dict[str, float]:
 def try_thresholds(
     args, cfg, model, options: dict, found: Tensor, threshold: float, content: dict
 ) -> tuple[list[Trial], str]:
-    """Tests without merging, then with thresholds from high to low.
+    """Test without merging, then with thresholds from high to low.
 
-    Each trial goes into `content` and to the file at once.
+    Each trial is added to `content` and written at once.
     """
     images = Images(cfg, args.score_images)
     chosen = {threshold_for(found, share) for share in args.sweep} | {threshold}
@@ -243,7 +243,7 @@ def draw(
     name: str,
     split: str,
 ) -> None:
-    """Merged share, GFLOPs and score over the threshold, as a PNG."""
+    """Draw merged share, GFLOPs and score over the threshold, as a PNG."""
     plain, *tried = trials
     figure = Figure(figsize=(8, 8), dpi=150, layout='constrained')
     share, cost, quality = figure.subplots(3, sharex=True)

@@ -7,8 +7,8 @@ r"""Models of any config side by side: cost, speed, memory and scores.
 
 Configs are files, or those of the installed frameworks as mmdet::NAME and mmseg::NAME.
 Where a checkpoint is given, and the data of the config are there, the evaluator of the
-config measures its score. Pre-trained weights are neither needed nor downloaded. What a
-row lacks it says; the other rows come nevertheless.
+config measures its score. Pre-trained weights are neither needed nor downloaded. A row
+with a gap names the reason; the other rows are complete.
 """
 
 import signal
@@ -60,7 +60,7 @@ PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -98,7 +98,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> Comparison | None:
-    """Compares, prints and writes.
+    """Compare, print and write.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -107,8 +107,8 @@ def main(argv: list[str] | None = None) -> Comparison | None:
         Comparison: All rows.
 
     Raises:
-        UserError: Nothing is known of any model, or the command is wrong.
-        KeyboardInterrupt: Says what is written.
+        UserError: If no model can be measured, or the command is wrong.
+        KeyboardInterrupt: Names the files that are written.
     """
     args = parse_args(argv)
     argv = sys.argv[1:] if argv is None else argv
@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> Comparison | None:
 def compare(
     comparison: Comparison, timing: Timing, args: argparse.Namespace, argv: list[str]
 ) -> list[Path]:
-    """Fill in all rows; the files are written whenever something has become known."""
+    """Fill in all rows; each new result is written to the files at once."""
     models, out = comparison.models, Path(args.out)
     for model in models:
         if model.checkpoint:  # a file that cannot be read ends it before any work
@@ -177,7 +177,7 @@ def compare(
 
 
 def count_all(models: list[Model], timing: Timing) -> None:
-    """Parameters, operations and published scores."""
+    """Fill in parameters, operations and published scores."""
     for model in models:
         try:
             model.quoted = quoted_score(model.config)
@@ -193,7 +193,7 @@ def count_all(models: list[Model], timing: Timing) -> None:
 def time_all(
     models: list[Model], timing: Timing, args: argparse.Namespace, argv: list[str]
 ) -> None:
-    """Speed and memory, all models in turn."""
+    """Measure speed and memory, all models in turn."""
     counted = {model.label: model for model in models if model.parameters is not None}
     if not counted:
         return
@@ -223,7 +223,7 @@ def time_all(
 
 
 def tests_of(models: list[Model], options: list[str], out: Path) -> list[Test]:
-    """Of those with a checkpoint, by the evaluators of their configs."""
+    """Make the tests of all models with a checkpoint."""
     tests = []
     for model in models:
         if model.checkpoint is None:
@@ -244,25 +244,25 @@ def test_all(tests: list[Test], on_end: Callable[[], object]) -> None:
     """Measure scores, one after the other.
 
     Args:
-        tests (list[Test]): Of each model that can be tested.
+        tests (list[Test]): Tests of the models.
         on_end (Callable): Called after each of them.
     """
     if not tests:
         return
     print(f'testing {len(tests)} models; each has a log.txt in its folder', flush=True)
 
-    def tell(test: Test, failure: Failure | None, seconds: float) -> None:
+    def report(test: Test, failure: Failure | None, seconds: float) -> None:
         if failure:
             test.model.remark('score', failure.reason)
         outcome = failure.reason if failure else test.outcome
         print(f'{test.name}: {outcome} ({seconds:.0f} s)', flush=True)
         on_end()
 
-    run_jobs(tests, 1, Launch(Path.cwd(), cli.environment(ROOT)), tell)
+    run_jobs(tests, 1, Launch(Path.cwd(), cli.environment(ROOT)), report)
 
 
 def reason(error: Exception) -> str:
-    """All of what a user can mend, with the way out; the first line of what not."""
+    """Return the whole message of a UserError, the first line of other errors."""
     if isinstance(error, UserError):
         return ' '.join(str(error).split())
     return first_line(error)

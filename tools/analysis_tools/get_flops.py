@@ -25,20 +25,20 @@ from measuring.output import write_json
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Any number of configs."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         'configs',
         nargs='+',
         metavar='CONFIG',
-        help='a file, or mmdet::NAME or mmseg::NAME for a config of theirs',
+        help='a file, or mmdet::NAME or mmseg::NAME for a stock config',
     )
     parser.add_argument(
         '--size',
         type=int,
         nargs=2,
         metavar=('H', 'W'),
-        help='of the image; default: what the config says, or 640 640',
+        help='size of the image; default: that of the config, or 640 640',
     )
     cli.add_cfg_options(parser)
     parser.add_argument('--json', metavar='FILE', help='also write the table there')
@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
-    """Counts, and prints a row for each config.
+    """Count, and print a row for each config.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         (see `Complexity`) or `error`.
 
     Raises:
-        UserError: None of the configs can be counted.
+        UserError: If none of the configs can be counted.
     """
     args = parse_args(argv)
     if args.json:
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
 
 
 def count(name: str, size: list[int] | None, options: dict | None = None) -> dict:
-    """One row; a config that cannot be counted does not stop the others."""
+    """Count one config; a failure does not stop the others."""
     try:
         cfg = cli.read_config(find_config(name))
         cli.override(cfg, options)
@@ -94,7 +94,7 @@ def count(name: str, size: list[int] | None, options: dict | None = None) -> dic
 
 
 def describe(row: dict) -> str:
-    """The row behind the config's name."""
+    """Format a row without the config's name."""
     if 'error' in row:
         return f'error: {row["error"]}'
     size = ' x '.join(map(str, row['size']))

@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_records(work_dir: Path) -> list[dict]:
-    """What the run logged, as if it had never been interrupted.
+    """Read the log of a run, as if it had never been interrupted.
 
     Args:
         work_dir: Folder with one sub-folder for each start of the run.
@@ -64,7 +64,7 @@ def _read_json_lines(path: Path) -> list[dict]:
 
 
 def curve(records: list[dict], key: str, factor: float = 1) -> Curve:
-    """(steps, values) of one scalar."""
+    """Return (steps, values) of one scalar."""
     points = [(r['step'], factor * r[key]) for r in records if key in r]
     return [step for step, _ in points], [value for _, value in points]
 

@@ -40,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class ScheduleProbe(nn.Module):
-    """Stands in for a model: one parameter for each kind of learning rate."""
+    """A stand-in for a model, with one parameter for each kind of learning rate."""
 
     def __init__(self, depth: int, num_blocks: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ScheduleProbe(nn.Module):
 
 
 def backbone_depth(backbone: dict) -> int:
-    """Number of blocks of `model.backbone`, without allocating its weights."""
+    """Return the number of blocks of `model.backbone`, without its weights."""
     check_arch(backbone['arch'])
     with torch.device('meta'):
         vit = timm.create_model(
@@ -81,7 +81,7 @@ def learning_rates(
         if schedule.get('by_epoch', True):
             raise UserError(
                 f'param_scheduler {schedule["type"]} counts epochs, whose length the '
-                'config does not tell: write by_epoch=False'
+                'config does not contain: write by_epoch=False'
             )
         schedulers.append(
             PARAM_SCHEDULERS.build(
@@ -108,7 +108,7 @@ def learning_rates(
 
 
 def masked_parts(model: dict, depth: int) -> list[str]:
-    """What is annealed: blocks of the ViT, or layers of Mask2Former's decoder."""
+    """Name the annealed parts: blocks of the ViT, or layers of Mask2Former."""
     head = head_of(model) or {}
     if 'transformer_decoder' in head:
         layers = head['transformer_decoder']['num_layers']
@@ -120,7 +120,7 @@ def masked_parts(model: dict, depth: int) -> list[str]:
 def mask_probabilities(
     config: Config, names: list[str], max_iters: int
 ) -> dict[str, Curve]:
-    """The annealing of what `names` says; empty where the config has no hook."""
+    """Return the annealing of the parts `names`; empty without a hook."""
     hooks = [
         hook
         for hook in config.get('custom_hooks', [])

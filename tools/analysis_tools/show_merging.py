@@ -2,11 +2,10 @@
 
     python tools/analysis_tools/show_merging.py CONFIG CHECKPOINT --out pictures
 
-CONFIG has a token_merging, or --cfg-options gives it one. For every window of an image:
-the photo; after each block that merges, the photo as the mean colour of each token,
-with lines between tokens; last, patches of one colour are one token, wherever they
-are, and patches of their own show the photo. Photographs without a dataset:
---images DIR.
+CONFIG has a token_merging, or --cfg-options gives it one. The pictures of a window are
+the photo; behind each block that merges, the mean colour of each token, with lines
+between tokens; last, the tokens as colours, wherever their patches are, where unmerged
+patches show the photo. --images DIR takes photographs instead of a dataset.
 """
 
 import signal
@@ -36,7 +35,7 @@ GOLDEN = 0.618034  # of a turn: hues of successive tokens are far apart
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description='Paint merged tokens over photos')
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -50,7 +49,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 @torch.inference_mode()
 def main(argv: list[str] | None = None) -> list[Path]:
-    """Merges and paints.
+    """Merge and paint.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
         list[Path]: The files written, the contact sheet last.
 
     Raises:
-        UserError: Something in the command, the config or the data is wrong.
+        UserError: If the command, the config or the data are wrong.
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
@@ -95,7 +94,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
 
 
 def pictures_of(model: nn.Module, window: Tensor) -> dict[str, Image.Image]:
-    """All columns of one window (3, H, W), by heading."""
+    """Draw all columns of one window (3, H, W), by heading."""
     photo = enlarge(as_photo(model.data_preprocessor, window))
     pictures = {'photo': photo}
     blocks = model.backbone.token_merging.blocks
@@ -109,17 +108,17 @@ def pictures_of(model: nn.Module, window: Tensor) -> dict[str, Image.Image]:
 
 
 def as_photo(preprocessor: nn.Module, window: Tensor) -> Image.Image:
-    """A normalised window (3, H, W) as a picture again."""
+    """Turn a normalised window (3, H, W) into a picture."""
     pixels = window * preprocessor.std + preprocessor.mean
     pixels = pixels.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels)
 
 
 def token_ids(vit: nn.Module, window: Tensor, block: int) -> np.ndarray:
-    """The token that each patch of a window is in behind a block.
+    """Find the token of each patch of a window behind a block.
 
     Args:
-        vit (QueryViT): With token merging.
+        vit (QueryViT): A backbone with token merging.
         window (Tensor): Normalised pixels, shape (3, H, W).
         block (int): Number of the block, from 1.
 
@@ -133,7 +132,7 @@ def token_ids(vit: nn.Module, window: Tensor, block: int) -> np.ndarray:
 
 
 def mosaic(photo: Image.Image, ids: np.ndarray) -> Image.Image:
-    """Each token in the mean colour of its patches, with lines between tokens."""
+    """Paint each token in the mean colour of its patches, with lines between them."""
     large = np.array(Image.fromarray(ids.astype(np.int32)).resize(photo.size, 0))
     pixels = np.asarray(photo, np.float64).reshape(-1, 3)
     _, index, counts = np.unique(large, return_inverse=True, return_counts=True)
@@ -146,7 +145,7 @@ def mosaic(photo: Image.Image, ids: np.ndarray) -> Image.Image:
 
 
 def linked(photo: Image.Image, ids: np.ndarray) -> Image.Image:
-    """Patches of one token in one colour; patches of their own show the photo."""
+    """Paint patches of one token in one colour; unmerged patches show the photo."""
     tokens, counts = np.unique(ids, return_counts=True)
     shared = tokens[counts > 1].tolist()
     colours = {token: _colour(i) for i, token in enumerate(shared)}

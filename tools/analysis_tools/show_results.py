@@ -40,7 +40,7 @@ HEADINGS = {'photo': 'photo', 'truth': 'ground truth', 'prediction': 'prediction
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description='Paint predictions over photos')
     cli.add_common_options(parser)
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> list[Path]:
-    """Predicts and paints.
+    """Predict and paint.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
         list[Path]: The files written, the contact sheet last.
 
     Raises:
-        UserError: Something in the command, the config or the data is wrong.
+        UserError: If the command, the config or the data are wrong.
     """
     args = parse_args(argv)
     columns = args.columns.split(',')
@@ -130,18 +130,18 @@ def main(argv: list[str] | None = None) -> list[Path]:
 
 
 def confidence_of(sample: BaseDataElement) -> np.ndarray:
-    """The confidence map, shape (H, W)."""
+    """Return the confidence map, shape (H, W)."""
     return sample.confidence.data[0].numpy()
 
 
 def grey(confidence: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Confidence from 0 (black) to 1 (white), resized to width and height."""
+    """Paint confidence from 0 (black) to 1 (white), resized to width and height."""
     picture = Image.fromarray((255 * confidence).round().astype(np.uint8))
     return picture.convert('RGB').resize(size, Image.NEAREST)
 
 
 def two_hues(difference: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """A difference from -1 (blue) over 0 (white) to 1 (orange)."""
+    """Paint a difference from -1 (blue) over 0 (white) to 1 (orange)."""
     share = np.abs(difference)[..., None].clip(0, 1)
     hue = np.where(difference[..., None] > 0, (230, 97, 1), (33, 102, 172))
     painted = (255 + share * (hue - 255.0)).round().astype(np.uint8)
@@ -150,7 +150,7 @@ def two_hues(difference: np.ndarray, size: tuple[int, int]) -> Image.Image:
 
 @torch.no_grad()
 def predict(model: torch.nn.Module, item: dict) -> BaseDataElement:
-    """The data sample of one image, with the prediction, on the CPU."""
+    """Predict one image; return its data sample on the CPU."""
     return model.test_step(pseudo_collate([item]))[0].cpu()
 
 

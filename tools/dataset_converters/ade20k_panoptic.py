@@ -7,7 +7,7 @@ release, each split into `training/` and `validation/`, and writes beside them, 
 `train` and `val`, `ade20k_panoptic_{split}/`, `ade20k_panoptic_{split}.json` and
 `ade20k_instance_{split}.json`.
 
-All of it is written or nothing; the same call again does nothing.
+It writes everything or nothing; a second call does nothing.
 """
 
 import signal
@@ -80,7 +80,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def list_images(src: Path, split: str) -> list[Path]:
-    """The images of a split, all of which have both maps.
+    """List the images of a split, all of which have both maps.
 
     Args:
         src (Path): The folder of the release.

@@ -10,9 +10,8 @@ instance), each split into `training/` and `validation/`; and, for MMDet, the ma
 `unknown/` with `images/` and `labels/` (0 = known, 1 = an object kind never seen in
 training), and `{noise,blur,night,fog}_{1,2,3}/` with the validation images corrupted.
 
-The dataset is written whole or not at all; the same call again does nothing, and a
-second call beside the first waits for it. What an older version of this tool has
-written is written anew.
+The dataset is written whole or not at all. A second call does nothing; one beside the
+first waits for it. Datasets of older versions of this tool are written anew.
 """
 
 import signal
@@ -79,8 +78,8 @@ def write_scenes(task: tuple[Path, str, range, int, int]) -> tuple[str, list[dic
     Seed, split and index decide what is drawn; the division into tasks does not.
 
     Returns:
-        tuple[str, list[dict]]: The split, and for each scene what the annotation
-        files say of it: `image`, `panoptic` and `instances`.
+        tuple[str, list[dict]]: The split, and the entries of each scene in the
+        annotation files: `image`, `panoptic` and `instances`.
     """
     import numpy as np
     from PIL import Image
@@ -114,7 +113,7 @@ def write_annotations(root: Path, split: str, records: list[dict]) -> None:
     """Write the JSON files of a split in COCO's formats.
 
     Args:
-        root (Path): Where the folders are.
+        root (Path): Parent of the folders.
         split (str): 'training' or 'validation'.
         records (list[dict]): What `write_scenes` returns.
     """
@@ -134,8 +133,8 @@ def write_ood(root: Path, seed: int) -> None:
     """Write the validation scenes with an unknown object, and corrupted.
 
     Args:
-        root (Path): Where the folders are, the validation split written.
-        seed (int): That of the dataset.
+        root (Path): Parent of the folders; the validation split is written.
+        seed (int): Seed of the dataset.
     """
     import numpy as np
     from PIL import Image
@@ -169,7 +168,7 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
     """Write all scenes beside `out`, then move them there in one step.
 
     Args:
-        out (Path): Where the dataset is to appear. Replaced if it exists.
+        out (Path): Folder of the dataset, replaced if it exists.
         arguments (dict): `train`, `val`, `size` and `seed`; kept as the manifest.
         workers (int): Number of processes.
     """
@@ -218,7 +217,7 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
 
 
 def dataset_arguments(args: argparse.Namespace) -> dict:
-    """What decides what the dataset contains; kept as the manifest."""
+    """Return the arguments that determine the dataset, kept as the manifest."""
     chosen = {key: getattr(args, key) for key in ('train', 'val', 'size', 'seed')}
     # Without it the manifest is as it was before there was this option.
     ood = {'ood': True} if args.ood else {}
@@ -226,7 +225,7 @@ def dataset_arguments(args: argparse.Namespace) -> dict:
 
 
 def read_manifest(out: Path) -> dict | None:
-    """The arguments `out` was made with; None if it is not a dataset of ours."""
+    """Read the arguments of `out`; None if this tool has not written it."""
     try:
         return json.loads((out / MANIFEST).read_text())
     except (OSError, ValueError):
@@ -234,7 +233,7 @@ def read_manifest(out: Path) -> dict | None:
 
 
 def is_there(args: argparse.Namespace) -> bool:
-    """Tell, and say, whether the dataset asked for was written before."""
+    """Return, and print, whether the dataset exists already."""
     if read_manifest(args.out) != dataset_arguments(args):
         return False
     print(f'{args.out} is there already')
@@ -242,7 +241,7 @@ def is_there(args: argparse.Namespace) -> bool:
 
 
 def check_replaceable(args: argparse.Namespace) -> None:
-    """Raise a UserError if `args.out` holds anything that is to be kept."""
+    """Raise a UserError if `args.out` holds anything else."""
     from eomt_mm.errors import UserError
 
     out, found = args.out, read_manifest(args.out)
@@ -278,11 +277,11 @@ def check_replaceable(args: argparse.Namespace) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Wait until no other call, or worker of a killed one, writes into a folder.
+    """Wait until no other call, nor a worker of a killed one, writes into a folder.
 
     Args:
-        folder (Path): Locked itself, so that no file of a lock stays; created if need
-            be. Workers inherit the lock and hold it until they end.
+        folder (Path): Folder to lock, without a lock file; created if needed. Workers
+            inherit the lock and hold it until they end.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder, os.O_RDONLY)
@@ -298,7 +297,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Write the dataset, unless it is there."""
+    """Write the dataset unless it exists."""
     args = parse_args(argv)
     if is_there(args):
         return

@@ -1,4 +1,4 @@
-"""Print a config as it is after inheritance and overrides.
+"""Print a config after inheritance and overrides.
 
 python tools/misc/print_config.py CONFIG --cfg-options data_root=/data/ade
 """
@@ -17,7 +17,7 @@ from eomt_mm.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Prints the whole config and saves it with `--save-path`."""
+    """Print the whole config; `--save-path` saves it."""
     parser = argparse.ArgumentParser(description='Print the whole config')
     cli.add_common_options(parser)
     parser.add_argument('--save-path', help='also save it (.py, .json, .yml)')

@@ -1,8 +1,8 @@
-"""Creates the environment in `.venv` and keeps it whole; run through `make env`.
+"""Create the environment in `.venv` and keep it whole; `make env` runs this.
 
-A supported Python starts it, and becomes that of `.venv`. The record `.venv/setup.json`
-marks the folder as made here and lists what a finished set-up holds. An unfinished one
-starts anew from pip's cache, which has what was downloaded and compiled.
+A supported Python runs it and becomes that of `.venv`. The record `.venv/setup.json`
+marks the folder as made here and lists the content of a finished set-up. An unfinished
+one starts anew from pip's cache, which holds earlier downloads and builds.
 """
 
 import fcntl
@@ -48,11 +48,11 @@ CAUSES = {
 
 
 class SetupError(Exception):
-    """What a user can mend, in one line."""
+    """An error that a user can mend, in one line."""
 
 
 def find_compiler():
-    """The first C++ compiler that takes C++17 and the headers of this Python."""
+    """Return the first C++ compiler with C++17 and the headers of this Python."""
     include = sysconfig.get_path('include')
     names = [os.environ['CXX']] if os.environ.get('CXX') else ['c++', 'g++', 'clang++']
     flags = f'-std=c++17 -fsyntax-only -include vector -include Python.h -I{include}'
@@ -69,7 +69,7 @@ def find_compiler():
 
 
 def compile_jobs():
-    """Compilers at a time: MAX_JOBS, or what cores and memory carry."""
+    """Return the compilers at a time: MAX_JOBS, or a number by cores and memory."""
     memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     carried = min(os.cpu_count() or 1, int(memory / 1.5e9))  # for the largest file
     asked = os.environ.get('MAX_JOBS') or str(max(1, carried))
@@ -79,7 +79,7 @@ def compile_jobs():
 
 
 def check_disk():
-    """Refuses to start what would fill the disk."""
+    """Refuse to start if the disk would become full."""
     present = sum(path.lstat().st_blocks * 512 for path in VENV.rglob('*'))
     missing = max(0, VENV_BYTES - present)
     needed, free = missing + min(missing, WHEELS_BYTES), shutil.disk_usage(VENV).free
@@ -91,7 +91,7 @@ def check_disk():
 
 
 def read_state():
-    """The wanted record, whether a finished set-up is whole, and is the wanted one."""
+    """Return the wanted record, whether `.venv` is whole, and whether it matches."""
     try:
         record = json.loads(RECORD.read_text())
     except (OSError, ValueError):
@@ -111,7 +111,7 @@ def read_state():
 
 
 def take_lock():
-    """Locks the set-up of this checkout, when another one here has ended."""
+    """Lock the set-up of this checkout, once another one has ended."""
     lock = os.open(ROOT, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,10 +122,10 @@ def take_lock():
 
 
 def run(lock, *command, **env):
-    """Runs a command, and returns its exit status.
+    """Run a command and return its exit status.
 
-    The lock is handed on: a command that outlives a killed set-up keeps the next one
-    waiting, instead of both writing into the same packages.
+    The command inherits the lock: if it outlives a killed set-up, the next one waits
+    instead of writing into the same packages.
     """
     clean = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
     clean |= dict(TMPDIR=str(TMP), PYTHONNOUSERSITE='1', PIP_USER='0', **env)
@@ -147,7 +147,7 @@ def can_run(lock, code):
 
 
 def pip(lock, *arguments, **env):
-    """Runs `pip install`; explains a failure in one line, behind what pip says."""
+    """Run `pip install`; explain a failure in one line, behind pip's output."""
     LOG.unlink(missing_ok=True)  # of the step before
     flags = ['--disable-pip-version-check', '--no-input', '--log', LOG]
     command = [PYTHON, '-m', 'pip', 'install', *flags, '-c', CONSTRAINTS, *arguments]
@@ -162,7 +162,7 @@ def pip(lock, *arguments, **env):
 
 
 def create_venv(lock):
-    """A fresh `.venv`: what an earlier set-up made goes, but for the record."""
+    """Create a fresh `.venv`, and remove an earlier one except its record."""
     for path in {*VENV.iterdir()} - {RECORD}:
         is_folder = path.is_dir() and not path.is_symlink()
         shutil.rmtree(path) if is_folder else path.unlink()
@@ -172,7 +172,7 @@ def create_venv(lock):
 
 
 def install_mmcv(lock, compiler, jobs, cuda):
-    """Compiles mmcv, or takes the wheel that pip kept from the last time."""
+    """Compile mmcv, or take the wheel in pip's cache."""
     env = {'MMCV_WITH_OPS': '1', 'MAX_JOBS': str(jobs), 'CXX': compiler}
     # mmcv builds CUDA operators where it sees a GPU; none is needed unless asked for.
     env.update({'FORCE_CUDA': '1'} if cuda else {'CUDA_VISIBLE_DEVICES': ''})
@@ -186,7 +186,7 @@ def install_mmcv(lock, compiler, jobs, cuda):
 
 
 def build(lock, wanted, whole):
-    """Makes what is missing; the lock is held."""
+    """Create the missing parts; the lock is held."""
     compiler, jobs = find_compiler(), compile_jobs()
     check_disk()
     print('setting up .venv with Python {}.{}'.format(*wanted['python']))
@@ -221,7 +221,7 @@ def build(lock, wanted, whole):
 
 
 def main():
-    """Leaves at once where all is there."""
+    """Set up `.venv`; return at once if it is complete."""
     *wanted, ready = read_state()
     if not ready:
         lock = take_lock()

@@ -1,12 +1,12 @@
-"""Convert a published EoMT to a checkpoint of this package, or one of ours back.
+"""Convert a published EoMT to a checkpoint of this package, or back.
 
     python tools/model_converters/eomt2mm.py pytorch_model.bin eomt.pth
     python tools/model_converters/eomt2mm.py delta.bin eomt.pth --base dinov3/
     python tools/model_converters/eomt2mm.py iter_39120.pth FOLDER --to-hf
 
 reads the authors' `.bin` and Lightning `.ckpt` files and the safetensors of Hugging
-Face's `Eomt` and `EomtDinov3`. What a file is, is read off its tensors. Files are never
-unpickled; what is written is written whole or not at all.
+Face's `Eomt` and `EomtDinov3`. The tensors show the kind of file. Files are never
+unpickled; output is written whole or not at all.
 """
 
 import signal
@@ -49,15 +49,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     if args.to_hf and args.base:
-        parser.error('--base is for delta files, --to-hf for checkpoints of ours')
+        parser.error(
+            '--base is for delta files, --to-hf for checkpoints of this package'
+        )
     return args
 
 
 def choose_config(source: convert.Source) -> Path:
-    """The first config that fits; says which others do.
+    """Choose the first config that fits, and print the others.
 
     Raises:
-        UserError: If there is none.
+        UserError: If no config fits.
     """
     folder = ROOT / 'configs/eomt'
     configs = {path: cli.read_config(str(path)) for path in folder.rglob('*.py')}
@@ -73,7 +75,7 @@ def choose_config(source: convert.Source) -> Path:
     if names[1:]:
         show([('', f'also fits: {name}') for name in names[1:]])
     if source.inventory.img_size is None:
-        show([('', 'the tensors do not tell the input size: the smallest is taken')])
+        show([('', 'the tensors do not show the input size: the smallest is taken')])
     return fits[0]
 
 
@@ -84,7 +86,7 @@ def show(rows: list[tuple[str, str]]) -> None:
 
 
 def to_package(args: argparse.Namespace) -> None:
-    """From a published checkpoint to ours."""
+    """Convert a published checkpoint."""
     path = convert.locate(args.src)
     base = convert.locate(args.base) if args.base else None
     if args.dst.is_dir():
@@ -104,7 +106,7 @@ def to_package(args: argparse.Namespace) -> None:
 
 
 def to_transformers(args: argparse.Namespace) -> None:
-    """From a checkpoint of ours to a folder for transformers."""
+    """Convert a checkpoint of this package to a folder for transformers."""
     cfg = cli.read_config(args.config) if args.config else None
     config = convert.to_transformers(convert.locate(args.src), args.dst, cfg)
     print(f'{args.dst} is written; load it with')

@@ -1,9 +1,9 @@
-"""ViT-Adapter and Mask2Former, and what is left of them on the way to EoMT.
+"""ViT-Adapter and Mask2Former, and the steps from there to EoMT.
 
 The steps of the paper's ladder (arXiv 2503.19108, Sec. 3.2 and Table 1).
 
-Needs MMDetection and mmcv's operators. `segmentor` also needs MMSegmentation and is
-not imported here; the registry finds it by itself.
+It needs MMDetection and mmcv's operators. `segmentor` also needs MMSegmentation and is
+not imported here; the registry finds it at the first look-up.
 """
 
 from .detector import Mask2FormerDetector, Mask2FormerHead

@@ -90,7 +90,7 @@ class Injector(nn.Module):
 
 
 class ConvFFN(nn.Module):
-    """Feed-forward layer that sees the neighbours on each grid."""
+    """Feed-forward layer with a convolution on each grid."""
 
     def __init__(self, dims: int, hidden: int, grids: Sequence[Grid]) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class ConvFFN(nn.Module):
 
 
 class Extractor(nn.Module):
-    """From the ViT to the CNN: all scales attend to the patches."""
+    """Extraction from the ViT for the CNN: all scales attend to the patches."""
 
     def __init__(
         self, dims: int, norm_eps: float, ffn_ratio: float, query_grids, **attention
@@ -127,7 +127,7 @@ class Extractor(nn.Module):
 
 
 class Adapter(nn.Module):
-    """The whole adapter; the ViT is a function of the tokens to it.
+    """The whole adapter; it sees the ViT as a function of tokens.
 
     Args:
         dims (int): Channels of the ViT and of all outputs.
@@ -197,7 +197,7 @@ class Adapter(nn.Module):
 
         Args:
             images (Tensor): Normalised images, shape (B, 3, H, W).
-            tokens (Tensor): What the first block of the ViT gets, shape
+            tokens (Tensor): Input of the first block of the ViT, shape
                 (B, prefix + N, C).
             run_stage (Callable): Maps the number of a quarter of the blocks and
                 tokens to tokens.
@@ -240,7 +240,7 @@ def _initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        # torch's own fan_out does not know of groups.
+        # torch's own fan_out ignores groups.
         fan_out = math.prod(module.kernel_size) * module.out_channels / module.groups
         nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
         if module.bias is not None:

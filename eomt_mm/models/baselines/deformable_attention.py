@@ -11,10 +11,10 @@ from ..precision import no_autocast
 
 
 def use_pytorch_where_no_kernel() -> None:
-    """Let mmcv's deformable attention run on a GPU that it has no kernel for.
+    """Let mmcv's deformable attention run on a GPU without a compiled kernel.
 
-    mmcv has the same computation in PyTorch, for the CPU. On a GPU it always takes
-    its kernel, and fails where it was compiled without CUDA.
+    mmcv has the same computation in PyTorch, for the CPU. On a GPU it always calls
+    its kernel, and fails if it was compiled without CUDA.
     """
     if get_compiling_cuda_version() == 'not available':
         mmcv_module.IS_CUDA_AVAILABLE = False
@@ -50,7 +50,7 @@ class DeformableAttention(nn.Module):
         num_heads (int): Number of heads.
         query_grids (Sequence[tuple[int, int]]): Rows and columns of the grids on
             which the queries lie.
-        value_grids (Sequence[tuple[int, int]]): The same of the values.
+        value_grids (Sequence[tuple[int, int]]): Grids of the values.
         num_points (int): Points sampled by a head on each grid.
         value_ratio (float): Width of the values as a share of `dims`.
     """

@@ -20,10 +20,10 @@ class Mask2FormerHead(MaskedDecoder, StockHead):
 
     Args:
         ignore_index (int): Label of pixels without ground truth. Defaults to 255.
-        **kwargs: Those of `MaskedDecoder` and of MMDet's `Mask2FormerHead`.
+        **kwargs: Arguments of `MaskedDecoder` and of MMDet's `Mask2FormerHead`.
     """
 
-    # Reads the numbers of classes, which both heads have, and `ignore_index`.
+    # It reads the numbers of classes and `ignore_index`, which both heads have.
     targets = PanopticHead.targets
 
     def __init__(self, *, ignore_index: int = 255, **kwargs) -> None:

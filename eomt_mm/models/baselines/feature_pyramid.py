@@ -1,7 +1,7 @@
 """A feature pyramid from the single map of a plain ViT.
 
-What is left of multi-scale features without ViT-Adapter: step (1) of the ladder
-(arXiv 2503.19108, Sec. 3.2), after ViTDet.
+It replaces ViT-Adapter in step (1) of the ladder (arXiv 2503.19108, Sec. 3.2), after
+ViTDet.
 """
 
 import math
@@ -63,8 +63,7 @@ class FeaturePyramid(FollowsBackbone, BaseModule):
         """Build the pyramid.
 
         Args:
-            maps (tuple[Tensor, ...]): What `PlainViT` returns: its map,
-                shape (B, C, h, w).
+            maps (tuple[Tensor, ...]): Output of `PlainViT`, one map (B, C, h, w).
 
         Returns:
             tuple[Tensor, ...]: One map (B, C, H / stride, W / stride) per stride.

@@ -1,4 +1,4 @@
-"""The place of a pixel decoder, without one: steps (2) and (3) of the ladder."""
+"""A substitute for the pixel decoder: steps (2) and (3) of the ladder."""
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -44,8 +44,8 @@ class LinearPixelDecoder(BaseModule):
             maps (tuple[Tensor, ...]): Shape (B, C, h, w) each, fine to coarse.
 
         Returns:
-            tuple[Tensor, list[Tensor]]: The mask features, of the finest map, and
-            what the queries attend to, coarse to fine.
+            tuple[Tensor, list[Tensor]]: The mask features, from the finest map, and
+            the maps that the queries attend to, coarse to fine.
         """
         finest, *others = maps
         memories = [

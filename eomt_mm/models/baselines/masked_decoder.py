@@ -19,9 +19,9 @@ from ..sizes import FollowsBackbone
 
 
 class MaskedDecoder(FollowsBackbone):
-    """What the Mask2Former heads of MMDet and MMSeg have in common here.
+    """The part that the Mask2Former heads for MMDet and MMSeg share.
 
-    To be put in front of either; parameters, their names and losses are the head's.
+    It is a mixin in front of either head, which has parameters, their names and losses.
 
     `mask_probs` holds the probability that a query is masked, for each layer of the
     decoder. It is a list of plain floats: a layer is fully masked, partly masked or
@@ -37,7 +37,7 @@ class MaskedDecoder(FollowsBackbone):
             them. Defaults to 1 for all: Mask2Former as it was published.
         deep_supervision (bool): Whether training predicts, and supervises, before
             every layer. Without it nothing can be masked either. Defaults to True.
-        **kwargs: Those of the head.
+        **kwargs: Arguments of the head.
 
     Raises:
         UserError: If numbers of layers or classes do not fit together.
@@ -51,7 +51,7 @@ class MaskedDecoder(FollowsBackbone):
         **kwargs,
     ) -> None:
         levels = kwargs.get('num_transformer_feat_level', 3)
-        # Where MMDet's head looks up the number of levels, whichever the decoder.
+        # MMDet's head looks up the number of levels here, whatever the pixel decoder.
         encoder = dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=levels)))
         kwargs['pixel_decoder'] = ConfigDict(
             {'encoder': encoder, **kwargs['pixel_decoder']}
@@ -147,7 +147,7 @@ class MaskedDecoder(FollowsBackbone):
     def loss_by_feat(
         self, all_cls_scores: list[Tensor], all_mask_preds: list[Tensor], *targets
     ) -> dict[str, Tensor]:
-        """The head's own losses, in single precision whatever autocast is on.
+        """Compute the head's own losses in single precision, even under autocast.
 
         Mask logits are unbounded dot products; the matching costs sum them over
         thousands of points and overflow in fp16.
@@ -175,9 +175,9 @@ class MaskedDecoder(FollowsBackbone):
     def _attention_mask(
         self, mask_logits: Tensor, size: tuple[int, int], prob: float
     ) -> Tensor:
-        """What `nn.MultiheadAttention` takes: (B * heads, K, N) bool, True = closed."""
+        """Return a mask (B * heads, K, N) as PyTorch has it: True is closed."""
         seen = query_patch_mask(mask_logits, size, prob)
-        # Cross-attention has nothing else to look at: an empty mask is no mask.
+        # Cross-attention sees nothing but the map: an empty mask is dropped.
         seen |= ~seen.any(-1, keepdim=True)
         return (~seen).repeat_interleave(self.num_heads, dim=0)
 

@@ -23,7 +23,7 @@ class SemanticMask2FormerHead(MaskedDecoder, StockHead):
     and in sliding windows too, where the stock head returns maps of a wrong size.
 
     Args:
-        **kwargs: Those of `MaskedDecoder` and of MMSeg's `Mask2FormerHead`.
+        **kwargs: Arguments of `MaskedDecoder` and of MMSeg's `Mask2FormerHead`.
     """
 
     # Both read the number of classes and `ignore_index`.

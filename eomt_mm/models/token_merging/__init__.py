@@ -2,7 +2,7 @@
 
 `merge`, `windows`, `bipartite`, `batching`, `attention` and `rotary` are pure tensor
 functions; `algm` and `tome` are methods behind the interface of `base`; `merging_vit`
-is the way of merged tokens through a `QueryViT`.
+runs a `QueryViT` on merged tokens.
 """
 
 from .algm import ALGM

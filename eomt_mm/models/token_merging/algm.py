@@ -31,7 +31,7 @@ class ALGM(TokenMerging):
         threshold (float | str, optional): Least mean cosine similarity of a window
             that is merged, in [-1, 1], or 'auto', which reads it from `calibration`.
             1 merges nothing.
-            It depends on the model: no published value fits another backbone.
+            Good values depend on the model: none fits another backbone.
         calibration (str, optional): JSON file of
             `tools/analysis_tools/calibrate_algm.py`, for `threshold='auto'`.
         local_block (int, optional): Block of the local merge, from 1. None leaves it
@@ -50,7 +50,7 @@ class ALGM(TokenMerging):
             False.
 
     Raises:
-        UserError: If an option has no meaning.
+        UserError: If an option is invalid or ineffective.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class ALGM(TokenMerging):
         self.threshold = threshold
 
     def _refuse_idle(self, threshold, calibration) -> None:
-        """Options that would do nothing beside the others."""
+        """Refuse options that the others make ineffective."""
         if calibration is not None and threshold != 'auto':
             raise UserError(
                 f'token_merging.calibration is {calibration!r}, but only '
@@ -107,7 +107,7 @@ class ALGM(TokenMerging):
                 )
 
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
-        """The local and the global block, as far as they are on."""
+        """Return the local and the global block, unless they are switched off."""
         last = self.global_block
         if last == 'auto':
             first = (self.local_block or 0) + 1
@@ -138,7 +138,7 @@ class ALGM(TokenMerging):
             )
 
     def propose(self, point: MergePoint) -> Merges | None:
-        """Windows in the local block, pairs in the global one."""
+        """Propose windows in the local block, pairs in the global one."""
         if point.block == self.local_block:
             return self._windows(point)
         return self._pairs(point)
@@ -167,9 +167,9 @@ class ALGM(TokenMerging):
 
 
 def adaptive_threshold(scores: Tensor, block: int) -> Tensor:
-    """Least similarity of a pair that the global merge takes: mean + std / block.
+    """Return the least similarity of a pair to merge globally: mean + std / block.
 
-    Of each image by itself, so that its result does not depend on its batch.
+    Each image has its own, so that its result does not depend on its batch.
 
     Args:
         scores (Tensor): Similarities of the pairs, shape (B, n) with n >= 2.

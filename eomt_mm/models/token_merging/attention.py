@@ -33,7 +33,7 @@ def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Te
     """
     dims = q.shape[-1]
     bias = sizes.log() * dims**0.5
-    # In half precision one channel would round the bias; the next one has the rest.
+    # In half precision one channel rounds the bias; the next one holds the remainder.
     coarse = bias.to(k.dtype)
     parts = torch.stack((coarse, (bias - coarse.to(bias.dtype)).to(k.dtype)), dim=-1)
     pads = F.pad(parts, (0, EXTRA_CHANNELS - 2))[:, None].expand(-1, k.shape[1], -1, -1)
@@ -54,7 +54,7 @@ def attend_by_size(
     rope: Tensor | None = None,
     sizes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The self-attention of a block at inference, with token sizes, and its keys.
+    """Run the self-attention of a block at inference; return its keys as well.
 
     Args:
         attn (MaskedAttention): The layer.

@@ -15,7 +15,7 @@ def build_backbone(token_merging: dict | None = None, **options) -> PlainViT:
 
     Args:
         token_merging (dict, optional): Config of a `TokenMerging`.
-        **options: Those of `QueryViT`. Configs of the last release ask for a ViT
+        **options: Arguments of `QueryViT`. Configs of the last release ask for a ViT
             without queries by `num_queries=0`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What a method of token merging is: it proposes merges; everything else is shared.
+"""Interface of token merging methods: they propose merges, the rest is shared.
 
 A method looks at the tokens in the middle of a block and returns a `Merges`: how many
 merges each image allows, and which tokens come together once a number of them is
@@ -21,7 +21,7 @@ from .rotary import check_steps
 
 @dataclass
 class MergePoint:
-    """What a method sees: the patch tokens of a batch behind an attention residual.
+    """Input of a method: the patch tokens of a batch behind an attention residual.
 
     Attributes:
         block (int): Number of the block, from 1.
@@ -53,7 +53,7 @@ class Merges(ABC):
     removes: int
 
     def tokens_left(self, count: int) -> int:
-        """Tokens of an image after `count` merges."""
+        """Return the number of tokens of an image after `count` merges."""
         return self.num_tokens - count * self.removes
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Merges(ABC):
 
 
 class TokenMerging(ABC):
-    """A method of token merging, to be handed to `QueryViT` as `token_merging`.
+    """A method of token merging, configured as `token_merging` of a `QueryViT`.
 
     It merges patches only, between the attention and the MLP of some blocks, all of
     them before the queries enter. It has no parameters: checkpoints stay as they are.
@@ -78,7 +78,7 @@ class TokenMerging(ABC):
     Args:
         blocks (Sequence[int], optional): Numbers of the blocks that merge, from 1.
             None leaves the choice to `default_blocks`.
-        policy (str): How the images of a batch agree on a number of merges: 'min'
+        policy (str): Rule by which a batch agrees on a number of merges: 'min'
             (all merge as many as the least mergeable, as in EoMT, Sec. A.3), 'group'
             (the same within groups of similar images) or 'image' (each alone).
             Defaults to 'min'.
@@ -87,12 +87,12 @@ class TokenMerging(ABC):
             its patches in the attention that follows. Defaults to False.
 
     Raises:
-        UserError: If an option has no meaning.
+        UserError: If an option is invalid.
     """
 
     uses_keys = False
-    takes_policy = True  # False where the user has no policy to choose
-    fixed_lengths = False  # True where no number of tokens depends on the image
+    takes_policy = True  # whether the user can choose a policy
+    fixed_lengths = False  # whether numbers of tokens are the same for all images
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class TokenMerging(ABC):
 
     @abstractmethod
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
-        """Blocks to merge in where the user names none.
+        """Return the blocks that merge unless the user names some.
 
         Args:
             depth (int): Number of blocks of the ViT.
@@ -135,7 +135,7 @@ class TokenMerging(ABC):
         grid: tuple[int, int],
         rope: nn.Module | None = None,
     ) -> None:
-        """Settle what depends on the ViT, and refuse what does not fit it.
+        """Settle the options that depend on the ViT; refuse those that do not fit.
 
         Args:
             depth (int): Number of blocks of the ViT.
@@ -150,7 +150,7 @@ class TokenMerging(ABC):
         check_steps(rope, grid)
         if self.blocks is None:
             self.blocks = self.default_blocks(depth, num_free)
-        numbers = all(type(block) is int for block in self.blocks)  # True is none
+        numbers = all(type(block) is int for block in self.blocks)  # no bools
         if not numbers or not self.blocks or not _rises(self.blocks):
             raise UserError(
                 f'token merging in the blocks {list(self.blocks)}: expected their '
@@ -166,7 +166,7 @@ class TokenMerging(ABC):
 
     @abstractmethod
     def propose(self, point: MergePoint) -> Merges | None:
-        """Find out what can be merged in one block; None is nothing.
+        """Find the possible merges of one block; return None if there are none.
 
         This is the one place that may wait for the device, to learn the numbers of
         merges, because they decide the shapes of all that follows.
@@ -178,14 +178,14 @@ def whole_number(name: str, value: int, least: int) -> int:
 
     Args:
         name (str): The option.
-        value (int): What the user gave.
-        least (int): The smallest that has a meaning.
+        value (int): The value that the user gave.
+        least (int): The smallest valid value.
 
     Returns:
         int: `value`.
 
     Raises:
-        UserError: If it is no whole number, or too small.
+        UserError: If the value is not a whole number, or too small.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(

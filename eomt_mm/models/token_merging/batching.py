@@ -1,4 +1,4 @@
-"""How the images of a batch agree on a number of tokens.
+"""Policies by which the images of a batch agree on a number of tokens.
 
 Each image of a batch could be merged to a length of its own, but the images of one
 tensor have one length. A policy divides the batch into groups; within a group every
@@ -40,7 +40,7 @@ def partition(lengths: Sequence[int], policy: str, max_groups: int) -> list[list
 
 
 def group_by_length(lengths: Sequence[int], max_groups: int) -> list[list[int]]:
-    """Groups that keep the fewest tokens when each is padded to its longest image.
+    """Divide a batch so that groups padded to their longest image are smallest.
 
     Exact, by dynamic programming: sorted by length, the groups of a best division are
     runs of neighbours. A division into more groups is taken only if each of them saves

@@ -18,9 +18,9 @@ from .windows import descending_ranks, order_of, rows_of
 
 
 def best_partners(features: Tensor, max_elements: int = 2**24) -> tuple[Tensor, Tensor]:
-    """For each token at an even place, the most similar one at an odd place.
+    """Find the most similar token at an odd place for each token at an even place.
 
-    Cosine similarities in fp32, also under autocast.
+    Similarities are cosines, computed in fp32 even under autocast.
 
     Args:
         features (Tensor): Shape (B, n, C) with n >= 2.
@@ -44,7 +44,7 @@ def best_partners(features: Tensor, max_elements: int = 2**24) -> tuple[Tensor, 
 
 
 def _full_precision(device_type: str) -> AbstractContextManager:
-    """No autocast, on devices that have it."""
+    """Return a context without autocast, on devices that have it."""
     if torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()

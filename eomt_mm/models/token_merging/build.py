@@ -1,4 +1,4 @@
-"""From the `token_merging` of a config to a method, or to an error with a way out."""
+"""Methods of token merging, built from the `token_merging` of a config."""
 
 import inspect
 
@@ -15,13 +15,13 @@ _EXPECTED = (
 
 
 def method_class(options: dict) -> type[TokenMerging]:
-    """The method that a config names.
+    """Look up the method that a config names.
 
     Args:
         options (dict): `token_merging` of a config.
 
     Raises:
-        UserError: If it names none.
+        UserError: If the config names no method.
     """
     if not isinstance(options, dict) or 'type' not in options:
         raise UserError(f'token_merging is {options!r}: {_EXPECTED}')
@@ -31,7 +31,7 @@ def method_class(options: dict) -> type[TokenMerging]:
             found = registry.get(kind)
     if not (inspect.isclass(found) and issubclass(found, TokenMerging)):
         raise UserError(
-            f'token_merging.type is {kind!r}, which is no method of token merging: '
+            f'token_merging.type is {kind!r}, which is not a method of token merging: '
             f'{_EXPECTED}'
         )
     return found

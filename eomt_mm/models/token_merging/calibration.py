@@ -1,8 +1,8 @@
-"""The file in which a calibration keeps the threshold it found.
+"""The file that holds the threshold of a calibration.
 
 `tools/analysis_tools/calibrate_algm.py` writes it, `ALGM(threshold='auto')` reads it.
-It is JSON with at least `threshold`, and `local_block` and `window`, for which alone
-the threshold means anything.
+It is JSON with at least `threshold`, and the `local_block` and `window` to which the
+threshold belongs.
 """
 
 import json
@@ -14,7 +14,7 @@ _WAY_OUT = 'make one with tools/analysis_tools/calibrate_algm.py CONFIG CHECKPOI
 
 
 def read_threshold(path: str | None, local_block: int | None, window: int) -> float:
-    """The threshold of a calibration file.
+    """Read the threshold of a calibration file.
 
     Args:
         path (str, optional): The file.
@@ -25,8 +25,8 @@ def read_threshold(path: str | None, local_block: int | None, window: int) -> fl
         float: Least mean similarity of a window that is merged.
 
     Raises:
-        UserError: There is no such file, it is no calibration, or it was made for
-            another block or window.
+        UserError: The file is missing, is not a calibration, or belongs to another
+            block or window.
     """
     if path is None:
         raise UserError(
@@ -51,7 +51,7 @@ def read_threshold(path: str | None, local_block: int | None, window: int) -> fl
         OverflowError,
     ) as error:
         raise UserError(
-            f'token_merging.calibration {path} is no calibration '
+            f'token_merging.calibration {path} is not a calibration '
             f'({type(error).__name__}: {error}): {_WAY_OUT}'
         ) from error
     if made_for != (local_block, window):

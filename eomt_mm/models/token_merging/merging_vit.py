@@ -1,14 +1,14 @@
-"""MergingViT: the way of merged tokens through a ViT with queries.
+"""MergingViT: a ViT with queries that runs on merged tokens.
 
     block 1 .. first merge   the whole batch, as always
-    first merge              attention | the batch is divided into groups, each merges
-                             as its policy says | MLP
+    first merge              attention | the policy divides the batch into groups,
+                             each of which merges | MLP
     .. last block            every group by itself; further merges in the same way;
                              the queries enter; the final norm
     unmerge                  each patch gets a copy of its token: the full grid again
 
-Queries, CLS and registers are never merged. A norm gives every token a result of its
-own, so that it may come before the copies are made.
+Queries, CLS and registers are never merged. The norm acts on each token alone, so that
+it may precede the copies.
 
 The host waits for the device in `TokenMerging.propose` alone, once per merge and group,
 because the number of merges decides the shapes of what follows; a method with fixed
@@ -62,7 +62,7 @@ class ImageGroup:
     rope: Tensor | None = None
 
     def all_sizes(self) -> Tensor | None:
-        """Sizes of all tokens, those in front included, shape (b, first + n)."""
+        """Return the sizes of all tokens, shape (b, first + n)."""
         if self.sizes is None:
             return None
         return F.pad(self.sizes, (self.first, 0), value=1.0)
@@ -75,10 +75,10 @@ class MergingViT(QueryViT):
     Merging has no parameters: any checkpoint of a `QueryViT` can be tested with it.
 
     Args:
-        *args: Those of `QueryViT`.
+        *args: Arguments of `QueryViT`.
         token_merging (dict, optional): Config of a `TokenMerging` such as `ALGM`.
-            None merges nothing, until `set_merging` says otherwise.
-        **kwargs: Those of `QueryViT`.
+            None merges nothing, until `set_merging` sets a method.
+        **kwargs: Arguments of `QueryViT`.
 
     Raises:
         UserError: If the method does not fit the ViT, or the model is to be masked.
@@ -108,7 +108,7 @@ class MergingViT(QueryViT):
 
     @property
     def fixed_lengths(self) -> bool:
-        """Whether no number of tokens depends on the image."""
+        """Whether the numbers of tokens are the same for all images."""
         return self.token_merging is None or self.token_merging.fixed_lengths
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +146,7 @@ class MergingViT(QueryViT):
 
 
 def _in_order(parts: list[Tensor], order: list[list[int]]) -> Tensor:
-    """Results of the groups in the order of the batch."""
+    """Bring the results of the groups into the order of the batch."""
     if len(parts) == 1:
         return parts[0]
     batch = parts[0].new_empty(sum(map(len, order)), *parts[0].shape[1:])
@@ -221,9 +221,9 @@ def _divide(vit: nn.Module, batch: ImageGroup, number: int) -> Iterator[ImageGro
 def _attend_and_propose(
     vit: nn.Module, block: nn.Module, group: ImageGroup, number: int
 ) -> Merges | None:
-    """The attention half of a block, and what could be merged behind it."""
+    """Run the attention half of a block and propose merges behind it."""
     keys = _add_attention(vit, block, group)
-    # What a profiler is to show, beside the work of the blocks.
+    # Profilers show this beside the work of the blocks.
     with record_function('token_merging.propose'):
         if vit.token_merging.uses_keys:
             keys = keys[:, :, group.first :].mean(1)  # (b, n, d)
@@ -268,7 +268,7 @@ def _merge(
 
 
 def _run(vit: nn.Module, block: nn.Module, group: ImageGroup) -> None:
-    """One block without merging."""
+    """Run one block without merging."""
     if vit.token_merging.proportional_attention and group.sizes is not None:
         _add_attention(vit, block, group)
         _add_mlp(block, group)
@@ -279,9 +279,9 @@ def _run(vit: nn.Module, block: nn.Module, group: ImageGroup) -> None:
 def _add_attention(
     vit: nn.Module, block: nn.Module, group: ImageGroup
 ) -> Tensor | None:
-    """The first residual of a block.
+    """Add the first residual of a block.
 
-    Returns its keys (b, heads, T, d) where they were at hand.
+    Returns the attention keys (b, heads, T, d) if they were computed.
     """
     method, x, keys = vit.token_merging, block.norm1(group.tokens), None
     sizes = group.all_sizes() if method.proportional_attention else None
@@ -294,13 +294,13 @@ def _add_attention(
 
 
 def _add_mlp(block: nn.Module, group: ImageGroup) -> None:
-    """The second residual of a block."""
+    """Add the second residual of a block."""
     x = block.mlp(block.norm2(group.tokens))
     group.tokens = group.tokens + _scale(block, x, 2)
 
 
 def _scale(block: nn.Module, x: Tensor, half: int) -> Tensor:
-    """LayerScale, which timm's two families of blocks call by different names."""
+    """Apply LayerScale, which timm's two families of blocks name differently."""
     if isinstance(block, EvaBlock):
         gamma = (block.gamma_1, block.gamma_2)[half - 1]
         return x if gamma is None else gamma * x

@@ -3,8 +3,8 @@
 Rotary codes belong to places in the grid, one table for all images. Once tokens are
 merged, every image has tokens of its own at places of their own: the mean place of
 their patches. In axial codes (EVA-02, DINOv3) every angle is linear in row and column,
-so that two steps of the table say what any place gets, between the patches as well. A
-table tells a step from its sines and cosines: only as long as it is below half a turn.
+so that two steps of the table give the codes of any place, also between patches. Sines
+and cosines determine a step as long as it is below half a turn.
 """
 
 import math
@@ -24,7 +24,7 @@ def check_steps(rope: nn.Module | None, grid: tuple[int, int]) -> None:
     EVA-02 (16: 2.5 turns).
 
     Args:
-        rope (nn.Module, optional): timm's rotary codes of a ViT; None for none.
+        rope (nn.Module, optional): timm's rotary codes of a ViT, if it has any.
         grid (tuple[int, int]): Rows and columns of the patches.
 
     Raises:
@@ -47,11 +47,11 @@ def check_steps(rope: nn.Module | None, grid: tuple[int, int]) -> None:
 
 
 def grid_places(grid: tuple[int, int], device=None) -> Tensor:
-    """Row and column of every patch.
+    """Return row and column of every patch.
 
     Args:
         grid (tuple[int, int]): Rows and columns.
-        device (torch.device, optional): Where to make it.
+        device (torch.device, optional): Device of the result.
 
     Returns:
         Tensor: Shape (N, 2) fp32, in raster order.
@@ -61,7 +61,7 @@ def grid_places(grid: tuple[int, int], device=None) -> Tensor:
 
 
 def rotary_at(table: Tensor, grid: tuple[int, int], places: Tensor) -> Tensor:
-    """Rotary codes of any places.
+    """Compute the rotary codes of any places.
 
     Args:
         table (Tensor): Codes of the patches, shape (N, 2d): d sines, then d cosines.
@@ -84,7 +84,7 @@ def rotary_at(table: Tensor, grid: tuple[int, int], places: Tensor) -> Tensor:
 
 
 def _step(angles: Tensor) -> Tensor:
-    """What each angle (n, d) grows by from one place to the next, n of them in line."""
+    """Return the growth of each angle from place to place; `angles` is (n, d)."""
     count = len(angles) - 1
     if count == 0:
         return torch.zeros_like(angles[0])
@@ -95,5 +95,5 @@ def _step(angles: Tensor) -> Tensor:
 
 
 def _wrapped(angles: Tensor) -> Tensor:
-    """The same angles between -pi and pi."""
+    """Wrap angles to between -pi and pi."""
     return torch.atan2(angles.sin(), angles.cos())

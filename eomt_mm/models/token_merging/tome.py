@@ -15,7 +15,7 @@ from .bipartite import PairMerges, best_partners
 
 @MODELS.register_module()
 class ToMe(TokenMerging):
-    """The `r` most similar pairs in every block.
+    """Merges the `r` most similar pairs in every block.
 
     All images of a batch have one length, so that there is no policy to choose, and
     nothing waits for the device.
@@ -44,7 +44,7 @@ class ToMe(TokenMerging):
         self.r = whole_number('r', r, 1)
 
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
-        """All blocks before the queries enter."""
+        """Return all blocks before the queries enter."""
         return tuple(range(1, num_free + 1))
 
     def propose(self, point: MergePoint) -> PairMerges | None:

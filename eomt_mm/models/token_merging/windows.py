@@ -41,17 +41,17 @@ def window_similarity(tokens: Tensor, grid: tuple[int, int], window: int) -> Ten
 
 
 def passing(scores: Tensor, threshold: float) -> Tensor:
-    """Which windows are similar enough to be merged.
+    """Select the windows that are similar enough to be merged.
 
-    A threshold of 1 is that of no merge at all: the similarity of equal tokens is 1 but
-    for rounding, above it as often as below.
+    A threshold of 1 merges nothing: rounding moves the similarity of equal tokens above
+    1 as often as below.
 
     Args:
         scores (Tensor): Similarities of any shape.
-        threshold (float): The least that is merged, in [-1, 1].
+        threshold (float): Least similarity that is merged, in [-1, 1].
 
     Returns:
-        Tensor: Of the same shape, bool.
+        Tensor: The same shape, bool.
     """
     return (scores >= threshold) & (threshold < 1)
 
@@ -62,7 +62,7 @@ def window_of_patch(grid: tuple[int, int], window: int, device=None) -> Tensor:
     Args:
         grid (tuple[int, int]): Rows and columns of the patches.
         window (int): Side of the windows in patches.
-        device (torch.device, optional): Where to make it.
+        device (torch.device, optional): Device of the result.
 
     Returns:
         Tensor: Shape (N,) int64.

@@ -9,11 +9,11 @@ from eomt_mm.models.token_merging.calibration import read_threshold
 @pytest.mark.parametrize(
     ('content', 'expected'),
     [
-        ('{"threshold": 0.5', 'is no calibration'),
-        ('[0.5]', 'is no calibration'),
+        ('{"threshold": 0.5', 'is not a calibration'),
+        ('[0.5]', 'is not a calibration'),
         ('{"threshold": 0.5}', "'local_block'"),
-        ('[' * 100_000, 'is no calibration'),
-        ('{"threshold": 1%s}' % ('0' * 400), 'is no calibration'),
+        ('[' * 100_000, 'is not a calibration'),
+        ('{"threshold": 1%s}' % ('0' * 400), 'is not a calibration'),
         ('{"threshold": 0.5, "local_block": 2, "window": 2}', 'block 2'),
     ],
 )

@@ -306,7 +306,7 @@ def test_autocast(tiny, images, policy, proportional):
         (dict(keep=(0.4, 0.5), global_block=None), 'global_block is None'),
         (dict(threshold=0.9, local_block=3), "global_block is 'auto'.*local_block 3"),
         (dict(type='eomt_mm.Algm', threshold=0.9), "Algm.*'eomt_mm.ALGM'"),
-        (dict(type='eomt_mm.MaskHead'), 'no method of token merging'),
+        (dict(type='eomt_mm.MaskHead'), 'not a method of token merging'),
         (dict(treshold=0.9), "'treshold'; its options are threshold, calibration"),
         (dict(type='eomt_mm.ToMe'), "ToMe missing a required argument: 'r'"),
         (dict(type='eomt_mm.ToMe', r=2, threshold=0.9), "'threshold'.*_delete_=True"),

@@ -1,4 +1,4 @@
-"""Measuring speed and memory against others that do the same.
+"""Measurements of speed and memory against other implementations.
 
 It runs on torch and timm alone; `hugging_face` needs transformers, `configs` and
 `whole_path` need MMSegmentation and MMDetection.

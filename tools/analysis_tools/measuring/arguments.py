@@ -23,10 +23,10 @@ def add_measuring_options(parser: argparse._ActionsContainer) -> None:
 
 
 def check_device(name: str) -> torch.device:
-    """The device of a name, if one can measure there.
+    """Return the device of a name, if measuring there is possible.
 
     Raises:
-        UserError: It is not there, or is neither a CPU nor a GPU of CUDA.
+        UserError: If it is missing, or is neither a CPU nor a CUDA device.
     """
     try:
         device = torch.device(name)

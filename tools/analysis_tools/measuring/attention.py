@@ -32,11 +32,11 @@ def prepare(
 
     Args:
         variant (str): One of `VARIANTS`.
-        size (str): Size of the model, which decides on the heads.
+        size (str): Size of the model, which determines the heads.
         image_size (int): Side of the image in pixels.
         batch (int): Images at a time.
         queries (int): Number of queries.
-        device (torch.device): Where.
+        device (torch.device): Device of the computation.
 
     Returns:
         Callable: Returns the output and the gradients of q, k and v.

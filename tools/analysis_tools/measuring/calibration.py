@@ -1,4 +1,4 @@
-"""Finding ALGM's threshold for a trained model: statistics, and what they lead to."""
+"""Statistics and trials to find ALGM's threshold for a trained model."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ _NOT_CALIBRATED = ('threshold', 'calibration', 'keep')
 
 
 class SimilarityRecorder(TokenMerging):
-    """Notes the similarity of all windows in a block, and merges nothing.
+    """Records the similarity of all windows in a block, and merges nothing.
 
     Args:
         block (int): Number of the block, from 1.
@@ -33,25 +33,25 @@ class SimilarityRecorder(TokenMerging):
         self.seen: list[Tensor] = []
 
     def default_blocks(self, depth: int, num_free: int) -> tuple[int, ...]:
-        """None: the block is always named."""
+        """Return no blocks: the block is always named."""
         return ()
 
     def propose(self, point: MergePoint) -> None:
-        """Note the similarities of a batch."""
+        """Record the similarities of a batch."""
         scores = window_similarity(point.tokens, point.grid, self.window)
         self.seen.append(scores.flatten().cpu())
 
 
 @dataclass
 class Trial:
-    """What a threshold leads to.
+    """Result of a threshold.
 
     Attributes:
-        threshold (float, optional): None stands for the model without merging.
+        threshold (float, optional): The threshold; None without merging.
         merged (float): Share of the windows that are merged.
         tokens (list[float]): Mean tokens of an image at the MLP of every block.
         gflops (float): Giga multiply-accumulates of an image, or window of one.
-        score (float, optional): In percent, on the images tried.
+        score (float, optional): Score on the images tried, in percent.
     """
 
     threshold: float | None
@@ -62,10 +62,10 @@ class Trial:
 
 
 def method_options(cfg: Config) -> dict:
-    """Takes token merging out of a config, and returns it without a threshold.
+    """Remove token merging from a config, and return it without a threshold.
 
     Raises:
-        UserError: It is another method than ALGM, has no local merge or no meaning.
+        UserError: If it is not ALGM, has no local merge or is invalid.
     """
     cfg.model.backbone.type = 'eomt_mm.MergingViT'
     options = cfg.model.backbone.pop('token_merging', None) or dict(type='eomt_mm.ALGM')
@@ -85,11 +85,11 @@ def method_options(cfg: Config) -> dict:
 def similarities(
     model: nn.Module, images: Images, block: int, window: int, batch_size: int
 ) -> Tensor:
-    """Similarity of every window of some images.
+    """Measure the similarity of every window of some images.
 
     Args:
-        model: Without token merging.
-        images: What to look at.
+        model: A model without token merging.
+        images: The images.
         block: Number of the block, from 1.
         window: Side of the windows in patches.
         batch_size: Images at a time.
@@ -105,7 +105,7 @@ def similarities(
 
 
 def threshold_for(similarities: Tensor, fraction: float) -> float:
-    """The threshold that a share of the windows passes.
+    """Return the threshold that a share of the windows passes.
 
     Args:
         similarities: Shape (W,), ascending.
@@ -119,7 +119,7 @@ def threshold_for(similarities: Tensor, fraction: float) -> float:
 
 
 def merged_fraction(similarities: Tensor, threshold: float) -> float:
-    """The share of the windows that pass a threshold."""
+    """Return the share of the windows that pass a threshold."""
     return passing(similarities, threshold).float().mean().item()
 
 
@@ -137,14 +137,14 @@ def attempt(
     Args:
         cfg: The config, for its evaluator.
         model: The model.
-        images: What to test on.
-        method: The token merging; None for none.
-        merged: Share of the windows it merges, to be noted.
+        images: Images to test on.
+        method: The token merging, or None.
+        merged: Share of the windows that it merges, for the record.
         batch_size: Images at a time.
         with_score: Whether to evaluate.
 
     Returns:
-        tuple[Trial, str | None]: What came out, and the name of the score.
+        tuple[Trial, str | None]: The result, and the name of the score.
     """
     name = value = None
     evaluator = images.evaluator(cfg) if with_score else None
@@ -165,22 +165,22 @@ def attempt(
 
 
 def lowest_within(plain: Trial, tried: list[Trial], loss: float) -> Trial | None:
-    """The trial that merges most among those that cost little.
+    """Return the trial that merges most among those with a small loss.
 
     Args:
-        plain: Without merging.
-        tried: With thresholds.
-        loss: Points of score that may be lost.
+        plain: The trial without merging.
+        tried: Trials with thresholds.
+        loss: Largest acceptable loss of score, in points.
 
     Returns:
-        Trial | None: None where all of them cost more.
+        Trial | None: None if all of them lose more.
     """
     within = [trial for trial in tried if plain.score - trial.score <= loss]
     return min(within, key=lambda trial: trial.threshold, default=None)
 
 
 def as_json(trial: Trial) -> dict:
-    """A trial with the digits that mean something."""
+    """Return a trial with significant digits only."""
     content = asdict(trial)
     content['tokens'] = [round(n, 1) for n in trial.tokens]
     return {

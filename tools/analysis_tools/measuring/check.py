@@ -1,4 +1,4 @@
-"""Whether contenders return the same."""
+"""Comparison of the results of contenders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,11 +20,11 @@ FLIPPED = 1e-4
 
 
 class TrainingStep(NamedTuple):
-    """What a training step leaves.
+    """Results of a training step.
 
     Attributes:
         prediction (tuple[Tensor, Tensor]): Class logits and mask logits, the last ones.
-        gradients (list[Tensor]): Of the loss; none where the loss is another one.
+        gradients (list[Tensor]): Gradients of the loss; empty if the loss differs.
     """
 
     prediction: tuple[Tensor, Tensor]
@@ -32,10 +32,10 @@ class TrainingStep(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """What came of a comparison.
+    """Result of a comparison.
 
     Attributes:
-        text (str): For a table.
+        text (str): Cell of a table.
         same (bool): Whether the results are equal, or equal but for rounding.
     """
 
@@ -50,10 +50,10 @@ def compare(result: object, reference: object) -> Agreement:
     Args:
         result (object): Class logits and mask logits, a map of ids or several,
             `Instances`, a `TrainingStep`, or the path of a PNG file with ids.
-        reference (object): The same.
+        reference (object): Result of the other contender.
 
     Returns:
-        Agreement: Of the worst part.
+        Agreement: Agreement of the worst part.
     """
     if isinstance(reference, Path):
         result, reference = _pixels(result), _pixels(reference)
@@ -69,7 +69,7 @@ def compare(result: object, reference: object) -> Agreement:
 
 
 def _pixels(path: Path) -> Tensor:
-    """Ids in a PNG file, shape (H, W)."""
+    """Read the ids in a PNG file, shape (H, W)."""
     with Image.open(path) as file:
         pixels = torch.from_numpy(np.array(file)).long()
     # As panoptic files have them: R + 256 G + 65536 B.
@@ -91,11 +91,11 @@ def _compare_logits(result: tuple, reference: tuple) -> Agreement:
 
 
 def _largest_gap(results: Sequence[Tensor], references: Sequence[Tensor]) -> float:
-    """Largest difference as a part of the largest value; NaN if anything is NaN."""
+    """Return the largest difference over the largest value; NaN if any is NaN."""
     gaps = [
-        (ours.float() - theirs.float()).abs().max() / theirs.float().abs().max()
-        for ours, theirs in zip(results, references, strict=True)
-        if not torch.equal(ours, theirs)
+        (result.float() - reference.float()).abs().max() / reference.float().abs().max()
+        for result, reference in zip(results, references, strict=True)
+        if not torch.equal(result, reference)
     ]
     return float(torch.stack(gaps).max()) if gaps else 0.0
 
@@ -112,9 +112,9 @@ def _compare_steps(result: TrainingStep, reference: TrainingStep) -> Agreement:
 
 def _compare_maps(result: list[Tensor], reference: list[Tensor]) -> Agreement:
     pairs = [(r.cpu(), o.cpu()) for r, o in zip(result, reference, strict=True)]
-    if any(ours.shape != theirs.shape for ours, theirs in pairs):
+    if any(a.shape != b.shape for a, b in pairs):
         return Agreement('maps of other sizes', False)
-    share = max(float((ours != theirs).float().mean()) for ours, theirs in pairs)
+    share = max(float((a != b).float().mean()) for a, b in pairs)
     found, ids = (torch.stack(maps).unique() for maps in zip(*pairs, strict=True))
     if share == 0:
         return Agreement(f'equal ({len(ids)} ids)', True)

@@ -1,7 +1,7 @@
-"""Models of the configs of MMSegmentation and MMDetection, stock ones and our own.
+"""Models of configs: stock ones of MMSegmentation and MMDetection, and this package's.
 
-A model without a checkpoint has random weights, and finds next to nothing. EoMT's class
-head is then fitted so that some queries do find something, as in a trained model.
+A model without a checkpoint has random weights and finds next to nothing. EoMT's class
+head is then fitted so that some queries find something, as in a trained model.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ PARTS = ('network alone', 'image file to result')
 
 @dataclass(frozen=True)
 class Entry:
-    """A model to be measured.
+    """A model to measure.
 
     Attributes:
         config (str): Path of its config.
@@ -59,10 +59,10 @@ def build(entry: Entry, device: torch.device) -> tuple[Config, nn.Module]:
 
     Args:
         entry (Entry): The model.
-        device (torch.device): Where.
+        device (torch.device): Device of the computation.
 
     Returns:
-        tuple[Config, nn.Module]: Its config and the model, not sped up yet.
+        tuple[Config, nn.Module]: The config, and the model before `speed_up`.
 
     Raises:
         UserError: If the config or the checkpoint cannot be read.
@@ -76,21 +76,22 @@ def build(entry: Entry, device: torch.device) -> tuple[Config, nn.Module]:
 def prepare(
     part: str, entry: Entry, photo: str, batch: int, kept: int, device: torch.device
 ) -> Work:
-    """Make a model, and a function that does its work once.
+    """Make a model and a function that runs it once.
 
     Args:
         part (str): One of `PARTS`.
         entry (Entry): The model.
         photo (str): An image file, read `batch` times.
         batch (int): Images at a time.
-        kept (int): Queries that find something, where there is no checkpoint.
-        device (torch.device): Where.
+        kept (int): Queries that find something without a checkpoint.
+        device (torch.device): Device of the computation.
 
     Returns:
-        Callable: Returns nothing: results of different models are not compared.
+        Callable: A run. It returns nothing, as results of different models are not
+        compared.
 
     Raises:
-        UserError: If the model cannot be had.
+        UserError: If the model is unavailable.
     """
     cfg, model = build(entry, device)
     pipeline = photo_pipeline(cfg)

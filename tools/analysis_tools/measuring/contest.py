@@ -1,4 +1,4 @@
-"""Running one case: all contenders alternated, compared, put into rows."""
+"""One case: all contenders are alternated, compared and put into rows."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -15,16 +15,17 @@ from .rows import Row
 
 @dataclass
 class Contest:
-    """One case and its contenders, the first being what the others are held against.
+    """One case and its contenders, of which the first is the reference.
 
     Attributes:
-        case (str): What is done.
-        images (int): In one call.
-        contenders (Mapping[str, Callable]): Makes all inputs and models of a contender
-            and returns what does the work; raises where it cannot.
-        exact (set[str]): Contenders whose results must be those of the first.
+        case (str): Name of the work.
+        images (int): Images in one call.
+        contenders (Mapping[str, Callable]): Functions that make inputs and models of a
+            contender and return the function that does the work, or raise.
+        exact (set[str]): Contenders whose results must equal those of the first.
         operations (float, optional): Multiply-accumulate operations of one call.
-        rates (Mapping[str, float]): What the device could do in a second, by contender.
+        rates (Mapping[str, float]): Operations that the device can do in a second, by
+            contender.
     """
 
     case: str
@@ -37,14 +38,14 @@ class Contest:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure.
+    """Conditions of the measurement.
 
     Attributes:
-        device (torch.device): Where.
-        rounds (int): Calls of each contender that count.
+        device (torch.device): Device of the computation.
+        rounds (int): Measured calls of each contender.
         warmup (int): Calls of each before them.
-        fresh (Callable, optional): The command that measures the memory of the
-            contender of this name in a process of its own. None leaves memory out.
+        fresh (Callable, optional): Returns the command that measures a contender's
+            memory in a process of its own. None leaves memory out.
     """
 
     device: torch.device
@@ -58,11 +59,11 @@ def hold(contest: Contest, plan: Plan) -> tuple[list[Row], list[str]]:
 
     Args:
         contest (Contest): The case.
-        plan (Plan): How.
+        plan (Plan): Conditions of the measurement.
 
     Returns:
-        tuple[list[Row], list[str]]: A row for each contender, also for those that could
-        not run, and the names of those whose results differ but must not.
+        tuple[list[Row], list[str]]: A row for each contender, including those that
+        failed, and the names of those whose results must not differ but do.
     """
     rows = {who: Row(contest.case, who) for who in contest.contenders}
     # First, so that one that asks for more memory than there is never runs here.
@@ -108,7 +109,7 @@ def _set_time(row: Row, contest: Contest, outcome: Outcome) -> None:
 def _compare_all(
     rows: Mapping[str, Row], outcomes: Mapping[str, Outcome], exact: set[str]
 ) -> list[str]:
-    """Fill in what is relative to the first contender that ran."""
+    """Fill in the figures relative to the first contender that ran."""
     ran = [who for who, outcome in outcomes.items() if outcome.error is None]
     differing = []
     for who in ran:
@@ -125,7 +126,7 @@ def _compare_all(
 
 
 def refuse_differing(differing: list[str]) -> None:
-    """Raise a UserError, once all is printed and written, if results differ."""
+    """Raise a UserError if results differ, once all is printed and written."""
     if differing:
         raise UserError(
             'results differ from those of the first contender: '

@@ -1,8 +1,8 @@
 """The core against its opponents: network, post-processing, both, training step.
 
-Opponents have the same random weights and inputs: `naive` is EoMT written down without
-a thought of speed, `hugging face` is that of transformers. Nothing here needs
-MMSegmentation or MMDetection.
+Opponents have the same random weights and inputs: `naive` is a plain EoMT without any
+optimisation, `hugging face` is that of transformers. Nothing here needs MMSegmentation
+or MMDetection.
 """
 
 import copy
@@ -47,15 +47,15 @@ STOCK = 'mmdet'
 
 @dataclass(frozen=True)
 class Case:
-    """What is to be done.
+    """A piece of work.
 
     Attributes:
         task (str): One of the values of `STAGES`.
-        size (str): Of the model, see `inputs.SIZES`.
+        size (str): Size of the model, see `inputs.SIZES`.
         image_size (int): Side of the input in pixels.
         batch (int): Images at a time.
         queries (int): Number of queries.
-        kept (int): Those that are sure of a class.
+        kept (int): Number of queries that are sure of a class.
         ori_shape (tuple[int, int]): Height and width of results.
     """
 
@@ -84,23 +84,23 @@ class Case:
 
     @property
     def shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-        """Sizes of the image in the input, of the input, and of the results."""
+        """The sizes of the image in the input, of the input, and of the results."""
         factor = self.image_size / max(self.ori_shape)
         within = tuple(round(side * factor) for side in self.ori_shape)
         return within, (self.image_size, self.image_size), self.ori_shape
 
     @property
     def overlap_thr(self) -> float:
-        """Part of its mask that a segment must own.
+        """The least part of its mask that a segment must own.
 
-        The masks of a random network hide each other; none would be left.
+        The masks of a random network hide each other: a whole inference keeps all.
         """
         return 0.0 if self.task == 'inference' else 0.8
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Who does it, in which precision."""
+    """An implementation and its precision."""
 
     who: str
     dtype: str
@@ -113,13 +113,13 @@ class Contender:
 def rivals(
     case: Case, against: Sequence[str], dtypes: Sequence[str], compiled: bool
 ) -> list[Contender]:
-    """Who does a case, the first being what the others are held against.
+    """List the contenders of a case, of which the first is the reference.
 
     Args:
-        case (Case): What is to be done.
-        against (Sequence[str]): Opponents that are asked for.
-        dtypes (Sequence[str]): Precisions that are asked for; attention and
-            post-processing are always fp32, and never compiled.
+        case (Case): The work.
+        against (Sequence[str]): Selected opponents.
+        dtypes (Sequence[str]): Selected precisions; attention and post-processing are
+            always fp32, and never compiled.
         compiled (bool): Whether to compile.
     """
     if case.task == 'attention':
@@ -133,18 +133,18 @@ def rivals(
 
 
 def prepare(case: Case, contender: Contender, device: torch.device) -> Work:
-    """Make all inputs, and a function that does the work once.
+    """Make all inputs and a function that does the work once.
 
     Args:
-        case (Case): What is to be done.
-        contender (Contender): Who does it.
-        device (torch.device): Where.
+        case (Case): The work.
+        contender (Contender): The implementation.
+        device (torch.device): Device of the computation.
 
     Returns:
         Callable: Returns a result that `check` can compare.
 
     Raises:
-        UserError: If the contender cannot do it; says why.
+        UserError: If the contender cannot do it; names the reason.
     """
     if case.task in POSTPROCESS:
         return _postprocess(case, contender, device)
@@ -175,7 +175,7 @@ def _shared(case: Case, device: torch.device) -> inputs.Network:
 def _network(
     network: inputs.Network, contender: Contender, device: torch.device
 ) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """Class logits and mask logits of images, by a contender."""
+    """Return a contender's class logits and mask logits of images."""
     dtype, compiled = contender.dtype, contender.compiled
     if contender.who == 'hugging face':
         from .hugging_face import reference_model
@@ -202,7 +202,7 @@ def _network(
 
 
 def _training_step(case: Case, contender: Contender, device: torch.device) -> Work:
-    """Forward, loss and backward."""
+    """Make a training step: forward, loss and backward."""
     if contender.compiled:
         raise UserError('a training step is measured without compilation')
     backbone, head = network = _shared(case, device)
@@ -252,7 +252,7 @@ def _training_step(case: Case, contender: Contender, device: torch.device) -> Wo
 
 
 def _postprocess(case: Case, contender: Contender, device: torch.device) -> Work:
-    """Post-processing: logits of one image become its result."""
+    """Make a post-processing step: logits of one image become its result."""
     if contender.dtype != 'fp32' or contender.compiled:
         raise UserError('post-processing is always fp32 and not compiled')
     # Made before the work begins, so that memory does not count them.
@@ -300,8 +300,8 @@ def _stock_instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor
     return stock.instances(classes, masks, case.shapes)
 
 
-def _theirs(task: str) -> Callable[[Case, Tensor, Tensor], Tensor]:
-    """Post-processing by transformers' image processor."""
+def _hugging_face(task: str) -> Callable[[Case, Tensor, Tensor], Tensor]:
+    """Make a post-processing step by transformers' image processor."""
     from . import hugging_face as hf
 
     processors = {}
@@ -341,21 +341,21 @@ _POSTPROCESS = {
     ('semantic', 'naive'): lambda: _naive_semantic,
     ('panoptic', 'mmdet'): lambda: _stock_panoptic,
     ('instance', 'mmdet'): lambda: _stock_instances,
-    ('panoptic', 'hugging face'): functools.partial(_theirs, 'panoptic'),
+    ('panoptic', 'hugging face'): functools.partial(_hugging_face, 'panoptic'),
     ('instance', 'hugging face'): _no_instances,
-    ('semantic', 'hugging face'): functools.partial(_theirs, 'semantic'),
+    ('semantic', 'hugging face'): functools.partial(_hugging_face, 'semantic'),
 }
 
 
 @functools.cache
 def giga_operations(case: Case) -> float | None:
-    """What the paper calls GFLOPs, of one forward pass of one image.
+    """Return the paper's GFLOPs of one forward pass of one image.
 
     Args:
-        case (Case): What is to be done.
+        case (Case): The work.
 
     Returns:
-        float | None: None where it is not a forward pass.
+        float | None: None if the work is not a forward pass.
     """
     if case.task not in ('network', 'inference'):
         return None

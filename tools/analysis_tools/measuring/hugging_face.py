@@ -1,4 +1,4 @@
-"""Hugging Face's EoMT with our weights, and its results in our encoding."""
+"""Hugging Face's EoMT with this package's weights and encoding of results."""
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from eomt_mm.models.postprocess import INSTANCE_OFFSET
 
 
 def reference_model(backbone: QueryViT, head: MaskHead) -> nn.Module:
-    """`EomtForUniversalSegmentation` with the weights of a network of ours.
+    """Build `EomtForUniversalSegmentation` with the weights of this package's network.
 
     Args:
-        backbone (QueryViT): Any that transformers has.
+        backbone (QueryViT): A backbone that transformers supports.
         head (MaskHead): Its head.
 
     Returns:
-        nn.Module: In evaluation mode on the CPU; it masks nothing in evaluation.
+        nn.Module: The model in evaluation mode, without masks, on the CPU.
 
     Raises:
         UserError: If transformers is not installed, or knows no such model.
@@ -34,7 +34,7 @@ def reference_model(backbone: QueryViT, head: MaskHead) -> nn.Module:
     )
     cls = getattr(transformers, config.architectures[0])
     model = cls(config)
-    tensors = layout.from_ours(network.state_dict(), {})
+    tensors = layout.to_file_names(network.state_dict(), {})
     loaded = model.load_state_dict(tensors, strict=False)
     if loaded.unexpected_keys or set(loaded.missing_keys) - {
         'attn_mask_probs',
@@ -49,7 +49,7 @@ def reference_model(backbone: QueryViT, head: MaskHead) -> nn.Module:
 
 
 def processor(side: int, windows: bool = False) -> object:
-    """Its image processor: an image fitted into a square, or cut into windows."""
+    """Build its image processor, which fits an image into a square or cuts windows."""
     return _transformers().EomtImageProcessor(
         size=dict(shortest_edge=side, longest_edge=None if windows else side),
         do_split_image=windows,
@@ -60,7 +60,7 @@ def processor(side: int, windows: bool = False) -> object:
 def outputs(
     class_logits: Tensor, mask_logits: Tensor, patch_offsets: list | None = None
 ) -> object:
-    """Logits as its post-processing takes them."""
+    """Pack logits for its post-processing."""
     from transformers.models.eomt.modeling_eomt import (
         EomtForUniversalSegmentationOutput,
     )
@@ -73,12 +73,12 @@ def outputs(
 
 
 def panoptic_ids(result: dict, num_classes: int, num_things: int) -> Tensor:
-    """Its panoptic result as class + instance * INSTANCE_OFFSET.
+    """Convert its panoptic result to class + instance * INSTANCE_OFFSET.
 
     Args:
         result (dict): `segmentation` (H, W), -1 for void, and `segments_info`.
-        num_classes (int): Stands for void.
-        num_things (int): Labels below are things.
+        num_classes (int): Number of classes, the code of void.
+        num_things (int): Labels below it are things.
 
     Returns:
         Tensor: Shape (H, W) int64.

@@ -33,9 +33,10 @@ def load_model(
 
     Args:
         cfg (Config): The config.
-        checkpoint (str, optional): The weights; None leaves those at random, the same
-            every time.
-        device (torch.device, optional): Where. Defaults to the GPU if there is one.
+        checkpoint (str, optional): The weights; None keeps random ones, the same every
+            time.
+        device (torch.device, optional): Device of the model. Defaults to the GPU if
+            there is one.
     """
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
@@ -72,26 +73,26 @@ def ask_for_confidence(cfg: Config, measure: str | None = None) -> None:
 
 
 def photo_pipeline(cfg: Config) -> Compose:
-    """The test pipeline without annotations; takes a dict with `img_path`."""
+    """Build the test pipeline without annotations; it takes a dict with `img_path`."""
     return Compose(reading.without_labels(reading.pipeline_of(cfg)))
 
 
 def photo_info(path: str, number: int = 0) -> dict:
-    """What `photo_pipeline` takes; with names that annotations would bring along."""
+    """Make the input of `photo_pipeline`, with keys that annotations would add."""
     return dict(img_path=path, img_id=number, seg_fields=[], reduce_zero_label=False)
 
 
 class Images:
-    """Some images, evenly spread over a dataset, as the test pipeline makes them.
+    """Images of a dataset, evenly spread, after the test pipeline.
 
     Args:
         cfg: The config.
-        number: Images at most.
-        split: 'test' or 'train', whose images go through the test pipeline too.
-        folder: Photographs to take instead, which have no ground truth.
+        number: Largest number of images.
+        split: 'test' or 'train'; both pass through the test pipeline.
+        folder: Photographs to use instead, without ground truth.
 
     Raises:
-        UserError: There are none.
+        UserError: If there are no images.
     """
 
     def __init__(
@@ -118,13 +119,13 @@ class Images:
         return [str(self.dataset.get_data_info(i)['img_path']) for i in self.indices]
 
     def batches(self, size: int) -> Iterator[dict]:
-        """Images as `test_step` takes them, `size` at a time."""
+        """Yield batches for `test_step`, `size` images at a time."""
         for start in range(0, len(self.indices), size):
             chunk = self.indices[start : start + size]
             yield pseudo_collate([self.dataset[i] for i in chunk])
 
     def evaluator(self, cfg: Config) -> Evaluator:
-        """The config's test evaluator, for these images alone."""
+        """Build the config's test evaluator, for these images alone."""
         evaluator = Evaluator(reading.metrics_of(cfg, 'test'))
         evaluator.dataset_meta = self.dataset.metainfo
         if cfg.default_scope == 'mmdet':
@@ -135,7 +136,7 @@ class Images:
 
 
 class _Photos:
-    """The photographs of a folder, through a test pipeline without its labels."""
+    """The photographs of a folder, after a test pipeline without labels."""
 
     metainfo: dict = {}
 
@@ -161,7 +162,7 @@ class _Photos:
 
 @contextmanager
 def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[None]:
-    """Within this context a `MergingViT` has this token merging; None is none."""
+    """Set the token merging of a `MergingViT` within this context."""
     before = backbone.token_merging
     backbone.set_merging(method)
     try:
@@ -171,11 +172,11 @@ def merging_with(backbone: nn.Module, method: TokenMerging | None) -> Iterator[N
 
 
 def windows_of(model: nn.Module, batch: dict) -> Tensor:
-    """What the network gets of a batch.
+    """Return the network's input of a batch.
 
     Args:
         model (nn.Module): A segmentor or detector of this package.
-        batch (dict): Images as `test_step` takes them.
+        batch (dict): Input of `test_step`.
 
     Returns:
         Tensor: Normalised images or windows, shape (B, 3, H, W).
@@ -184,7 +185,7 @@ def windows_of(model: nn.Module, batch: dict) -> Tensor:
 
 
 def network_input(model: nn.Module, images: Tensor | list[Tensor]) -> Tensor:
-    """What the network gets of preprocessed images: themselves, or their windows."""
+    """Return the network's input: preprocessed images, or their windows."""
     if isinstance(images, Tensor):
         return images
     size = model.backbone.img_size
@@ -199,10 +200,10 @@ def network_input(model: nn.Module, images: Tensor | list[Tensor]) -> Tensor:
 
 
 def score(results: dict[str, float]) -> tuple[str, float]:
-    """The score that stands for a model, by name and in percent.
+    """Return the main score of a model, by name and in percent.
 
     Raises:
-        UserError: The evaluator has measured none of those known.
+        UserError: If the evaluator has measured no known score.
     """
     for name, factor in SCORES.items():
         if name in results:

@@ -1,4 +1,4 @@
-"""Made-up inputs: networks with random weights, photographs, logits as trained ones."""
+"""Made-up inputs: networks with random weights, photographs, plausible logits."""
 
 import functools
 
@@ -27,7 +27,7 @@ LAYER_SCALE = 0.1
 
 
 def build_network(size: str, image_size: int, queries: int) -> Network:
-    """The network with random weights, the same ones every time.
+    """Build the network with random weights, the same every time.
 
     Args:
         size (str): One of `SIZES`.
@@ -35,7 +35,8 @@ def build_network(size: str, image_size: int, queries: int) -> Network:
         queries (int): Number of queries.
 
     Returns:
-        tuple[QueryViT, MaskHead]: In evaluation mode, on the default device.
+        tuple[QueryViT, MaskHead]: The network in evaluation mode, on the default
+        device.
     """
     arch, blocks, timm_args = SIZES[size]
     torch.manual_seed(0)
@@ -58,20 +59,20 @@ def build_network(size: str, image_size: int, queries: int) -> Network:
 def shared_network(
     size: str, image_size: int, queries: int, kept: int, device: torch.device
 ) -> Network:
-    """The same, built once for all contenders that do not change it.
+    """Build the network once for all contenders that do not change it.
 
     Its class head is sure of some queries of the first of `photographs`: with random
-    weights none would be kept, and post-processing would have no work.
+    weights no query would be kept, and post-processing would have no work.
 
     Args:
         size (str): One of `SIZES`.
         image_size (int): Side of the input in pixels.
         queries (int): Number of queries.
         kept (int): Queries whose class is sure.
-        device (torch.device): Where it is.
+        device (torch.device): Device of the network.
 
     Returns:
-        tuple[QueryViT, MaskHead]: In evaluation mode.
+        tuple[QueryViT, MaskHead]: The network in evaluation mode.
     """
     backbone, head = build_network(size, image_size, queries)
     backbone, head = backbone.to(device), head.to(device)
@@ -86,10 +87,10 @@ def fit_class_head(
     """Make a head sure of some queries of an image, as training would.
 
     Args:
-        backbone (QueryViT): Stays as it is.
-        head (MaskHead): Its class layer is set to the least-squares fit.
-        images (Tensor): Normalised, shape (1, 3, H, W).
-        kept (int): Queries whose class is sure; the others are sure of none.
+        backbone (QueryViT): The backbone, unchanged.
+        head (MaskHead): The head, whose class layer is set to the least-squares fit.
+        images (Tensor): Normalised images, shape (1, 3, H, W).
+        kept (int): Queries whose class is sure; the others are "no object".
     """
     tokens, _ = backbone(images)
     wanted = class_logits(tokens.shape[1], kept, head.num_classes)
@@ -103,7 +104,7 @@ def fit_class_head(
 
 
 def class_logits(queries: int, kept: int, classes: int = CLASSES) -> Tensor:
-    """Logits (K, classes + 1); `kept` of the queries are sure of a class."""
+    """Make logits (K, classes + 1); `kept` of the queries are sure of a class."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(queries, classes + 1, generator=generator) / 2
     logits[:, -1] += 8
@@ -115,7 +116,7 @@ def class_logits(queries: int, kept: int, classes: int = CLASSES) -> Tensor:
 
 
 def mask_logits(queries: int, side: int) -> Tensor:
-    """Logits (K, side, side) of round, noisy masks."""
+    """Make logits (K, side, side) of round, noisy masks."""
     generator = torch.Generator().manual_seed(1)
     centre = torch.rand(queries, 2, 1, 1, generator=generator) * side
     radius = (0.05 + 0.2 * torch.rand(queries, 1, 1, generator=generator)) * side
@@ -126,7 +127,7 @@ def mask_logits(queries: int, side: int) -> Tensor:
 
 
 def photographs(batch: int, side: int) -> Tensor:
-    """Normalised images (B, 3, side, side): smooth colours with some grain."""
+    """Make normalised images (B, 3, side, side): smooth colours with some grain."""
     generator = torch.Generator().manual_seed(2)
     coarse = torch.randn(batch, 3, 8, 8, generator=generator)
     smooth = F.interpolate(coarse, (side, side), mode='bicubic')
@@ -136,7 +137,7 @@ def photographs(batch: int, side: int) -> Tensor:
 def targets(
     batch: int, side: int, device: torch.device, count: int = 12
 ) -> list[Target]:
-    """Ground truth for a training step: rectangles of some classes."""
+    """Make ground truth for a training step: rectangles of some classes."""
     generator = torch.Generator().manual_seed(3)
     found = []
     for _ in range(batch):

@@ -1,4 +1,4 @@
-"""Several commands at a time, each with a log of its own."""
+"""Several commands at a time, each with its own log."""
 
 import shlex
 import subprocess
@@ -17,7 +17,7 @@ POLL = 0.2  # seconds
 
 
 class Job(Protocol):
-    """Commands to be run one after the other."""
+    """Commands that run one after the other."""
 
     name: str
     path: Path  # of its folder, where the log is written
@@ -25,12 +25,12 @@ class Job(Protocol):
     outcome: str  # once it is finished, for messages
 
     def steps(self) -> Iterator[list[str]]:
-        """Commands; each is asked for when the one before has succeeded."""
+        """Yield commands, each when its predecessor has succeeded."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How commands are run.
+    """Conditions of the commands.
 
     Attributes:
         root (Path): Their directory; this Python runs them.
@@ -45,7 +45,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not come to its end, and the reason in a line."""
+    """A job that failed, and the reason in a line."""
 
     job: Job
     reason: str
@@ -63,7 +63,7 @@ class _Running:
         self._process: subprocess.Popen | None = None
 
     def is_over(self) -> bool:
-        """Go on to the next command if it is time; sets `reason` at a failure."""
+        """Start the next command if it is time; set `reason` at a failure."""
         if self._process is not None:
             status = self._process.poll()
             if status is None:
@@ -100,14 +100,14 @@ class _Running:
             )
 
     def interrupt(self) -> None:
-        """Ask the command under way to end."""
+        """Ask the running command to end."""
         if self._process is not None:
             # Not SIGINT: what a shell started in the background, and all below it,
             # ignores that until the tool has set its own handlers.
             self._process.terminate()
 
     def wait(self) -> None:
-        """Wait for the command under way."""
+        """Wait for the running command."""
         if self._process is not None:
             self._process.wait()
 
@@ -118,20 +118,20 @@ def run_jobs(
     launch: Launch,
     on_end: Callable[[Job, Failure | None, float], None],
 ) -> list[Failure]:
-    """Run jobs to their end, whatever becomes of the others.
+    """Run jobs to their end; the failure of one does not stop the others.
 
     Args:
-        jobs (Sequence[Job]): In the order in which they are started.
-        at_once (int): How many run at a time.
-        launch (Launch): How their commands are run.
+        jobs (Sequence[Job]): Jobs in the order of their start.
+        at_once (int): Number of jobs that run at a time.
+        launch (Launch): Conditions of the commands.
         on_end (Callable): Called with a job that is over, its failure if it failed,
             and the seconds it took.
 
     Returns:
-        list[Failure]: Of those that failed.
+        list[Failure]: The failures.
 
     Raises:
-        KeyboardInterrupt: When all commands under way have put their things in order.
+        KeyboardInterrupt: When all running commands have ended in order.
     """
     waiting = deque(jobs)
     running: list[_Running] = []
@@ -156,11 +156,11 @@ def run_jobs(
 
 
 def run_alone(command: list[str], launch: Launch) -> None:
-    """Run one command, whose output is seen as it comes.
+    """Run one command, whose output appears at once.
 
     Raises:
-        UserError: It failed, and has said why.
-        KeyboardInterrupt: When it has put its things in order.
+        UserError: If it failed and has reported why.
+        KeyboardInterrupt: When it has ended in order.
     """
     print(f'\n$ python {shlex.join(command)}', flush=True)
     process = subprocess.Popen(
@@ -181,7 +181,7 @@ def run_alone(command: list[str], launch: Launch) -> None:
 
 
 def _last_word(log: Path, status: int) -> str:
-    """What a command that failed said last."""
+    """Return the last line of a failed command."""
     lines = [line.strip() for line in log.read_text(errors='replace').splitlines()]
     last = next((line for line in reversed(lines) if line), '')
     how = f'ended by signal {-status}' if status < 0 else f'status {status}'

@@ -1,4 +1,4 @@
-"""What the arithmetic would allow: the rate of the device."""
+"""The limit of the arithmetic: the rate of the device."""
 
 import torch
 
@@ -12,15 +12,15 @@ TRIES = 4
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device) -> float:
-    """Multiply-accumulate operations per second of a large matrix product.
+    """Measure the multiply-accumulates per second of a large matrix product.
 
     Args:
-        dtype (torch.dtype): Of the matrices.
-        device (torch.device): Where.
+        dtype (torch.dtype): Type of the matrices.
+        device (torch.device): Device of the computation.
 
     Returns:
-        float: Of the best of a few, and of the best library: a limit that the device
-        does reach.
+        float: Rate of the best of a few products by the best library, a limit that the
+        device does reach.
     """
     side = SIDES[device.type]
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))

@@ -1,9 +1,9 @@
 """Time and peak memory of contenders that do the same work.
 
 Contenders are alternated in one run, so that a noisy machine favours none, and the
-median counts. Memory is the peak that one call needs on top of its inputs: on a GPU by
-the allocator's books, on a CPU by the resident set of a fresh process, since in a
-shared one the second contender would work in what the first has left.
+median counts. Memory is the peak that one call needs beyond its inputs: on a GPU by the
+allocator's statistics, on a CPU by the resident set of a fresh process, as a shared one
+would let a contender reuse memory that another has left.
 """
 
 import ctypes
@@ -23,12 +23,12 @@ Work = Callable[[], object]
 
 @dataclass
 class Outcome:
-    """What is known of one contender after a run.
+    """Result of one contender.
 
     Attributes:
-        seconds (list[float]): Of each round.
-        result (object): What its last call returned.
-        error (str, optional): Why it could not run, or not to the end.
+        seconds (list[float]): Seconds of each round.
+        result (object): Result of the last call.
+        error (str, optional): Reason of a failure.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -37,12 +37,12 @@ class Outcome:
 
     @property
     def median(self) -> float:
-        """Seconds."""
+        """Median in seconds."""
         return statistics.median(self.seconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """First and third, in seconds: half of the rounds lie in between."""
+        """First and third quartile in seconds: half of the rounds lie in between."""
         if len(self.seconds) < 2:
             return self.seconds[0], self.seconds[0]
         low, _, high = statistics.quantiles(self.seconds, n=4, method='inclusive')
@@ -52,22 +52,22 @@ class Outcome:
 def alternate(
     contenders: Mapping[str, Work], rounds: int, warmup: int, device: torch.device
 ) -> dict[str, Outcome]:
-    """Let all contenders run in turn, and time each call.
+    """Run all contenders in turn, and time each call.
 
     Args:
-        contenders (Mapping[str, Callable]): What each does in a call.
-        rounds (int): Calls of each that count.
+        contenders (Mapping[str, Callable]): The call of each.
+        rounds (int): Measured calls of each.
         warmup (int): Calls of each before them.
-        device (torch.device): Where the work is done; a GPU is timed by its own events.
+        device (torch.device): Device of the work; a GPU is timed by its own events.
 
     Returns:
-        dict[str, Outcome]: One for each. A contender that fails is out, with the
-        reason; the others go on.
+        dict[str, Outcome]: One for each. A contender that fails stops with a reason;
+        the others continue.
     """
     outcomes = {who: Outcome() for who in contenders}
     running = list(contenders)
     for i in range(warmup + rounds):
-        # The first goes to the end, so that nobody always runs behind the same.
+        # The order rotates, so that no contender always follows the same one.
         running = running[1:] + running[:1]
         for who in list(running):
             outcome = outcomes[who]
@@ -85,7 +85,7 @@ def alternate(
 
 
 def timed(work: Work, device: torch.device) -> tuple[float, object]:
-    """Seconds of one call, and what it returned."""
+    """Return the seconds of one call, and its result."""
     if device.type != 'cuda':
         start = time.perf_counter()
         result = work()
@@ -100,9 +100,9 @@ def timed(work: Work, device: torch.device) -> tuple[float, object]:
 
 
 def peak_memory(work: Work, device: torch.device) -> int:
-    """Bytes that one call adds at its peak.
+    """Measure the bytes that one call adds at its peak.
 
-    On a CPU it is meant for a fresh process, see `memory_of`, and for Linux.
+    On a CPU this needs a fresh process, see `memory_of`, and Linux.
     """
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
@@ -121,10 +121,10 @@ def memory_of(command: list[str]) -> tuple[int | None, str | None]:
     """Run a command that prints what `peak_memory` returns as its last word.
 
     Args:
-        command (list[str]): Of a script and its options; this Python runs it.
+        command (list[str]): A script and its options; this Python runs it.
 
     Returns:
-        tuple[int | None, str | None]: Bytes, or why there are none.
+        tuple[int | None, str | None]: Bytes, or the reason of a failure.
     """
     child = subprocess.run(
         [sys.executable, *command], capture_output=True, text=True, check=False
@@ -138,10 +138,10 @@ def memory_of(command: list[str]) -> tuple[int | None, str | None]:
 
 
 def bound_memory(share: float = 0.9) -> None:
-    """Let this process fail rather than the machine, where a contender asks too much.
+    """Let this process fail instead of the machine if a contender needs too much.
 
     Args:
-        share (float): Of the memory that is free now. Defaults to 0.9.
+        share (float): Share of the free memory. Defaults to 0.9.
     """
     free = next(
         1024 * int(line.split()[1])
@@ -160,12 +160,12 @@ def _of_process(field_name: str) -> int:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one short line."""
+    """Format an error as one short line."""
     lines = str(error).strip().splitlines()
     return shortened(lines[0] if lines else type(error).__name__)
 
 
 def shortened(line: str, length: int = 160) -> str:
-    """A line that fits into a table."""
+    """Shorten a line to the width of a table."""
     line = line.replace('|', '/')
     return line if len(line) <= length else line[: length - 3] + '...'

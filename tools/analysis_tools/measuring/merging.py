@@ -1,4 +1,4 @@
-"""What token merging saves: images per second, tokens and GFLOPs, policies compared.
+"""Savings of token merging: images per second, tokens and GFLOPs by policy.
 
     python tools/analysis_tools/benchmark.py merging CONFIG CHECKPOINT
 
@@ -40,7 +40,7 @@ PLAIN = 'plain'
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of this tool."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         'benchmark.py merging',
         description=__doc__,
@@ -63,7 +63,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 @torch.inference_mode()
 def main(argv: list[str] | None = None) -> dict:
-    """Measures and prints.
+    """Measure and print.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> dict:
         dict: The figures.
 
     Raises:
-        UserError: Something in the command, the config or the data is wrong.
+        UserError: If the command, the config or the data are wrong.
     """
     args = parse_args(argv)
     if args.json:
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 def with_policy(options: dict, policy: str) -> TokenMerging:
-    """The config's token merging with another batch policy."""
+    """Return the config's token merging with another batch policy."""
     method = build_merging(options)
     method.policy = policy
     return method
@@ -138,7 +138,7 @@ def compare(
     windows: Tensor,
     size: int,
 ) -> dict[str, dict]:
-    """Times all variants with one batch size, taking turns."""
+    """Time all variants at one batch size, in turn."""
     whole = len(windows) // size * size
     batches = [batch for batch in images.batches(size) if len(batch['inputs']) == size]
     if not whole or not batches:
@@ -187,7 +187,7 @@ def take_turns(
     rounds: int,
     warmup: int,
 ) -> dict[str, list[float]]:
-    """Seconds of a function in every round, with each method."""
+    """Measure a function's seconds in every round, with each method."""
 
     def with_method(method: TokenMerging | None) -> Callable[[], None]:
         def run() -> None:
@@ -206,7 +206,7 @@ def take_turns(
 
 
 def report(size: int, figures: dict[str, dict]) -> None:
-    """Prints the figures of one batch size."""
+    """Print the figures of one batch size."""
     print(f'\nbatch {size:<4}   network             pipeline')
     print('policy   windows/s   ratio    images/s   ratio    GFLOPs  tokens')
     for name, row in figures.items():
@@ -230,7 +230,7 @@ def report(size: int, figures: dict[str, dict]) -> None:
 
 
 def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) -> dict:
-    """Time of the parts of one batch, taking turns, and GFLOPs in two ways."""
+    """Measure the time of the parts of one batch, and GFLOPs in two ways."""
     vit, head = model.backbone, model.mask_head
 
     def run() -> None:
@@ -267,7 +267,7 @@ def parts(model: nn.Module, method: TokenMerging, batch: Tensor, rounds: int) ->
 
 
 def report_parts(method: TokenMerging, size: int, found: dict) -> None:
-    """Prints the figures of `parts`."""
+    """Print the figures of `parts`."""
     print(f'\none batch of {size}, milliseconds   (policy {method.policy})')
     print('          without merging        with merging')
     print('block  tokens  attn.    MLP   tokens  attn.    MLP   (attn. with merging)')

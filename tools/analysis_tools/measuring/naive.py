@@ -1,8 +1,8 @@
-"""EoMT written down without a thought of speed, to measure against.
+"""EoMT without any optimisation, to measure against.
 
-The same parameters and the same results. What is naive: a full N x N mask, expanded
-over heads, in every block that could be masked; every mask resized to the size of the
-image before any is chosen. So do the reference code and the frameworks' own heads.
+Parameters and results are the same. It expands a full N x N mask over the heads in
+every block that can be masked, and resizes every mask to the size of the image before
+it selects any, as the reference code and the frameworks' own heads do.
 """
 
 import torch
@@ -15,10 +15,10 @@ from eomt_mm.models.postprocess import INSTANCE_OFFSET, Instances, Size
 
 
 class NaiveEoMT(nn.Module):
-    """The network, on the modules of ours.
+    """The network, on this package's modules.
 
     Args:
-        backbone (QueryViT): Of timm's `VisionTransformer` family.
+        backbone (QueryViT): A backbone of timm's `VisionTransformer` family.
         head (MaskHead): Its head.
     """
 
@@ -27,11 +27,11 @@ class NaiveEoMT(nn.Module):
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits and mask logits, without masks."""
+        """Return class logits and mask logits, without masks."""
         return self._run(images, masked=False)[-1]
 
     def forward_masked(self, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """All predictions, with masks at the backbone's `mask_probs`."""
+        """Return all predictions, with masks at the backbone's `mask_probs`."""
         return self._run(images, masked=True)
 
     def _run(self, images: Tensor, masked: bool) -> list[tuple[Tensor, Tensor]]:
@@ -62,14 +62,14 @@ class NaiveEoMT(nn.Module):
         return head.class_head(queries), masks
 
     def _mask(self, x: Tensor, mask_logits: Tensor, prob: float) -> Tensor:
-        """What each token may attend to, (B, heads, N, N)."""
+        """Return the tokens that each token may attend to, (B, heads, N, N)."""
         vit = self.backbone
         batch, tokens, _ = x.shape
         queries, patches = vit.num_queries, vit.num_queries + vit.num_prefix_tokens
         mask = torch.ones(batch, tokens, tokens, dtype=torch.bool, device=x.device)
         small = F.interpolate(mask_logits, vit.grid, mode='bilinear').flatten(2)
         mask[:, :queries, patches:] = small > 0
-        if prob == 0:  # nothing is drawn, as in ours: the loss draws its points
+        if prob == 0:  # draws nothing, as `QueryViT`: the loss draws its points
             mask[:] = True
         elif prob < 1:
             free = torch.rand(batch, queries, 1, device=x.device) > prob
@@ -140,7 +140,7 @@ def naive_instances(
 def naive_semantic(
     class_logits: Tensor, mask_logits: Tensor, input_size: Size, ori_shape: Size
 ) -> Tensor:
-    """Class of every pixel, shape (H, W), from one window that is the whole image."""
+    """Return the class of every pixel, shape (H, W), from one window."""
     masks = F.interpolate(mask_logits[None].float(), input_size, mode='bilinear')[0]
     scores = class_logits.float().softmax(-1)[:, :-1]
     maps = torch.einsum('qc,qhw->chw', scores, masks.sigmoid())

@@ -20,19 +20,19 @@ from eomt_mm.errors import UserError
 
 from .operations import ShapesOnly, count_operations, parameters_without_values
 
-# Where a config does not say for which size its network is.
+# For configs that do not set the size of their network.
 DEFAULT_SIZE = (640, 640)
 
 
 class Complexity(NamedTuple):
-    """What a network costs.
+    """Cost of a network.
 
     Attributes:
         size (tuple[int, int]): Height and width of the image in pixels.
         parameters (int): Number of parameters.
         operations (int): Operations for one image, see `count_operations`.
-        on_noise (bool): Whether they depend on the image, and were counted on a random
-            one with random weights: proposals of a detector, or merged tokens.
+        on_noise (bool): Whether they depend on the image, such as proposals of a
+            detector or merged tokens, and were counted on noise with random weights.
     """
 
     size: tuple[int, int]
@@ -42,7 +42,7 @@ class Complexity(NamedTuple):
 
 
 def find_config(name: str) -> str:
-    """Path of a config.
+    """Find the path of a config.
 
     Args:
         name (str): A path, or a config of an installed framework such as
@@ -74,12 +74,12 @@ def find_config(name: str) -> str:
 def model_at(
     cfg: Config, size: tuple[int, int] | None = None
 ) -> tuple[ConfigDict, tuple[int, int]]:
-    """The model of a config for images of a size.
+    """Return the model of a config for images of a size.
 
     Args:
-        cfg (Config): The config; left as it is.
+        cfg (Config): The config, unchanged.
         size (tuple[int, int], optional): Height and width of the image. A backbone of
-            this package is built for it. Defaults to what the config says, or to
+            this package is built for it. Defaults to that of the config, or to
             640 x 640.
 
     Returns:
@@ -96,15 +96,15 @@ def model_at(
 def complexity_of(cfg: Config, size: tuple[int, int] | None = None) -> Complexity:
     """Build the network of a config and count it; nothing is downloaded.
 
-    It runs on shapes alone where that is possible, and on a random image where values
-    decide, as in a two-stage detector.
+    It runs on shapes alone if possible, and on a random image if values decide, as in a
+    two-stage detector.
 
     Args:
-        cfg (Config): The config; left as it is.
+        cfg (Config): The config, unchanged.
         size (tuple[int, int], optional): See `model_at`.
 
     Returns:
-        Complexity: For one image, without preprocessing and post-processing.
+        Complexity: Cost for one image, without preprocessing and post-processing.
     """
     model_cfg, size = model_at(cfg, size)
     with scope_of(cfg):
@@ -113,7 +113,7 @@ def complexity_of(cfg: Config, size: tuple[int, int] | None = None) -> Complexit
 
 @contextmanager
 def scope_of(cfg: Config) -> Iterator[None]:
-    """Types without a prefix are those of the config's framework, warnings silent."""
+    """Resolve types without a prefix in the config's framework, without warnings."""
     scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
     with scope, warnings.catch_warnings():
         # They are about training and speed.
@@ -130,8 +130,7 @@ def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
         with ShapesOnly():
             operations = count_operations(network_alone(model, images), model)
     except Exception:
-        # Values were asked for, which only a real computation has; what else went
-        # wrong goes wrong again.
+        # Values were needed, which only a real computation has. Other errors recur.
         on_noise = True
         torch.manual_seed(0)
         model = build_network(model_cfg)
@@ -142,20 +141,20 @@ def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
 
 
 def build_network(model_cfg: dict) -> nn.Module:
-    """A model for testing, without pre-trained weights: nothing is downloaded."""
+    """Build a model for testing, without pre-trained weights or downloads."""
     # Without gradients: the counter follows them otherwise.
     return MODELS.build(model_cfg).eval().requires_grad_(False)
 
 
 def network_alone(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:
-    """A forward pass of the network: neither preprocessing nor post-processing.
+    """Make a forward pass of the network, without preprocessing and post-processing.
 
     Args:
-        model (nn.Module): Of `build_network`.
+        model (nn.Module): Result of `build_network`.
         images (Tensor): Shape (B, 3, H, W).
 
     Returns:
-        Callable: What to call, without arguments.
+        Callable: The forward pass, without arguments.
     """
     size = tuple(images.shape[2:])
     shapes = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')

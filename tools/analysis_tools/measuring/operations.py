@@ -1,11 +1,11 @@
-"""Counting the operations of a network, by the paper's convention.
+"""Counter of a network's operations, by the paper's convention.
 
 The paper (arXiv 2503.19108, Sec. 4.1) counts with fvcore: a multiplication with its
-addition is one operation; activations, residual sums and softmax are none; norms,
+addition is one operation; activations, residual sums and softmax cost nothing; norms,
 resizing and sampling cost a few for each element. Fused attention, which fvcore does
-not know, is counted as the two matrix products that it is. The scores of masked
-`nn.MultiheadAttention` (`baddbmm`) are not counted, for fvcore does not know them
-either: they are 1.3 G in Mask2Former's decoder at 640 x 640.
+not know, counts as its two matrix products. The scores of masked
+`nn.MultiheadAttention` (`baddbmm`), which fvcore does not know either, are not counted:
+they are 1.3 G in Mask2Former's decoder at 640 x 640.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +26,12 @@ PER_OPERATION = 2
 
 
 def _norm(shape: Shape, *args: object, out_shape: object) -> int:
-    """Layer, group and instance norms: 5 for each element."""
+    """Count layer, group and instance norms: 5 for each element."""
     return PER_OPERATION * 5 * prod(shape)
 
 
 def _frozen_norm(shape: Shape, *args: object, out_shape: object) -> int:
-    """Batch norm in testing: a factor and a summand."""
+    """Count batch norm in testing: a factor and a summand."""
     return PER_OPERATION * 2 * prod(shape)
 
 
@@ -114,12 +114,12 @@ def count_operations(function: Callable[[], object], network: nn.Module) -> int:
 
 
 class ShapesOnly(TorchDispatchMode):
-    """Runs a network on shapes alone, but for the numbers that decide on shapes.
+    """Runs a network on shapes alone, except for numbers that decide on shapes.
 
-    Tensors on the device 'meta' stand for images and features: they have shapes and no
+    Tensors on the device 'meta' replace images and features: they have shapes and no
     values. Tensors on the host keep their values, so that a network can split or
-    reshape by them. What comes of both together is without values, and what a network
-    copies from the host to the device of its features stays on the host.
+    reshape by them. Results of both have no values. Copies from the host to the device
+    of the features stay on the host.
     """
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -138,7 +138,7 @@ def _without_values(x: object) -> object:
 
 @contextmanager
 def parameters_without_values() -> Iterator[None]:
-    """Modules built inside have their parameters on 'meta', and their buffers not.
+    """Build modules whose parameters, but not their buffers, are on 'meta'.
 
     A network of a billion parameters is built at once, without the memory for them.
     """

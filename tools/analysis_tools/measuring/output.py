@@ -14,10 +14,10 @@ def write_json(path: str | Path, content: object) -> None:
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table.
+    """Format a table.
 
     Args:
-        headings (Sequence[str]): Of the columns.
+        headings (Sequence[str]): Headings of the columns.
         rows (Sequence[Sequence[str]]): Cells; a bar or a line break in one is
             replaced.
 

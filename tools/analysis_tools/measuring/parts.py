@@ -1,4 +1,4 @@
-"""How long the parts of a backbone take."""
+"""Timing of the parts of a backbone."""
 
 import time
 from collections.abc import Callable
@@ -11,20 +11,19 @@ from torch.profiler import ProfilerActivity, profile
 def block_seconds(
     vit: nn.Module, function: Callable[[], object]
 ) -> list[tuple[float, float]]:
-    """Wall time in the two halves of every block.
+    """Measure the wall time in the two halves of every block.
 
     Args:
         vit (QueryViT): The backbone.
-        function: Runs it, in any number of groups of images.
+        function: A function that runs it, in any number of groups of images.
 
     Returns:
-        list[tuple[float, float]]: For each block, the seconds from its first norm to
-        its second (attention and, where there is any, merging) and from there to the
-        next block (MLP).
+        list[tuple[float, float]]: Seconds of each block from its first norm to its
+        second (attention and merging, if any) and from there to the next block (MLP).
     """
     events, hooks = [], []
 
-    def note(place: tuple[int, int] | None) -> Callable[..., None]:
+    def record(place: tuple[int, int] | None) -> Callable[..., None]:
         def hook(*_: object) -> None:
             _wait()
             events.append((time.perf_counter(), place))
@@ -33,8 +32,8 @@ def block_seconds(
 
     for number, block in enumerate(vit.blocks):
         for half, norm in enumerate((block.norm1, block.norm2)):
-            hooks.append(norm.register_forward_pre_hook(note((number, half))))
-    hooks.append(vit.norm.register_forward_pre_hook(note(None)))
+            hooks.append(norm.register_forward_pre_hook(record((number, half))))
+    hooks.append(vit.norm.register_forward_pre_hook(record(None)))
     try:
         function()
     finally:
@@ -48,14 +47,14 @@ def block_seconds(
 
 
 def merging_seconds(function: Callable[[], object]) -> dict[str, float]:
-    """Time in the steps of token merging itself.
+    """Measure the time of the steps of token merging.
 
     Args:
-        function: Runs a backbone with token merging.
+        function: A function that runs a backbone with token merging.
 
     Returns:
-        dict[str, float]: Seconds of `propose`, `merge` and `unmerge`, on the device
-        where there is one.
+        dict[str, float]: Seconds of `propose`, `merge` and `unmerge`, of the GPU if
+        there is one.
     """
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():

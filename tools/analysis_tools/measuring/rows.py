@@ -1,4 +1,4 @@
-"""The table and the file that a benchmark leaves."""
+"""The table and the file of a benchmark."""
 
 import os
 import platform
@@ -25,22 +25,22 @@ class Row:
     """One contender at one task.
 
     Attributes:
-        case (str): What was done.
-        contender (str): Who did it.
-        milliseconds (float, optional): Median of a call.
-        low (float, optional): Half of the calls took between this
-        high (float, optional): and this.
-        images_per_second (float, optional): At the median.
-        relative_time (float, optional): Of the first contender of the case: above 1 is
-            slower.
-        mebibytes (float, optional): What a call needs at its peak.
+        case (str): The work.
+        contender (str): The implementation.
+        milliseconds (float, optional): Median time of a call.
+        low (float, optional): First quartile of the times.
+        high (float, optional): Third quartile of the times.
+        images_per_second (float, optional): Images per second at the median.
+        relative_time (float, optional): Time relative to the first contender of the
+            case: above 1 is slower.
+        mebibytes (float, optional): Peak memory of a call.
         giga_operations (float, optional): Multiply-accumulates of a call.
         giga_rate (float, optional): Multiply-accumulates in a second of a large matrix
             product.
-        share_of_limit (float, optional): Of that rate.
-        calls (list[float]): Milliseconds of each call that counts.
-        results (str): Whether they are those of the first contender.
-        error (str, optional): Why there are no figures.
+        share_of_limit (float, optional): Share of that rate.
+        calls (list[float]): Milliseconds of each measured call.
+        results (str): Agreement with the results of the first contender.
+        error (str, optional): Reason of a failure.
     """
 
     case: str
@@ -77,7 +77,7 @@ def _figure(value: float | None, form: str) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table of the contenders of one case, without columns that say nothing."""
+    """Format the contenders of one case as a table, without empty columns."""
     cells = {name: [cell(row) for row in rows] for name, cell in COLUMNS.items()}
     cells = {name: column for name, column in cells.items() if any(column)}
     names = [row.contender for row in rows]
@@ -86,7 +86,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def machine(device: torch.device) -> dict[str, str | int]:
-    """What figures depend on: processor, threads, versions, and when it was."""
+    """Describe the conditions of figures: processor, threads, versions, date."""
     found = {
         'date': f'{datetime.now():%Y-%m-%d %H:%M}',
         'device': str(device),
@@ -125,7 +125,7 @@ def write_rows(
         path (str): The file.
         rows (Sequence[Row]): All rows.
         argv (Sequence[str]): The command.
-        about (dict): The machine, and what else belongs to the run.
+        about (dict): The machine and other conditions of the run.
     """
     rows = [asdict(row) for row in rows]
     write_json(path, dict(command=shlex.join(argv), about=about, rows=rows))

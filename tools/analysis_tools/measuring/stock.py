@@ -1,4 +1,4 @@
-"""MMDetection's fusion head on the logits of one image, results in our encoding."""
+"""MMDetection's fusion head on the logits of one image, in this package's encoding."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +13,7 @@ TASKS = ('panoptic', 'instance')
 def panoptic(
     class_logits: Tensor, mask_logits: Tensor, shapes: tuple[Size, Size, Size]
 ) -> Tensor:
-    """Ids (H, W), as `eomt_mm.models.postprocess.panoptic_result` has them."""
+    """Return ids (H, W), see `eomt_mm.models.postprocess.panoptic_result`."""
     found = _predict(class_logits, mask_logits, shapes, panoptic_on=True)
     return found['pan_results'].sem_seg[0].long()
 
@@ -21,7 +21,7 @@ def panoptic(
 def instances(
     class_logits: Tensor, mask_logits: Tensor, shapes: tuple[Size, Size, Size]
 ) -> Instances:
-    """Things, as `eomt_mm.models.postprocess.instance_result` has them."""
+    """Return things, see `eomt_mm.models.postprocess.instance_result`."""
     found = _predict(class_logits, mask_logits, shapes, instance_on=True)
     found = found['ins_results']
     return Instances(found.labels, found.scores, found.masks, found.bboxes)

@@ -1,8 +1,8 @@
-"""What a forward pass costs: tokens in every block, and multiply-accumulates.
+"""Cost of a forward pass: tokens in every block, and multiply-accumulates.
 
 One multiply-accumulate is one operation, as in the GFLOPs of the paper's tables. The
-formula here needs no more than the numbers of tokens, and so may be taken while a model
-is timed; `operations.count_operations` counts operation by operation.
+formula needs only the numbers of tokens, so that it can run while a model is timed;
+`operations.count_operations` counts operation by operation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,12 +17,12 @@ from eomt_mm.models.token_merging.attention import EXTRA_CHANNELS
 
 @dataclass
 class TokenCount:
-    """Tokens that went through every block.
+    """Tokens in every block.
 
     Attributes:
-        attended (list[list[tuple[int, int]]]): For each block and each pass through
-            it, images and tokens of an image at its attention.
-        processed (list[list[tuple[int, int]]]): The same at its MLP.
+        attended (list[list[tuple[int, int]]]): Images and tokens of an image at the
+            attention, for each block and each pass through it.
+        processed (list[list[tuple[int, int]]]): Images and tokens at the MLP.
         proportional (bool): Whether merged tokens weigh as much as their parts.
     """
 
@@ -31,7 +31,7 @@ class TokenCount:
     proportional: bool = False
 
     def means(self) -> list[float]:
-        """Mean tokens of an image at the MLP of every block."""
+        """Return the mean tokens of an image at the MLP of every block."""
         return [_mean(passes, lambda tokens: tokens) for passes in self.processed]
 
 
@@ -71,7 +71,7 @@ def _recorder(passes: list[tuple[int, int]]):
 
 
 def forward_macs(vit: nn.Module, head: nn.Module, counts: TokenCount) -> float:
-    """Multiply-accumulates of an image, from the numbers of its tokens.
+    """Compute the multiply-accumulates of an image from the numbers of its tokens.
 
     With n tokens at the attention and m at the MLP a block of width D takes
     4 D^2 n + 2 n^2 D + 8 D^2 m; proportional attention adds 8 channels to every head
@@ -82,7 +82,7 @@ def forward_macs(vit: nn.Module, head: nn.Module, counts: TokenCount) -> float:
     Args:
         vit (QueryViT): The backbone.
         head (MaskHead): The head.
-        counts (TokenCount): Of one or more images; the result is their mean.
+        counts (TokenCount): Counts of one or more images; the result is their mean.
 
     Returns:
         float: Multiply-accumulates per image.

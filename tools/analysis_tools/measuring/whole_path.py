@@ -1,7 +1,7 @@
 """The path from a photo file to a result file: this package and others, same weights.
 
-- `ours`: the inferencers of MMDetection and MMSegmentation with our detector and
-  segmentor;
+- `ours`: the inferencers of MMDetection and MMSegmentation with this package's detector
+  and segmentor;
 - `stock`: the same inferencers and weights, in MMDetection's `MaskFormer` with its own
   fusion head, and in MMSegmentation's `EncoderDecoder`, which slides a window;
 - `hugging face`: image processor, model and post-processing of transformers.
@@ -45,28 +45,28 @@ VOID = 0  # of a panoptic PNG
 def prepare(
     who: str, entry: Entry, photo: str, kept: int, device: torch.device, folder: Path
 ) -> Work:
-    """Load everything, and return a function that does one photo.
+    """Load everything and return a function that processes one photo.
 
     Args:
         who (str): One of `CONTENDERS`.
-        entry (Entry): The model, one of this package.
+        entry (Entry): A model of this package.
         photo (str): The image file.
-        kept (int): Queries that find something, where there is no checkpoint.
-        device (torch.device): Where.
-        folder (Path): For checkpoints and results.
+        kept (int): Queries that find something without a checkpoint.
+        device (torch.device): Device of the computation.
+        folder (Path): Folder of checkpoints and results.
 
     Returns:
-        Callable: Returns the path of the result file.
+        Callable: A run that returns the path of the result file.
 
     Raises:
-        UserError: If the model is none of this package, or the contender is missing.
+        UserError: If the model is not of this package, or the contender is missing.
     """
     shared = _shared(entry.config, entry.checkpoint, photo, kept, device, folder)
     cfg, model, weights = shared
     out = folder / who.replace(' ', '_') / entry.dtype
     out.mkdir(parents=True, exist_ok=True)
     if who == 'hugging face':
-        return _theirs(cfg, model, entry.dtype, photo, out)
+        return _hugging_face(cfg, model, entry.dtype, photo, out)
     if who == 'stock':
         cfg = stock_config(cfg)
     if cfg.default_scope == 'mmdet':
@@ -86,7 +86,7 @@ def _shared(
     device: torch.device,
     folder: Path,
 ) -> tuple[Config, nn.Module, str]:
-    """Config, model and checkpoint that all contenders have."""
+    """Return the config, model and checkpoint of all contenders."""
     cfg, model = build(Entry(config, checkpoint), device)
     if not is_eomt(model):
         raise UserError(
@@ -115,13 +115,13 @@ def _shared(
 
 
 def stock_config(cfg: Config) -> Config:
-    """The same network in the framework's own class, with its own post-processing.
+    """Put a network into the framework's own class, with its own post-processing.
 
     Args:
-        cfg (Config): Of a segmentor or detector of this package.
+        cfg (Config): Config of a segmentor or detector of this package.
 
     Returns:
-        Config: Of an `EncoderDecoder` or a `MaskFormer`.
+        Config: Config of an `EncoderDecoder` or a `MaskFormer`.
     """
     cfg = copy.deepcopy(cfg)
     state_sizes(cfg.model)
@@ -179,20 +179,22 @@ def _seg_inferencer(
     return work, inferencer
 
 
-def _theirs(cfg: Config, model: nn.Module, dtype: str, photo: str, out: Path) -> Work:
-    """transformers, as its documentation has it; the writers are MM's."""
+def _hugging_face(
+    cfg: Config, model: nn.Module, dtype: str, photo: str, out: Path
+) -> Work:
+    """Run transformers as in its documentation; the writers are MM's."""
     head, side = model.mask_head, model.backbone.img_size[0]
     device = next(model.parameters()).device
     windows = cfg.default_scope == 'mmseg'
     processor = hf.processor(side, windows)
-    theirs = hf.reference_model(model.backbone, head).to(device, DTYPES[dtype])
+    reference = hf.reference_model(model.backbone, head).to(device, DTYPES[dtype])
 
     @torch.inference_mode()
     def work() -> Path:
         image = Image.open(photo).convert('RGB')
         size = image.size[::-1]
         batch = processor(images=[image], return_tensors='pt')
-        outputs = theirs(batch['pixel_values'].to(device))
+        outputs = reference(batch['pixel_values'].to(device))
         if windows:
             outputs.patch_offsets = batch['patch_offsets']
             (labels,) = processor.post_process_semantic_segmentation(outputs, [size])
@@ -216,7 +218,7 @@ def _theirs(cfg: Config, model: nn.Module, dtype: str, photo: str, out: Path) ->
 
 
 def _write_ids(ids: Tensor, num_classes: int, path: Path) -> None:
-    """A panoptic PNG, as MMDetection's inferencer writes it."""
+    """Write a panoptic PNG, as MMDetection's inferencer does."""
     from panopticapi.utils import id2rgb
 
     ids = ids.cpu().numpy()

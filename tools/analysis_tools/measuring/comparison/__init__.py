@@ -1,1 +1,1 @@
-"""Models of any config side by side: what they cost, how fast and good they are."""
+"""Models of any config side by side: cost, speed and scores."""

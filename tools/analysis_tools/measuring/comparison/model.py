@@ -1,4 +1,4 @@
-"""One model of a comparison: its config, what is known of it, and why not more."""
+"""One model of a comparison: its config, its figures, and remarks on gaps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,9 +31,9 @@ class Score:
 
     Attributes:
         metric (str): 'PQ', 'mask AP', 'box AP' or 'mIoU'.
-        value (float): Of it.
-        dataset (str): What it was measured on.
-        source (str): Where it was read; '' for what was measured here.
+        value (float): The score.
+        dataset (str): Dataset of the measurement.
+        source (str): Source of a quoted score; '' if it was measured here.
     """
 
     metric: str
@@ -50,19 +50,19 @@ class Model:
     """A row of the comparison.
 
     Attributes:
-        label (str): What it is called there.
+        label (str): Name of the row.
         config (str): A path, or a name such as 'mmdet::mask2former/...'.
         checkpoint (str, optional): Path of its weights.
         size (tuple[int, int], optional): Height and width of the image.
-        parameters (int, optional): Their number.
-        operations (int, optional): For one image, by the paper's convention.
-        milliseconds (float, optional): Of a forward pass, the median.
-        images_per_second (float, optional): At the median.
-        mebibytes (float, optional): That a forward pass needs at its peak.
-        measured (Score, optional): By the evaluator of its config.
-        quoted (Score, optional): As published with its config.
-        remarks (list[str]): Why something is missing, or is not what one may think.
-        settings (Mapping[str, object]): Options of all configs, as of `--cfg-options`.
+        parameters (int, optional): Number of parameters.
+        operations (int, optional): Operations for one image, by the paper's convention.
+        milliseconds (float, optional): Median time of a forward pass.
+        images_per_second (float, optional): Images per second at the median.
+        mebibytes (float, optional): Peak memory of a forward pass.
+        measured (Score, optional): Score by the evaluator of its config.
+        quoted (Score, optional): Score published with its config.
+        remarks (list[str]): Reasons for gaps and surprising figures.
+        settings (Mapping[str, object]): Options of `--cfg-options` for all configs.
     """
 
     label: str
@@ -80,10 +80,10 @@ class Model:
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def read(self) -> Config:
-        """Read the config, with those options that are of the model.
+        """Read the config, with the options of the model.
 
         Raises:
-            UserError: It is not there or has errors.
+            UserError: If it is missing or has errors.
         """
         cfg = read_config(find_config(self.config))
         # Others, such as data_root, need not fit a config that is not tested.
@@ -95,20 +95,20 @@ class Model:
         """Read the config, with all options.
 
         Raises:
-            UserError: It is not there, has errors or refuses an option.
+            UserError: If it is missing, has errors or refuses an option.
         """
         cfg = read_config(find_config(self.config))
         override(cfg, dict(self.settings))
         return cfg
 
     def remark(self, what: str, reason: str) -> None:
-        """Note what one must know of a figure, or of its absence; once each."""
+        """Record a remark on a figure or on its absence, each reason once."""
         if not any(reason in known for known in self.remarks):
             self.remarks.append(f'{what}: {reason}')
 
 
 def parse_words(words: Sequence[str]) -> list[Model]:
-    """Models that a command line names.
+    """Parse the models of a command line.
 
     Args:
         words (Sequence[str]): Configs, each perhaps as LABEL=CONFIG, and each perhaps
@@ -118,8 +118,8 @@ def parse_words(words: Sequence[str]) -> list[Model]:
         list[Model]: One for each config.
 
     Raises:
-        UserError: A checkpoint without config or in another layout, an empty name, or
-            one label for two models.
+        UserError: If a checkpoint has no config or another layout, a name is empty, or
+            two models share a label.
     """
     models: list[Model] = []
     for word, checkpoint in configs_and_checkpoints(words):
@@ -142,7 +142,7 @@ def parse_words(words: Sequence[str]) -> list[Model]:
 
 
 def _label_and_config(word: str) -> tuple[str | None, str]:
-    """The parts of LABEL=CONFIG; None stands for no label."""
+    """Split LABEL=CONFIG; the label is None without one."""
     if '=' not in word or Path(word).is_file():
         return None, word
     splits = [(word[:i], word[i + 1 :]) for i, c in enumerate(word) if c == '=']
@@ -161,7 +161,7 @@ def count(model: Model, size: Size | None) -> None:
 
 @dataclass(frozen=True)
 class Timing:
-    """How networks are timed.
+    """Conditions of the timing.
 
     Attributes:
         size (tuple[int, int], optional): Height and width of the image; that of each
@@ -169,7 +169,7 @@ class Timing:
         batch (int): Images at a time.
         dtype (str): 'fp32', 'bf16' or 'fp16'.
         compiled (bool): Whether to compile.
-        device (torch.device): Where.
+        device (torch.device): Device of the computation.
     """
 
     size: Size | None
@@ -183,12 +183,12 @@ def prepare(model: Model, timing: Timing) -> Work:
     """Build the network that `count` counts, with random weights.
 
     Args:
-        model (Model): Its config is read, its checkpoint is not: weights make no
-            network faster.
-        timing (Timing): How.
+        model (Model): A model, whose checkpoint is not read: weights do not change the
+            speed.
+        timing (Timing): Conditions of the timing.
 
     Returns:
-        Callable: A forward pass. It returns nothing, for results of different models
+        Callable: A forward pass. It returns nothing, as results of different models
         are not compared.
     """
     cfg = model.read()
@@ -197,7 +197,7 @@ def prepare(model: Model, timing: Timing) -> Work:
         torch.manual_seed(0)
         network = revert_sync_batchnorm(build_network(model_cfg)).to(timing.device)
         # Plain fp32 is the same PyTorch for all; there is more that makes EoMT fast on
-        # a CPU, and would tell of that instead of the networks.
+        # a CPU, and would show that instead of the networks.
         if timing.dtype != 'fp32' or timing.compiled:
             speed_up(network, timing.dtype, timing.compiled)
     images = torch.randn(timing.batch, 3, *size, device=timing.device)

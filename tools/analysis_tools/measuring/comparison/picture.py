@@ -1,7 +1,7 @@
 """Accuracy against speed, in the manner of the paper's Fig. 1.
 
-Models of one family are joined by a line: those whose labels differ only in what stands
-behind the last hyphen, as in EoMT-S, EoMT-B and EoMT-L.
+Lines join the models of one family, whose labels differ only behind the last hyphen,
+such as EoMT-S, EoMT-B and EoMT-L.
 """
 
 import io
@@ -23,14 +23,14 @@ WIDE = 12
 
 
 class Panel(NamedTuple):
-    """Models with a score of one kind: what the score is, and who has which."""
+    """Models with scores of one kind."""
 
     title: str
     points: list[tuple[Model, Score]]
 
 
 def panels_of(models: Sequence[Model]) -> list[Panel]:
-    """Groups of comparable scores; measured and quoted ones are never together."""
+    """Group comparable scores; measured and quoted ones are never together."""
     groups: dict[str, Panel] = {}
     for kind in ('measured', 'quoted'):
         for model in models:
@@ -43,7 +43,7 @@ def panels_of(models: Sequence[Model]) -> list[Panel]:
 
 
 def draw(models: Sequence[Model]) -> Figure | None:
-    """Draw all panels; None where no model has a score and a speed."""
+    """Draw all panels; None if no model has a score and a speed."""
     panels = panels_of(models)
     if not panels:
         return None
@@ -57,7 +57,7 @@ def draw(models: Sequence[Model]) -> Figure | None:
 
 
 def as_svg(figure: Figure) -> str:
-    """The figure as an element of an HTML page."""
+    """Return the figure as an element of an HTML page."""
     buffer = io.StringIO()
     with rc_context({'svg.fonttype': 'none'}):
         figure.savefig(buffer, format='svg')
@@ -66,7 +66,7 @@ def as_svg(figure: Figure) -> str:
 
 
 def families(labels: Sequence[str]) -> dict[str, list[str]]:
-    """Labels by family; one without relatives is a family of its own."""
+    """Group labels by family; a single model is a family of its own."""
     groups: dict[str, list[str]] = {}
     for label in labels:
         groups.setdefault(label.rpartition('-')[0] or label, []).append(label)

@@ -53,12 +53,12 @@ NOTES = (
 
 @dataclass
 class Comparison:
-    """What is known of all models.
+    """The figures of all models.
 
     Attributes:
         models (Sequence[Model]): The rows.
-        command (Sequence[str]): That made it.
-        setting (str): Where and how was measured, for a reader.
+        command (Sequence[str]): The command.
+        setting (str): Machine and conditions, for a reader.
     """
 
     models: Sequence[Model]
@@ -69,11 +69,11 @@ class Comparison:
         """Write all files, each whole or not at all.
 
         Args:
-            folder (Path): Where.
+            folder (Path): Folder of the files.
 
         Returns:
             list[Path]: compare.md, compare.csv, compare.json, compare.html, and
-            compare.png where there is a score.
+            compare.png if there is a score.
         """
         writers = {
             'md': lambda path: path.write_text(self.markdown(), encoding='utf-8'),
@@ -92,7 +92,7 @@ class Comparison:
         return paths
 
     def columns(self) -> dict[str, list[str]]:
-        """Cells by heading, without columns that say nothing."""
+        """Return cells by heading, without empty columns."""
         cells = {
             heading: [cell(model) for model in self.models]
             for heading, cell in COLUMNS.items()
@@ -100,7 +100,7 @@ class Comparison:
         return {heading: column for heading, column in cells.items() if any(column)}
 
     def markdown(self) -> str:
-        """The table, and what one must know to read it."""
+        """Format the table, with notes for the reader."""
         columns = self.columns()
         table = markdown_table([*columns], [*zip(*columns.values(), strict=True)])
         notes = '\n\n'.join((f'{self.setting}.', *NOTES))
@@ -108,7 +108,7 @@ class Comparison:
         return f'{table}\n\n{notes}\n\n{command}\n'
 
     def html(self) -> str:
-        """A page that needs no other file."""
+        """Format a page that needs no other file."""
         columns = self.columns()
         head = ''.join(f'<th>{html.escape(heading)}</th>' for heading in columns)
         rows = '\n'.join(

@@ -1,4 +1,4 @@
-"""Scores: those published with a config, and those that its evaluator measures."""
+"""Scores: published with a config, and measured by its evaluator."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ METRICS = (
 
 
 def quoted_score(config: str) -> Score | None:
-    """The score that the metafile beside a config has for it.
+    """Read a config's score from the metafile beside it.
 
     Args:
         config (str): A path, or a name such as 'mmdet::mask2former/...'.
 
     Returns:
-        Score | None: None where there is no metafile, or no score in it.
+        Score | None: None if there is no metafile, or no score in it.
     """
     path = Path(find_config(config))
     for metafile in sorted(path.parent.glob('metafile.y*ml')):
@@ -60,14 +60,14 @@ def _best(results: Sequence[dict] | dict, config: str, path: Path) -> Score | No
 
 
 def main_score(scores: Mapping[str, float], cfg: Config) -> Score:
-    """The score that a model is compared by.
+    """Choose the score that a model is compared by.
 
     Args:
-        scores (Mapping[str, float]): What the evaluators measured.
-        cfg (Config): Of the test.
+        scores (Mapping[str, float]): Scores of the evaluators.
+        cfg (Config): Config of the test.
 
     Raises:
-        UserError: None of the known ones is there.
+        UserError: If none of them is known.
     """
     for key, name, factor in METRICS:
         if key in scores:
@@ -79,10 +79,10 @@ def main_score(scores: Mapping[str, float], cfg: Config) -> Score:
 
 
 def size_remark(cfg: Config, timed: tuple[int, int] | None) -> str | None:
-    """What to say where a score belongs to another size than the speed beside it.
+    """Remark that a score belongs to another size than the speed beside it.
 
     Args:
-        cfg (Config): Of the test.
+        cfg (Config): Config of the test.
         timed (tuple[int, int], optional): Height and width that were timed.
     """
     _, own = model_at(cfg)
@@ -100,9 +100,9 @@ def refuse_untestable(cfg: Config, checkpoint: str) -> None:
 
 
 def refuse_unfit(cfg: Config, checkpoint: str) -> None:
-    """Raise a UserError if a checkpoint is not one of a config.
+    """Raise a UserError if a checkpoint does not belong to a config.
 
-    MMEngine would load what matches, and the score would be that of another network.
+    MMEngine would load the matching tensors and score another network.
     """
     check_checkpoint(checkpoint)
     content = CheckpointLoader.load_checkpoint(checkpoint, map_location='cpu')
@@ -128,7 +128,7 @@ class Test:
     """The test of a model with the evaluator of its config, as a job.
 
     Attributes:
-        model (Model): With a checkpoint; its score is filled in.
+        model (Model): A model with a checkpoint; its score is filled in.
         cfg (Config): Its config.
         tool (Path): tools/test.py.
         path (Path): Folder of the test.
@@ -143,7 +143,7 @@ class Test:
 
     @property
     def name(self) -> str:
-        """The name in messages."""
+        """The name, for messages."""
         return self.model.label
 
     @property
@@ -153,11 +153,11 @@ class Test:
 
     @property
     def outcome(self) -> str:
-        """The score in messages."""
+        """The score, for messages."""
         return str(self.model.measured)
 
     def steps(self) -> Iterator[list[str]]:
-        """The one command, behind which the score is read."""
+        """Yield the one command, and read the score behind it."""
         options = ['--cfg-options', *self.options] if self.options else []
         yield [
             str(self.tool),

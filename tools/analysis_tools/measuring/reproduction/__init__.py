@@ -1,1 +1,1 @@
-"""The paper's tables in miniature: what is trained, how runs are kept, the report."""
+"""The paper's tables in miniature: plan, runs and report."""

@@ -1,4 +1,4 @@
-"""What the networks of the miniature cost: parameters, operations, speed."""
+"""Cost of the networks of the miniature: parameters, operations, speed."""
 
 import json
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ ROUNDS = 200  # a round takes some milliseconds
 
 @dataclass(frozen=True)
 class Costs:
-    """By config, as far as they could be had.
+    """Costs by config, where available.
 
     Attributes:
         counted (dict[str, dict]): `parameters` and `gflops`.
         speeds (dict[str, float]): Images per second of the network alone, one image
             at a time.
-        machine (str): Where speed was measured, for a reader.
+        machine (str): Machine of the speeds, for a reader.
     """
 
     counted: dict[str, dict] = field(default_factory=dict)
@@ -31,14 +31,14 @@ class Costs:
 
 
 def cost_of(recipe: Recipe, configs: Sequence[str], launch: Launch) -> Costs:
-    """Count and time networks; once, for what was measured before is read.
+    """Count and time networks once; earlier measurements are read from files.
 
     Nothing else should run meanwhile.
 
     Args:
-        recipe (Recipe): Its options change the networks, too.
-        configs (Sequence[str]): Relative to the root.
-        launch (Launch): How commands are run.
+        recipe (Recipe): The recipe, whose options change the networks, too.
+        configs (Sequence[str]): Paths relative to the root.
+        launch (Launch): Conditions of the commands.
     """
     folder = f'{recipe.work_dir}/cost-{recipe.digest(configs)}'
     result = recipe.root / folder / 'compare.json'
@@ -73,7 +73,7 @@ def cost_of(recipe: Recipe, configs: Sequence[str], launch: Launch) -> Costs:
 
 
 def _is_complete(result: Path) -> bool:
-    """Whether a comparison came to its end: it is written as it goes on."""
+    """Whether a comparison is complete; it is written step by step."""
     if not result.is_file():
         return False
     models = json.loads(result.read_text())['models']
@@ -81,7 +81,7 @@ def _is_complete(result: Path) -> bool:
 
 
 def _with_options(recipe: Recipe, config: str, folder: str) -> str:
-    """A copy of a config in which the options are applied."""
+    """Write a copy of a config with the options applied."""
     cfg = read_config(str(recipe.root / config))
     override(cfg, settings_of(recipe.options))
     path = f'{folder}/{Path(config).name}'

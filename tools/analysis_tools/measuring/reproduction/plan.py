@@ -1,4 +1,4 @@
-"""Which rows of the paper's tables are trained in miniature, and what the paper has.
+"""The rows of the paper's tables that are trained in miniature, and its figures.
 
 A row is a config that is trained and a config that its checkpoint is tested with: the
 weights of EoMT with and without masks have the same names. Rows of the first two tables
@@ -16,7 +16,7 @@ class Row:
     """One row of a table.
 
     Attributes:
-        names (tuple[str, ...]): What identifies it, one for each of the first columns.
+        names (tuple[str, ...]): Its names, one for each of the first columns.
         train (str): Config that is trained.
         test (str): Config that the result is tested with.
         quoted (Mapping[str, float]): The paper's figures by heading.
@@ -29,7 +29,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The names in one."""
+        """The names, joined."""
         return ' -> '.join(self.names)
 
 
@@ -65,7 +65,7 @@ def _row(
 
 
 def configs(table_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Configs that are trained for some tables, and those each is tested with."""
+    """Map the configs that are trained for some tables to those of their tests."""
     found: dict[str, list[str]] = {}
     for name in table_names:
         for row in TABLES[name].rows:

@@ -1,6 +1,6 @@
 """The tables of the miniature: Markdown, JSON and a picture.
 
-What was measured here and what the paper published never share a column.
+Measured and published figures never share a column.
 """
 
 import itertools
@@ -29,13 +29,13 @@ WIDTH = 88
 
 @dataclass
 class Report:
-    """Everything that is known so far.
+    """All figures so far.
 
     Attributes:
-        tables (Sequence[Table]): The tables wanted.
+        tables (Sequence[Table]): The selected tables.
         runs (Sequence[Run]): All runs, finished or not.
         setting (str): Data and length of the trainings, for a reader.
-        costs (Costs): What the networks cost.
+        costs (Costs): Costs of the networks.
     """
 
     tables: Sequence[Table]
@@ -47,7 +47,7 @@ class Report:
         """Write all files, each whole or not at all.
 
         Args:
-            folder (Path): Where.
+            folder (Path): Folder of the files.
 
         Returns:
             list[Path]: results.md, results.json and results.png.
@@ -71,7 +71,7 @@ class Report:
         return [text, content, picture]
 
     def markdown(self) -> str:
-        """All tables, with what one must know to read them."""
+        """Format all tables, with notes for the reader."""
         facts = EXPLAINED.format(setting=self.setting, machine=self.costs.machine)
         parts = ["# The paper's tables in miniature", textwrap.fill(facts, WIDTH)]
         for table in self.tables:
@@ -81,7 +81,7 @@ class Report:
         return '\n\n'.join(parts) + '\n'
 
     def content(self) -> dict:
-        """All tables, with the scores of each seed."""
+        """Return all tables, with the scores of each seed."""
         return dict(
             setting=self.setting,
             machine=self.costs.machine,
@@ -112,7 +112,7 @@ class Report:
         )
 
     def scores(self, row: Row, name: str) -> dict[int, float]:
-        """A score of a row in percent by seed, as far as it is there.
+        """Return the available scores of a row in percent, by seed.
 
         Args:
             row (Row): Of a table.
@@ -180,7 +180,7 @@ class Report:
 
 
 def in_order(scores: Mapping[str, float]) -> str:
-    """Names from the highest score to the lowest, equal ones joined by '='."""
+    """Order names from the highest score to the lowest, equal ones joined by '='."""
     names = sorted(scores, key=scores.get, reverse=True)
     text = names[0]
     for before, name in itertools.pairwise(names):
@@ -190,7 +190,7 @@ def in_order(scores: Mapping[str, float]) -> str:
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation of a sample, and its size."""
+    """Format mean ± standard deviation of a sample, and its size."""
     if not values:
         return '-'
     if len(values) == 1:

@@ -1,8 +1,8 @@
-"""One training with its tests, and what is kept of it.
+"""One training with its tests and results.
 
-The folder of a run is named by everything that decides its result: config, budget,
-seed, data. A finished run is found again by its name, a killed one goes on from its
-last checkpoint, and nothing is ever mixed with the results of other settings.
+The name of a run's folder contains everything that decides its result: config, budget,
+seed, data. A finished run is found by its name, a killed one continues from its last
+checkpoint, and results of different settings never mix.
 """
 
 import functools
@@ -39,10 +39,10 @@ OWNED = {
 
 
 def refuse_owned(settings: Mapping[str, object]) -> None:
-    """Raise a UserError if options of all runs are those that tell them apart.
+    """Raise a UserError if common options are those that distinguish runs.
 
     Args:
-        settings (Mapping[str, object]): By key, as for `--cfg-options`.
+        settings (Mapping[str, object]): Settings by key, see `--cfg-options`.
     """
     for key in settings:
         for owned, instead in OWNED.items():
@@ -55,12 +55,12 @@ def refuse_owned(settings: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all runs have in common.
+    """The common settings of all runs.
 
     Attributes:
         root (Path): The repository; commands are run there.
         work_dir (str): Folder of all runs, relative to the root or absolute.
-        data (str): What distinguishes the data from other data.
+        data (str): Text that identifies the data.
         options (tuple[str, ...]): Words for `--cfg-options`.
     """
 
@@ -70,7 +70,7 @@ class Recipe:
     options: tuple[str, ...]
 
     def digest(self, configs: Sequence[str], *words: str) -> str:
-        """Eight letters for some configs, the options, the data and further words."""
+        """Hash configs, options, data and further words to eight letters."""
         contents = [_content(self.root / config) for config in configs]
         key = json.dumps([contents, self.data, self.options, words])
         return hashlib.sha256(key.encode()).hexdigest()[:8]
@@ -81,10 +81,10 @@ class Run:
     """A config trained from a seed, and tested with one config or several.
 
     Attributes:
-        recipe (Recipe): What it shares with the others.
+        recipe (Recipe): The common settings.
         config (str): The config that is trained, relative to the root.
-        tests (tuple[str, ...]): Configs that its checkpoint is tested with.
-        seed (int): Of everything random.
+        tests (tuple[str, ...]): Configs of the tests.
+        seed (int): Seed of everything random.
         iterations (int): Length of the training.
     """
 
@@ -96,12 +96,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The name, for messages."""
         return f'{Path(self.config).stem}, seed {self.seed}'
 
     @functools.cached_property
     def folder(self) -> str:
-        """As commands have it."""
+        """The folder, as commands need it."""
         name = f'{Path(self.config).stem}-seed{self.seed}'
         key = self.recipe.digest([self.config], *self.train_options())
         return f'{self.recipe.work_dir}/{name}-{key}'
@@ -118,7 +118,7 @@ class Run:
 
     @property
     def outcome(self) -> str:
-        """What a finished run has measured, for messages."""
+        """The scores of a finished run, for messages."""
         outcomes = []
         for test in self.tests:
             result = self.result(test)
@@ -133,7 +133,7 @@ class Run:
         return json.loads(path.read_text()) if path.is_file() else None
 
     def steps(self) -> Iterator[list[str]]:
-        """What is left to do: commands, each of which must succeed before the next.
+        """Yield the remaining commands; each must succeed before the next.
 
         Results are written while the commands are iterated over.
 
@@ -197,10 +197,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Pace:
-    """A short training, to learn how long an iteration of a config takes.
+    """A short training that measures the seconds of an iteration.
 
     Attributes:
-        recipe (Recipe): That of the runs.
+        recipe (Recipe): The settings of the runs.
         config (str): The config, relative to the root.
     """
 
@@ -209,7 +209,7 @@ class Pace:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The name, for messages."""
         return f'{Path(self.config).stem}, {PACE_ITERATIONS} iterations for the pace'
 
     @functools.cached_property
@@ -224,16 +224,16 @@ class Pace:
 
     @property
     def outcome(self) -> str:
-        """What was measured, for messages."""
+        """The pace, for messages."""
         return f'{1000 * self.seconds:.0f} ms an iteration'
 
     @property
     def seconds(self) -> float:
-        """Of one iteration."""
+        """The seconds of one iteration."""
         return json.loads(self._result_path.read_text())['seconds']
 
     def steps(self) -> Iterator[list[str]]:
-        """As those of a `Run`."""
+        """Yield the command, see `Run.steps`."""
         if self.is_finished:
             return
         yield self._training._train_command(resume=False)
