@@ -1,5 +1,7 @@
 """MMSeg's semantic datasets, reading with care, and the synthetic scenes."""
 
+from pathlib import Path
+
 from mmseg import datasets as mmseg_datasets
 from mmseg.datasets import BaseSegDataset
 
@@ -27,6 +29,21 @@ class CityscapesDataset(ReadableDataset, mmseg_datasets.CityscapesDataset):
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
         **kwargs: Those of `mmseg.CityscapesDataset`.
     """
+
+    @property
+    def labels_advice(self) -> str:
+        """How to make the maps from the released ones, where those are there."""
+        root = Path(self.data_prefix.get('seg_map_path') or '.')
+        if not any(root.rglob('*_labelIds.png')) or any(
+            root.rglob('*_labelTrainIds.png')
+        ):
+            return ''
+        return (
+            f'{root} has label maps as released (labelIds), not converted to the '
+            f'{len(self.metainfo["classes"])} classes: run "pip install '
+            f'cityscapesscripts" and "CITYSCAPES_DATASET={self.data_root} '
+            'csCreateTrainIdLabelImgs", which writes *_gtFine_labelTrainIds.png'
+        )
 
 
 @DATASETS.register_module()
