@@ -24,6 +24,7 @@ from mmengine.runner import Runner
 
 from eomt_mm import cli
 from eomt_mm.cli import config_reading as reading
+from eomt_mm.cli.filling_in import painter
 from eomt_mm.errors import UserError
 from eomt_mm.files import naming
 
@@ -119,14 +120,8 @@ def paint(cfg: Config, args: argparse.Namespace) -> None:
             '--show and --show-dir need default_hooks.visualization in the config, '
             "for instance dict(type='SegVisualizationHook')"
         )
-    painting = ConfigDict(
-        type='eomt_mm.PaintHook',
-        interval=hook.get('interval', 1),
-        show=args.show,
-        wait_time=args.wait_time if args.show else 0,
-    )
-    if 'score_thr' in hook:
-        painting.drawing = dict(pred_score_thr=hook.score_thr)
+    painting = painter(hook)
+    painting.update(show=args.show, wait_time=args.wait_time if args.show else 0)
     if args.show_dir:
         below_log = is_mmdet(cfg)
         painting.out_dir = (

@@ -2,7 +2,7 @@
 
 import logging
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
 from eomt_mm.palettes import palette_of
@@ -11,6 +11,7 @@ from . import config_reading as reading
 from .exit import rank
 
 _SPLITS = ('train', 'val', 'test')
+_STOCK_PAINTERS = ('SegVisualizationHook', 'DetVisualizationHook')
 _REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
 
 
@@ -36,6 +37,23 @@ def fill_in(cfg: Config) -> None:
             _give_colours(dataset, cfg)
     if counts_epochs(cfg):
         _follow_epochs(cfg)
+    hook = (cfg.get('default_hooks') or {}).get('visualization') or {}
+    if hook.get('draw') and reading.type_name(hook) in _STOCK_PAINTERS:
+        cfg.default_hooks.visualization = painter(hook)
+
+
+def painter(hook: dict) -> ConfigDict:
+    """The hook that paints as one of MM's does, on the photos as they are loaded.
+
+    Args:
+        hook: `SegVisualizationHook` or `DetVisualizationHook`, as a config has it.
+    """
+    given = {k: hook[k] for k in ('interval', 'show', 'wait_time') if k in hook}
+    if 'score_thr' in hook:
+        given['drawing'] = dict(pred_score_thr=hook['score_thr'])
+    elif 'drawing' in hook:
+        given['drawing'] = hook['drawing']
+    return ConfigDict(type='eomt_mm.PaintHook', **given)
 
 
 def counts_epochs(cfg: Config) -> bool:

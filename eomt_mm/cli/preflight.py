@@ -19,6 +19,7 @@ from eomt_mm.errors import UserError
 
 from . import config_reading as reading
 from .exit import one_line, rank
+from .label_sample import check_label_maps
 from .unconverted import refuse_unconverted
 
 _WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
@@ -117,6 +118,8 @@ def _check_images(dataset: dict, split: str, scope: str | None) -> None:
                 f'file ending in {getattr(built, "img_suffix", "its suffix")!r} under '
                 f'{os.path.abspath(folder)}; {_WAY_OUT}'
             )
+        if any(map(reading.loads_labels, dataset.get('pipeline') or [])):
+            check_label_maps(built, split)
 
 
 def _check_classes(dataset: dict, split: str, cfg: Config) -> None:

@@ -188,6 +188,12 @@ def processor_config(cfg: Config, config: dict) -> dict:
             'trained on BGR images, and transformers gives it RGB'
         )
     windows = cfg.get('default_scope') == 'mmseg'
+    # Without mean and std the network sees pixels from 0 to 255.
+    normalises = preprocessor.get('mean') is not None
+    mean, std = (
+        preprocessor.get('mean') or (0,) * 3,
+        preprocessor.get('std') or (255,) * 3,
+    )
     return dict(
         image_processor_type='EomtImageProcessor',
         do_resize=True,
@@ -195,11 +201,11 @@ def processor_config(cfg: Config, config: dict) -> dict:
         resample=2,
         do_split_image=windows,
         do_pad=not windows,
-        do_rescale=True,
+        do_rescale=normalises,
         rescale_factor=1 / 255,
-        do_normalize=True,
-        image_mean=[round(value / 255, 6) for value in preprocessor.mean],
-        image_std=[round(value / 255, 6) for value in preprocessor.std],
+        do_normalize=normalises,
+        image_mean=[round(value / 255, 6) for value in mean],
+        image_std=[round(value / 255, 6) for value in std],
     )
 
 

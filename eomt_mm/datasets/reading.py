@@ -151,10 +151,11 @@ class ReadableDataset:
             if unreadable is None:
                 raise
             if not self.skip_unreadable:
-                raise UserError(
-                    f'cannot read {unreadable}; mend or remove the file, or train '
-                    'with train_dataloader.dataset.skip_unreadable=True'
-                ) from error
+                way_out = self.labels_advice or (
+                    'mend or remove the file, or train with '
+                    'train_dataloader.dataset.skip_unreadable=True'
+                )
+                raise UserError(f'cannot read {unreadable}; {way_out}') from error
             self._skip(idx, unreadable)
             return None
         return sample
@@ -178,6 +179,11 @@ class ReadableDataset:
             'ClassBalancedDataset repeats images by their classes, and the pipeline of '
             f'{type(self).__name__} loads no label map: add LoadAnnotations'
         )
+
+    @property
+    def labels_advice(self) -> str:
+        """What to do where label maps are missing or of another kind, if known."""
+        return ''
 
     @property
     def num_skipped(self) -> int:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pathlib import Path
+
 from mmseg import datasets as mmseg_datasets
 from mmseg.datasets import BaseSegDataset
 
@@ -31,6 +33,21 @@ class CityscapesDataset(ReadableDataset, mmseg_datasets.CityscapesDataset):
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
         **kwargs: Arguments of `mmseg.CityscapesDataset`.
     """
+
+    @property
+    def labels_advice(self) -> str:
+        """How to make the maps from the released ones, where those are there."""
+        root = Path(self.data_prefix.get('seg_map_path') or '.')
+        if not any(root.rglob('*_labelIds.png')) or any(
+            root.rglob('*_labelTrainIds.png')
+        ):
+            return ''
+        return (
+            f'{root} has label maps as released (labelIds), not converted to the '
+            f'{len(self.metainfo["classes"])} classes: run "pip install '
+            f'cityscapesscripts" and "CITYSCAPES_DATASET={self.data_root} '
+            'csCreateTrainIdLabelImgs", which writes *_gtFine_labelTrainIds.png'
+        )
 
 
 @DATASETS.register_module()

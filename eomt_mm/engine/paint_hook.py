@@ -1,9 +1,13 @@
-"""Painted predictions of a test, over the photos as the test pipeline loads them."""
+"""Painted predictions, over the photos as the pipeline loads them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from mmengine.visualization import Visualizer
+from torch.utils.data import Dataset
 
 from eomt_mm.datasets.photos import Photos
 from eomt_mm.registry import HOOKS
@@ -12,7 +16,7 @@ from eomt_mm.result_names import result_names
 
 @HOOKS.register_module()
 class PaintHook(Hook):
-    """Paints each prediction of a test, of MMSegmentation or MMDetection.
+    """Paints each prediction of a test or a validation, in MMSeg or MMDet.
 
     Their own hooks decode the photo anew, always turned by its EXIF orientation, which
     the prediction need not be, and keep one picture of photos of one name.
@@ -44,26 +48,50 @@ class PaintHook(Hook):
 
     def before_test(self, runner) -> None:
         """Look up the photos, and name their pictures."""
-        self.photos = Photos(runner.test_dataloader.dataset)
-        self.names = result_names(self.photos)
+        self._look_up(runner.test_dataloader.dataset)
+
+    def before_val(self, runner) -> None:
+        """Look up the photos, and name their pictures."""
+        self._look_up(runner.val_dataloader.dataset)
 
     def after_test_iter(
         self, runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
         """Paint the predictions of a batch."""
+        self._paint(runner, batch_idx, outputs, 'test')
+
+    def after_val_iter(
+        self, runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
+        """Paint the predictions of a batch."""
+        self._paint(runner, batch_idx, outputs, 'val')
+
+    def _look_up(self, dataset: Dataset) -> None:
+        self.photos = Photos(dataset)
+        self.names = result_names(self.photos)
+
+    def _paint(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        samples: Sequence[BaseDataElement],
+        mode: str,
+    ) -> None:
         if not self.every_n_inner_iters(batch_idx, self.interval):
             return
-        for sample in outputs:
+        for sample in samples:
             name, target = self.names[sample.img_path], {}
             if self.out_dir is not None:
                 folder = Path(runner.work_dir, runner.timestamp, self.out_dir)
                 target = dict(out_file=str(folder / f'{name}.png'))
             Visualizer.get_current_instance().add_datasample(
-                f'test_{name}',
+                # MMEngine's local backend makes no folders.
+                f'{mode}_{name}'.replace('/', '__'),
                 self.photos[sample.img_path],
                 data_sample=sample,
                 show=self.show,
                 wait_time=self.wait_time,
+                step=0 if mode == 'test' else runner.iter,
                 **target,
                 **self.drawing,
             )
