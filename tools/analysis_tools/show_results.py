@@ -4,8 +4,12 @@
 
 Writes one panel per image of the test dataset and `panels.png` with all of them. With
 `--confidence` there is the confidence of a semantic EoMT beside, dark where it is low
-(arXiv 2503.19108, Fig. B), and with `--second` that of another checkpoint of the same
-config and the difference of both: orange where the first is surer, blue the second.
+(arXiv 2503.19108, Fig. B), and with `--second` that of another checkpoint, of this
+config or of another, and the difference of both: orange where the first is surer, blue
+where the second is.
+
+    python tools/analysis_tools/show_results.py CONFIG CHECKPOINT --out pictures \
+        --confidence class_score --second CONFIG CHECKPOINT
 """
 
 import signal
@@ -20,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
@@ -54,11 +59,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--confidence', choices=[*CONFIDENCES], help='also paint this confidence'
     )
     parser.add_argument(
-        '--second', metavar='CHECKPOINT', help='another one, to compare confidence with'
+        '--second',
+        nargs='+',
+        metavar='FILE',
+        help='compare confidence with this checkpoint, its config first if another',
     )
     args = cli.parse_args(parser, argv)
     if args.second and not args.confidence:
         parser.error('--second needs --confidence')
+    if args.second and len(args.second) > 2:
+        parser.error(f'--second {" ".join(args.second)}: give [CONFIG] CHECKPOINT')
     return args
 
 
@@ -84,13 +94,12 @@ def main(argv: list[str] | None = None) -> list[Path]:
     if args.confidence:
         ask_for_confidence(cfg, args.confidence)
     label_maps = label_maps_of(cfg)
-    for checkpoint in filter(None, (args.checkpoint, args.second)):
-        cli.check_checkpoint(checkpoint)
+    cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, 'test')
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
-    second = load_model(cfg, args.second) if args.second else None
+    second = load_second(args, cfg) if args.second else None
     steps = reading.loading_steps(reading.pipeline_of(cfg))
 
     written, rows, legend = [], [], {}
@@ -117,6 +126,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
             k: v for labels in maps.values() for k, v in labels.legend().items()
         }
         path = Path(args.out) / f'{Path(sample.img_path).stem}.png'
+        if path in written:  # images of one name in several folders
+            path = path.with_stem(f'{path.stem}_{index}')
         save(panel(path.stem, pictures, occurring), path)
         written.append(path)
         rows.append(pictures)
@@ -125,6 +136,16 @@ def main(argv: list[str] | None = None) -> list[Path]:
     save(contact_sheet(rows, legend), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]
+
+
+def load_second(args: argparse.Namespace, cfg: Config) -> torch.nn.Module:
+    """The model to compare with; it gets what the pipeline of the first makes."""
+    *configs, checkpoint = args.second
+    for config in configs:
+        cfg = cli.read_config(config)
+        ask_for_confidence(cfg, args.confidence)
+    cli.check_checkpoint(checkpoint)
+    return load_model(cfg, checkpoint)
 
 
 def confidence_of(sample: BaseDataElement) -> np.ndarray:
