@@ -1,7 +1,6 @@
 """MMSeg's semantic datasets with careful reading, and the synthetic scenes."""
 
-from pathlib import Path
-
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmseg import datasets as mmseg_datasets
@@ -98,8 +97,26 @@ class OODScenesDataset(ScenesDataset):
 
     Args:
         data_root (str): Holds `images/`, `annotations/` and `ood/`.
+        sets (Sequence[str], optional): Some of `validation`, `KIND_N` and `unknown`.
+            Defaults to all.
         **kwargs: Those of :class:`ScenesDataset`.
     """
+
+    def __init__(self, sets: Sequence[str] | None = None, **kwargs) -> None:
+        corrupted = [f'{kind}_{n}' for kind in CORRUPTIONS for n in STRENGTHS]
+        self.folders = {
+            'validation': 'images/validation',
+            **{name: f'ood/{name}' for name in corrupted},
+            'unknown': 'ood/unknown/images',
+        }
+        self.sets = [*self.folders] if sets is None else sets
+        strange = [name for name in self.sets if name not in self.folders]
+        if strange:
+            raise UserError(
+                f'OODScenesDataset: sets has {strange[0]!r}, expected some of '
+                f'{", ".join(self.folders)}'
+            )
+        super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
         """List the images, set after set.
@@ -108,26 +125,23 @@ class OODScenesDataset(ScenesDataset):
             UserError: There are no scenes out of distribution.
         """
         root = Path(self.data_root)
-        labels, unknown = root / 'annotations/validation', root / 'ood/unknown/labels'
-        corrupted = [f'{kind}_{n}' for kind in CORRUPTIONS for n in STRENGTHS]
-        sets = [
-            (root / 'images/validation', labels, '.png'),
-            *((root / 'ood' / name, labels, '.png') for name in corrupted),
-            (root / 'ood/unknown/images', unknown, '_labels.png'),
-        ]
         data_list = []
-        for images, maps, suffix in sets:
+        for name in self.sets:
+            images = root / self.folders[name]
             found = sorted(images.glob(f'*{self.img_suffix}'))
             if not found:
                 raise UserError(
                     f'no scenes in {images}: write them with '
                     'tools/dataset_converters/make_scenes.py DIR --ood'
                 )
+            maps, suffix, label_map = root / 'annotations/validation', '', FROM_ZERO
+            if name == 'unknown':
+                maps, suffix, label_map = root / 'ood/unknown/labels', '_labels', None
             data_list += [
                 dict(
                     img_path=str(path),
-                    seg_map_path=str(maps / f'{path.stem}{suffix}'),
-                    label_map=None if maps is unknown else FROM_ZERO,
+                    seg_map_path=str(maps / f'{path.stem}{suffix}.png'),
+                    label_map=label_map,
                     reduce_zero_label=False,
                     seg_fields=[],
                 )

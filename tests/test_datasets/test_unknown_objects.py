@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eomt_mm.datasets import (
+    LoadSemanticAnnotations,
+    OODScenesDataset,
+    ScenesDataset,
+)
 from eomt_mm.datasets.bravo import LAYOUTS, UnknownObjectsDataset
 from eomt_mm.datasets.scenes import draw_scene
 from eomt_mm.datasets.scenes_ood import CORRUPTIONS, add_unknown, corrupt
@@ -67,3 +72,50 @@ def test_missing_and_extra_label_maps(layout, tmp_path):
 def test_unknown_layout():
     with pytest.raises(UserError, match="'lostandfound', expected one of smiyc"):
         UnknownObjectsDataset(layout='lostandfound')
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory, run_tool):
+    out = tmp_path_factory.mktemp('data') / 'scenes'
+    options = ('--train', 1, '--val', 2, '--ood')
+    run_tool('dataset_converters/make_scenes', out, *options)
+    return str(out / 'ADEChallengeData2016')
+
+
+def labels_of(dataset, index):
+    return LoadSemanticAnnotations()(
+        dataset.get_data_info(index)
+        | dict(img=np.zeros((64, 64, 3)), ori_shape=(64, 64))
+    )['gt_seg_map']
+
+
+def test_all_sets_of_scenes_in_one_dataset(scenes):
+    dataset = OODScenesDataset(data_root=scenes, pipeline=[])
+    assert len(dataset) == 2 * (1 + 12 + 1)
+    plain = ScenesDataset(
+        data_root=scenes,
+        data_prefix=dict(
+            img_path='images/validation', seg_map_path='annotations/validation'
+        ),
+        pipeline=[],
+    )
+    reduced = LoadSemanticAnnotations()(
+        plain.get_data_info(1) | dict(img=np.zeros((64, 64, 3)), ori_shape=(64, 64))
+    )['gt_seg_map']
+    for index in (1, 3, 25):  # as they are, and corrupted
+        assert dataset.get_data_info(index)['img_path'].endswith('000001.png')
+        assert (labels_of(dataset, index) == reduced).all()
+    assert set(np.unique(labels_of(dataset, 27))) == {0, 1}
+
+
+def test_some_sets_of_scenes(scenes):
+    dataset = OODScenesDataset(data_root=scenes, sets=['fog_3', 'unknown'], pipeline=[])
+    paths = [dataset.get_data_info(i)['img_path'] for i in range(4)]
+    assert ['/ood/fog_3/' in path for path in paths] == [True, True, False, False]
+    with pytest.raises(UserError, match="sets has 'snow_1', expected some of valid"):
+        OODScenesDataset(data_root=scenes, sets=['snow_1'])
+
+
+def test_scenes_without_ood(tmp_path):
+    with pytest.raises(UserError, match=r'make_scenes\.py DIR --ood'):
+        OODScenesDataset(data_root=str(tmp_path), pipeline=[])

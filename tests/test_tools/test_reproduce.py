@@ -94,6 +94,32 @@ def test_mask_annealing_from_nothing_to_the_table(tool, scenes, tmp_path, capsys
     assert log.count('$ python tools/test.py') == 2
 
 
+def test_scenes_without_ood_are_not_enough(tool, scenes, tmp_path):
+    options = ('--table', 'ood', '--scenes', str(scenes))
+    with pytest.raises(UserError, match='no scenes out of distribution.*--overwrite'):
+        tool('reproduce').main([*options, '--work-dir', str(tmp_path / 'work')])
+
+
+@pytest.mark.slow
+def test_out_of_distribution_from_nothing_to_the_table(tool, tmp_path, run_tool):
+    scenes = tmp_path / 'scenes'
+    options = ('--train', 4, '--val', 2, '--ood')
+    run_tool('dataset_converters/make_scenes', scenes, *options)
+    report = tool('reproduce').main(
+        [
+            *('--table', 'ood', '--seeds', '0', '--iterations', '2'),
+            *('--scenes', str(scenes), '--work-dir', str(tmp_path / 'work')),
+            *('--cfg-options', 'train_dataloader.batch_size=2'),
+            'param_scheduler.warmup=(1,1)',
+        ]
+    )
+    (table,) = report.tables
+    for row in table.rows:
+        for name in table.scores:
+            assert 0 <= report.scores(row, name)[0] <= 100
+        assert report.costs.counted[row.test]['parameters'] > 0
+
+
 @pytest.fixture
 def imagined(tool, monkeypatch, scenes, tmp_path):
     """The tool with trainings that end at once, or fail, and a way to call it."""

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from eomt_mm import cli
@@ -125,6 +128,62 @@ def test_confidence_is_asked_of_a_semantic_eomt_alone(
     assert cli.run(tool('analysis_tools/show_results').main, argv) == 2
     assert 'has no confidence maps' in capsys.readouterr().err
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.fixture(scope='module')
+def semantic(tmp_path_factory, run_tool, root):
+    """Scenes out of distribution, the demo's model shrunk, and two checkpoints."""
+    folder = tmp_path_factory.mktemp('semantic')
+    options = ('--train', 2, '--val', 2, '--ood')
+    run_tool('dataset_converters/make_scenes', folder / 'scenes', *options)
+    config = folder / 'small.py'
+    config.write_text(
+        f'_base_ = {str(root / "configs/demo/eomt_scenes_ood.py")!r}\n'
+        'model = dict(backbone=dict(timm_args=dict(embed_dim=32, depth=3)),\n'
+        '             decode_head=dict(embed_dims=32))\n'
+        "test_dataloader = dict(dataset=dict(sets=['fog_1', 'unknown'],\n"
+        f'    data_root={str(folder / "scenes/ADEChallengeData2016")!r}))\n'
+    )
+    init_default_scope('mmseg')
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        state = MODELS.build(Config.fromfile(config).model).state_dict()
+        torch.save(state, folder / f'{seed}.pth')
+    return folder
+
+
+@pytest.mark.parametrize('with_config', [False, True])
+def test_confidence_of_one_model_and_of_two(tool, semantic, tmp_path, with_config):
+    main = tool('analysis_tools/show_results').main
+    config = str(semantic / 'small.py')
+    argv = [config, str(semantic / '0.pth'), '--columns', 'photo,prediction']
+    argv += ['--confidence', 'max_softmax']
+    one = main([*argv, '--out', str(tmp_path / 'one')])
+    assert [path.name for path in one] == [
+        *('scene_000000.png', 'scene_000001.png'),
+        *('scene_000000_2.png', 'scene_000001_3.png'),  # of the other folder
+        'panels.png',
+    ]
+    second = [*([config] if with_config else []), str(semantic / '1.pth')]
+    two = main([*argv, '--out', str(tmp_path / 'two'), '--second', *second])
+    widths = [Image.open(paths[0]).width for paths in (one, two)]
+    assert widths == [3 * (256 + 12) + 12, 5 * (256 + 12) + 12]
+    first, panel = (np.array(Image.open(paths[2])) for paths in (one, two))
+    confidences = [panel[40:250, 12 + i * 268 : i * 268 + 260] for i in (2, 3)]
+    assert (first[40:250, 548:796] == confidences[0]).all()
+    assert (confidences[0] != confidences[1]).any()
+
+
+@pytest.mark.parametrize('second', [['none.pth'], ['none.py', '1.pth'], ['a'] * 3])
+def test_second_model_that_is_not_there(tool, semantic, tmp_path, capsys, second):
+    argv = [str(semantic / 'small.py'), str(semantic / '0.pth')]
+    argv += ['--out', str(tmp_path / 'out'), '--confidence', 'rba', '--second', *second]
+    try:
+        status = cli.run(tool('analysis_tools/show_results').main, argv)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    assert second[0] in capsys.readouterr().err and not (tmp_path / 'out').exists()
 
 
 def test_hues_of_confidence_and_of_a_difference(tool):

@@ -3,10 +3,13 @@
     python tools/analysis_tools/show_results.py CONFIG CHECKPOINT --out pictures
 
 Writes one panel per image of the test dataset, in the folders of the photos, and
-`panels.png` with all of them. With
-`--confidence` there is the confidence of a semantic EoMT beside, dark where it is low
-(arXiv 2503.19108, Fig. B), and with `--second` that of another checkpoint of the same
-config and the difference of both: orange where the first is surer, blue the second.
+`panels.png` with all of them. With `--confidence` there is the confidence of a semantic
+EoMT beside, dark where it is low (arXiv 2503.19108, Fig. B), and with `--second` that of
+another checkpoint, of this config or of another, and the difference of both: orange
+where the first is surer, blue where the second is.
+
+    python tools/analysis_tools/show_results.py CONFIG CHECKPOINT --out pictures \
+        --confidence class_score --second CONFIG CHECKPOINT
 """
 
 import signal
@@ -21,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
@@ -55,11 +59,16 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--confidence', choices=[*CONFIDENCES], help='also paint this confidence'
     )
     parser.add_argument(
-        '--second', metavar='CHECKPOINT', help='another one, to compare confidence with'
+        '--second',
+        nargs='+',
+        metavar='FILE',
+        help='compare confidence with this checkpoint, its config first if another',
     )
     args = cli.parse_args(parser, argv)
     if args.second and not args.confidence:
         parser.error('--second needs --confidence')
+    if args.second and len(args.second) > 2:
+        parser.error(f'--second {" ".join(args.second)}: give [CONFIG] CHECKPOINT')
     return args
 
 
@@ -85,13 +94,12 @@ def main(argv: list[str] | None = None) -> list[Path]:
     if args.confidence:
         ask_for_confidence(cfg, args.confidence)
     label_maps = label_maps_of(cfg)
-    for checkpoint in filter(None, (args.checkpoint, args.second)):
-        cli.check_checkpoint(checkpoint)
+    cli.check_checkpoint(args.checkpoint)
     cli.check_data(cfg, 'test')
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     model = load_model(cfg, args.checkpoint)
-    second = load_model(cfg, args.second) if args.second else None
+    second = load_second(args, cfg) if args.second else None
     photos = Photos(dataset)
     sheet = Path(args.out) / 'panels.png'
     names = result_names(photos, reserved=[sheet.stem])
@@ -127,6 +135,16 @@ def main(argv: list[str] | None = None) -> list[Path]:
     save(contact_sheet(rows, legend), sheet)
     print(f'{len(written)} panels and {sheet}')
     return [*written, sheet]
+
+
+def load_second(args: argparse.Namespace, cfg: Config) -> torch.nn.Module:
+    """The model to compare with; it gets what the pipeline of the first makes."""
+    *configs, checkpoint = args.second
+    for config in configs:
+        cfg = cli.read_config(config)
+        ask_for_confidence(cfg, args.confidence)
+    cli.check_checkpoint(checkpoint)
+    return load_model(cfg, checkpoint)
 
 
 def confidence_of(sample: BaseDataElement) -> np.ndarray:

@@ -78,6 +78,30 @@ def test_steps_are_those_of_the_ladder(root, ladder):
         )
 
 
+def test_models_out_of_distribution_differ_in_nothing_else(root):
+    zero, five = (Config.fromfile(root / name) for name in configs(['ood']))
+    of_models = ('model', 'custom_hooks', 'patch_size', 'dims')
+    for key in zero.keys() | five.keys():
+        if key not in of_models and not key.startswith('mask2former'):
+            assert zero.get(key) == five.get(key), key
+    for key in ('arch', 'img_size', 'patch_size', 'timm_args', 'pretrained'):
+        assert zero.model.backbone[key] == five.model.backbone[key]
+    assert zero.model.test_cfg == five.model.test_cfg
+    demo = Config.fromfile(root / 'configs/demo/eomt_scenes_ood.py')
+    assert demo.test_evaluator == zero.test_evaluator
+    assert demo.test_dataloader == zero.test_dataloader
+
+
+def test_quoted_scores_out_of_distribution_are_those_of_the_full_configs(root):
+    paths = ('ladder/step0_vitl_bravo', 'eomt/eomt_vitl_bravo')
+    for row, path in zip(TABLES['ood'].rows, paths, strict=True):
+        text = ' '.join((root / f'configs/{path}.py').read_text().split())
+        assert f'distribution {row.quoted["mIoU out of distribution"]} (quoted' in text
+        assert f'objects {row.quoted["AUPRC of unknown objects"]} (quoted' in text
+        large = (root / f'configs/{path.replace("bravo", "cityscapes")}.py').read_text()
+        assert f'mIoU {row.quoted["mIoU in distribution"]} (quoted' in large
+
+
 def test_masked_weights_fit_the_unmasked_model(ladder):
     """The second row of Table 7 is one training tested twice."""
     for train, tests in configs(['annealing']).items():

@@ -15,17 +15,18 @@ TABLE = TABLES['annealing']
 
 
 class FakeRun:
-    """A run with the results it is given: test -> (PQ, mIoU)."""
+    """A run with the results it is given: test -> scores."""
 
     iterations = 50
 
-    def __init__(self, config, seed, results):
+    def __init__(self, config, seed, results, names=('PQ', 'mIoU')):
         self.config, self.seed, self.results = config, seed, results
+        self.names = names
 
     def result(self, test):
         if test not in self.results:
             return None
-        return dict(zip(('PQ', 'mIoU'), self.results[test], strict=True))
+        return dict(zip(self.names, self.results[test], strict=True))
 
 
 @pytest.fixture
@@ -107,6 +108,35 @@ def test_no_order_of_nothing(report):
         run.results = dict.fromkeys(run.results, (0.0, 1.0))
     text = report.markdown()
     assert 'there is no order to tell' in text and 'PQ, measured:' not in text
+
+
+def test_out_of_distribution(tmp_path):
+    table = TABLES['ood']
+    names = table.scores
+    runs = [
+        FakeRun(row.train, seed, {row.test: [80 + seed, 50, 10 + 10 * at]}, names)
+        for at, row in enumerate(table.rows)
+        for seed in (0, 1)
+    ]
+    report = Report([table], runs, '64 scenes')
+    text = report.markdown()
+    lines = [line for line in text.splitlines() if line[:1] == '|']
+    headings, zero = ([c.strip() for c in lines[i].split('|')[1:-1]] for i in (0, 2))
+    column = {name: headings.index(name) for name in headings}
+    for name, measured, quoted in zip(
+        names,
+        ('80.5 ± 0.7', '50.0 ± 0.0', '10.0 ± 0.0'),
+        (84.5, 78.0, 68.7),
+        strict=True,
+    ):
+        assert zero[column[f'{name}, measured']] == f'{measured} (n = 2)'
+        assert zero[column[f'{name}, quoted']] == str(quoted)
+    first, second = (row.name for row in table.rows)
+    assert f'AUPRC of unknown objects, measured: {second} > {first}.' in text
+    assert f'AUPRC of unknown objects, quoted: {second} > {first}.' in text
+    assert f'mIoU out of distribution, measured: {first} = {second}.' in text
+    assert 'BRAVO' in text and 'COCO' not in text
+    assert Image.open(report.write(tmp_path)[2]).width > 100
 
 
 def test_nothing_measured(tmp_path):
