@@ -31,17 +31,35 @@ class EncodedMasks(list):
         return torch.from_numpy(plain_masks(self, shape))
 
 
-def encode_mask(mask: Tensor) -> RunLengths:
-    """Run-length encode a mask.
+def encode_masks(masks: Tensor) -> list[RunLengths]:
+    """Run-length encode masks where they are; only the ends of runs travel.
+
+    A hundred masks of 1280 x 960 pixels are 123 MB otherwise.
 
     Args:
-        mask (Tensor): Shape (H, W) bool.
+        masks (Tensor): Shape (N, H, W) bool.
 
     Returns:
-        RunLengths: `size` and `counts`, as pycocotools has them.
+        list[RunLengths]: `size` and `counts` of each, byte for byte pycocotools'.
     """
-    array = np.asfortranarray(mask.cpu().numpy().view(np.uint8))
-    return RunLengths(coco_masks.encode(array))
+    height, width = masks.shape[1:]
+    length = height * width
+    # Runs go down the columns, and the first one is of zeros.
+    columns = masks.transpose(1, 2).flatten(1)
+    ends = columns.clone()
+    ends[:, 1:] ^= columns[:, :-1]
+    flat = ends.flatten()
+    if flat.device.type == 'cpu':  # eight times as fast as PyTorch's
+        places = np.flatnonzero(flat.numpy())
+    else:
+        places = flat.nonzero()[:, 0].cpu().numpy()
+    bounds = np.searchsorted(places, length * np.arange(len(masks) + 1))
+    encoded = []
+    for i in range(len(masks)):
+        own = places[bounds[i] : bounds[i + 1]] - i * length
+        runs = dict(size=[height, width], counts=np.diff(own, prepend=0, append=length))
+        encoded.append(RunLengths(coco_masks.frPyObjects(runs, height, width)))
+    return encoded
 
 
 def plain_masks(masks: Tensor | list[dict], shape: tuple[int, int]) -> np.ndarray:

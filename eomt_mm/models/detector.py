@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
-from eomt_mm.run_lengths import EncodedMasks, encode_mask
+from eomt_mm.run_lengths import EncodedMasks, encode_masks
 
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
@@ -182,6 +182,9 @@ class FusionHead(BasePanopticFusionHead):
       as it is made, as in COCO's files. A hundred masks of a photograph of 6000 x
       4000 pixels take 2.4 GB on the device otherwise. `CocoMetric` takes both;
       visualizers need plain masks. Defaults to False.
+    - `block_bytes` (int, optional): Memory that masks may take while they are resized
+      and compared, on top of the result; more in fewer steps. Defaults to 512 MiB on
+      an accelerator, and to one mask at a time on a CPU.
 
     Args:
         num_things_classes (int): Number of classes with instances.
@@ -205,6 +208,7 @@ class FusionHead(BasePanopticFusionHead):
             iou_thr=0.8,
             max_per_image=100,
             encode_masks=False,
+            block_bytes=None,
         )
         # Low scores are always filtered; MMDet's configs say so.
         test_cfg = complete_test_cfg(test_cfg, defaults, ['filter_low_score'])
@@ -213,6 +217,14 @@ class FusionHead(BasePanopticFusionHead):
                 'num_stuff_classes is 0, but test_cfg.panoptic_on is True, and the '
                 'panoptic quality of stuff has no meaning without any: for instance '
                 'segmentation set panoptic_on=False and instance_on=True'
+            )
+        block_bytes = test_cfg['block_bytes']
+        if block_bytes is not None and not (
+            isinstance(block_bytes, int) and block_bytes > 0
+        ):
+            raise UserError(
+                f'test_cfg.block_bytes is {block_bytes!r}, expected a number of bytes '
+                'such as 536870912 (one mask is always taken), or None'
             )
         classes = num_things_classes + num_stuff_classes
         if test_cfg['panoptic_on'] and classes >= INSTANCE_OFFSET:
@@ -254,7 +266,7 @@ class FusionHead(BasePanopticFusionHead):
             each if it is on.
         """
         cfg, results = self.test_cfg, []
-        encode = encode_mask if cfg['encode_masks'] else None
+        encode = encode_masks if cfg['encode_masks'] else None
         for *logits, sample in zip(
             class_logits, mask_logits, data_samples, strict=True
         ):
@@ -272,6 +284,7 @@ class FusionHead(BasePanopticFusionHead):
                     self.num_things_classes,
                     cfg['object_mask_thr'],
                     cfg['iou_thr'],
+                    cfg['block_bytes'],
                 )
                 result['pan_results'] = PixelData(sem_seg=segments[None])
             if cfg['instance_on']:
@@ -281,6 +294,7 @@ class FusionHead(BasePanopticFusionHead):
                     self.num_things_classes,
                     cfg['max_per_image'],
                     encode,
+                    cfg['block_bytes'],
                 )
                 # pycocotools takes a plain list alone, and MMDet's inferencer calls
                 # `masks.cpu()` where all boxes are empty.
@@ -290,7 +304,7 @@ class FusionHead(BasePanopticFusionHead):
                     bboxes=boxes, labels=labels, scores=scores, masks=masks
                 )
             if cfg['semantic_on']:
-                classes = semantic_result(*logits, *sizes)
+                classes = semantic_result(*logits, *sizes, cfg['block_bytes'])
                 result['sem_results'] = PixelData(sem_seg=classes[None])
             results.append(result)
         return results

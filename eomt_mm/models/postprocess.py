@@ -2,9 +2,11 @@
 
 The order of the work is what costs: a hundred masks of a photograph of 6000 x 4000
 pixels are 9 GiB. Queries are therefore selected by their class before any mask is
-resized, and then masks are resized one at a time, into results that do not grow with
-the number of queries (panoptic) or grow by one byte per pixel and mask (instance).
-The device is asked for numbers before and after the loops over masks, never inside.
+resized, and then masks are resized in blocks bounded in bytes (see `blocks`), into
+results that do not grow with the number of queries (panoptic) or grow by one byte per
+pixel and mask (instance). The number of operations grows with the memory of the masks,
+not with their number. The device is asked for numbers before and after the loops over
+blocks, never inside; but encoded masks leave it block by block.
 
 Thresholds and formulas are those of MaskFormer (arXiv 2107.06278, Sec. 3.4) and
 Mask2Former (arXiv 2112.01527, Sec. 4), which EoMT (arXiv 2503.19108) keeps; the
@@ -18,14 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .blocks import Size, block_of, room_for
 from .windows import class_map, resized_argmax
 
 INSTANCE_OFFSET = 1000  # MMDetection: a pixel holds class + instance * 1000
-# Pixels worked on at once by a CPU: what stays in the cache is twice as fast. Other
-# devices take a mask as a whole; there each operation costs a launch.
-BAND = 2**20
-
-Size = tuple[int, int]
 
 
 class Instances(NamedTuple):
@@ -54,6 +52,7 @@ def panoptic_result(
     num_things: int,
     score_thr: float = 0.8,
     overlap_thr: float = 0.8,
+    block_bytes: int | None = None,
 ) -> Tensor:
     """Give every pixel of an image to at most one segment.
 
@@ -68,11 +67,15 @@ def panoptic_result(
         score_thr (float): A query needs a higher class score. Defaults to 0.8.
         overlap_thr (float): A segment is dropped if it owns less than this part of
             its mask. Defaults to 0.8.
+        block_bytes (int, optional): See `blocks.block_of`.
 
     Returns:
         Tensor: Shape (H, W) int64, class + instance * INSTANCE_OFFSET. Instances of
         things count from 1, stuff has instance 0 and thus one segment per class, and
         `classes` stands for void.
+
+    Raises:
+        UserError: If the result is larger than the memory.
     """
     num_classes = class_logits.shape[1] - 1
     scores, labels = class_logits.float().softmax(-1).max(-1)
@@ -80,8 +83,9 @@ def panoptic_result(
     labels, keep = torch.stack([labels, keep]).tolist()
     kept = [query for query, is_kept in enumerate(keep) if is_kept]
     device = mask_logits.device
+    ids = room_for('Ids', ori_shape, torch.int64, device)
     if not kept:
-        return torch.full(ori_shape, num_classes, device=device)
+        return ids.fill_(num_classes)
 
     # A pixel's owner is the kept query of the highest class score x mask
     # probability, the first one in a tie: a running argmax. It is stored as
@@ -89,38 +93,46 @@ def panoptic_result(
     highest = torch.full(ori_shape, -1.0, device=device)
     owner = torch.zeros(ori_shape, dtype=torch.int32, device=device)
     mask_areas = torch.zeros(len(kept), dtype=torch.int64, device=device)
-    rows = max(1, BAND // ori_shape[1]) if device.type == 'cpu' else ori_shape[0]
-    for i, query in enumerate(kept):
-        mask = _resize(mask_logits[query], input_size, img_shape, ori_shape)
-        bands = (whole.split(rows) for whole in (mask, highest, owner))
+    block = block_of(device, input_size, ori_shape, block_bytes)
+    queries = torch.tensor(kept, device=device)
+    starts = range(0, len(kept), block.masks)
+    for start, some in zip(starts, queries.split(block.masks), strict=True):
+        masks = _resize(mask_logits[some], input_size, img_shape, ori_shape)
+        weights, areas = scores[some, None, None], mask_areas[start:][: len(some)]
+        bands = (
+            masks.split(block.rows, 1),
+            *(whole.split(block.rows) for whole in (highest, owner)),
+        )
         for mask_band, highest_band, owner_band in zip(*bands, strict=True):
             probability = mask_band.sigmoid_()
             inside = probability >= 0.5
-            mask_areas[i] += inside.count_nonzero()
-            score = probability.mul_(scores[query])
+            areas += _areas(inside)
+            score, code = _first_best(probability.mul_(weights), inside)
             wins = score > highest_band
             torch.maximum(highest_band, score, out=highest_band)
             # A winner replaces the owner, whose number is lower. The maximum of both
             # says the same as torch.where, and is four times as fast on a CPU.
-            code = inside.int().add_(2 * i).mul_(wins)
+            code.add_(2 * start).mul_(wins)
             torch.maximum(owner_band, code, out=owner_band)
-    del highest, mask
+        del masks, bands, mask_band, probability  # before the next are made
+    del highest
 
     owner = owner.flatten()
     owned_areas = owner.bincount(minlength=2 * len(kept)).view(-1, 2).sum(1)
     areas = torch.stack([owned_areas, mask_areas], dim=1).tolist()
-    ids = [num_classes] * (2 * len(kept))
+    id_of = [num_classes] * (2 * len(kept))
     instance = 0
     for i, (query, (owned, area)) in enumerate(zip(kept, areas, strict=True)):
         if owned == 0 or area == 0 or owned / area < overlap_thr:
             continue
         if labels[query] < num_things:
             instance += 1
-            ids[2 * i + 1] = labels[query] + instance * INSTANCE_OFFSET
+            id_of[2 * i + 1] = labels[query] + instance * INSTANCE_OFFSET
         else:
-            ids[2 * i + 1] = labels[query]
-    ids = torch.tensor(ids, device=device)
-    return ids.index_select(0, owner).view(ori_shape)
+            id_of[2 * i + 1] = labels[query]
+    id_of = torch.tensor(id_of, device=device)
+    torch.index_select(id_of, 0, owner, out=ids.view(-1))
+    return ids
 
 
 def instance_result(
@@ -131,7 +143,8 @@ def instance_result(
     ori_shape: Size,
     num_things: int,
     max_per_image: int = 100,
-    encode: Callable[[Tensor], object] | None = None,
+    encode: Callable[[Tensor], list] | None = None,
+    block_bytes: int | None = None,
 ) -> Instances:
     """Find the things of an image, each with its own mask.
 
@@ -146,13 +159,17 @@ def instance_result(
             left out.
         max_per_image (int): Pairs of query and class that are considered, those of
             the highest class score. Defaults to 100.
-        encode (Callable, optional): Called with each mask, shape (H, W) bool; what it
-            returns is kept in its place. A hundred masks of a large photograph need
-            gigabytes otherwise. Defaults to None.
+        encode (Callable, optional): Called with masks of shape (N, H, W) bool; what it
+            returns, one for each, is kept in their place. A hundred masks of a large
+            photograph need gigabytes otherwise. Defaults to None.
+        block_bytes (int, optional): See `blocks.block_of`.
 
     Returns:
         Instances: At most `max_per_image`, in no order. A query may occur several
         times, each time with another label.
+
+    Raises:
+        UserError: If the result is larger than the memory.
     """
     num_classes = class_logits.shape[1] - 1
     scores = class_logits.float().softmax(-1)[:, :-1].flatten()
@@ -164,22 +181,41 @@ def instance_result(
     for row, i in enumerate(of_query.tolist()):
         rows[i].append(row)
 
-    quality = scores.new_zeros(len(queries))
-    boxes = scores.new_zeros(len(queries), 4)
+    device = mask_logits.device
     if encode:
-        masks = [None] * len(pairs)
+        results = [None] * len(pairs)
     else:
-        masks = mask_logits.new_empty(len(pairs), *ori_shape, dtype=torch.bool)
-    for i, query in enumerate(queries.tolist()):
-        logits = _resize(mask_logits[query], input_size, img_shape, ori_shape)
-        mask = logits > 0
-        quality[i] = logits.sigmoid_().mul_(mask).sum() / (mask.sum() + 1e-6)
-        boxes[i] = _tight_box(mask)
-        kept = encode(mask) if encode else mask
-        for row in rows[i]:
-            masks[row] = kept
+        shape = (len(pairs), *ori_shape)
+        results = room_for(f'{len(pairs)} masks', shape, torch.bool, device)
+        places = results.unbind()
+    quality, boxes = [scores.new_zeros(0)], [scores.new_zeros(0, 4)]
+    at_once = block_of(device, input_size, ori_shape, block_bytes).masks
+    starts = range(0, len(queries), at_once)
+    for start, some in zip(starts, queries.split(at_once), strict=False):
+        logits = _resize(mask_logits[some], input_size, img_shape, ori_shape)
+        masks = logits > 0
+        inside = logits.sigmoid_().mul_(masks).sum((1, 2))
+        quality.append(inside / (_areas(masks) + 1e-6))
+        boxes.append(_tight_boxes(masks).to(scores.dtype))
+        del logits  # before the next are made
+        pairs_of_block = [
+            (row, i)
+            for i, of_one in enumerate(rows[start : start + len(some)])
+            for row in of_one
+        ]
+        if encode:
+            encoded = encode(masks)
+            for row, i in pairs_of_block:
+                results[row] = encoded[i]
+        else:
+            # One operation for all, without a copy in between.
+            torch._foreach_copy_(
+                [places[row] for row, _ in pairs_of_block],
+                [masks[i] for _, i in pairs_of_block],
+            )
+    quality, boxes = torch.cat(quality), torch.cat(boxes)
     return Instances(
-        pairs % num_classes, scores * quality[of_query], masks, boxes[of_query]
+        pairs % num_classes, scores * quality[of_query], results, boxes[of_query]
     )
 
 
@@ -189,6 +225,7 @@ def semantic_result(
     img_shape: Size,
     input_size: Size,
     ori_shape: Size,
+    block_bytes: int | None = None,
 ) -> Tensor:
     """Give every pixel of an image a class.
 
@@ -199,31 +236,59 @@ def semantic_result(
             input, in pixels.
         input_size (tuple[int, int]): Height and width of the padded input.
         ori_shape (tuple[int, int]): Height and width of the original.
+        block_bytes (int, optional): Memory that class scores may take while they are
+            resized. Defaults to that of `resized_argmax`.
 
     Returns:
         Tensor: Shape (H, W) int64.
     """
     scores = class_map(class_logits, mask_logits, input_size)
     rows, cols = img_shape
-    return resized_argmax(scores[:, :rows, :cols], ori_shape)
+    return resized_argmax(scores[:, :rows, :cols], ori_shape, block_bytes)
 
 
 def _resize(
     mask_logits: Tensor, input_size: Size, img_shape: Size, ori_shape: Size
 ) -> Tensor:
-    """Bring one mask (h, w) to the original size, by way of the network's input."""
+    """Bring masks (N, h, w) to the original size, by way of the network's input."""
     height, width = img_shape
-    mask = F.interpolate(mask_logits[None, None].float(), input_size, mode='bilinear')
-    mask = mask[..., :height, :width]  # without padding
-    return F.interpolate(mask, ori_shape, mode='bilinear')[0, 0]
+    masks = mask_logits[:, None].float()
+    masks = F.interpolate(masks, input_size, mode='bilinear')
+    masks = masks[..., :height, :width]  # without padding
+    return F.interpolate(masks, ori_shape, mode='bilinear')[:, 0]
 
 
-def _tight_box(mask: Tensor) -> Tensor:
-    """Corners x1, y1, x2, y2 around a mask (H, W); zeros if it is empty."""
+def _areas(masks: Tensor) -> Tensor:
+    """Pixels of each of some masks (N, H, W), shape (N,)."""
+    if len(masks) == 1:  # a sum along some dimensions copies to int64 on a CPU
+        return masks.count_nonzero()[None]
+    return masks.sum((1, 2))
+
+
+def _first_best(scores: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """The best of some masks at each pixel, of equal ones the first.
+
+    Args:
+        scores (Tensor): Shape (N, H, W).
+        inside (Tensor): The same, bool.
+
+    Returns:
+        tuple[Tensor, Tensor]: Its score and, in int32, twice its number, plus 1 where
+        the pixel is inside of it; (H, W) each.
+    """
+    if len(scores) == 1:  # a maximum takes longer than all the rest on a CPU
+        return scores[0], inside[0].int()
+    score, first = scores.max(0)
+    code = inside.gather(0, first[None])[0].int()
+    return score, code.add_(first, alpha=2)
+
+
+def _tight_boxes(masks: Tensor) -> Tensor:
+    """Corners x1, y1, x2, y2 around masks (N, H, W); zeros where one is empty."""
     spans = []
-    for hit in (mask.any(0), mask.any(1)):  # columns, rows
+    for hit in (masks.any(1), masks.any(2)):  # columns, rows
         # Of equal values, argmax finds the first.
-        first = hit.byte().argmax()
-        last = len(hit) - hit.flip(0).byte().argmax()
-        spans.append(torch.stack([first, last]) * hit.any())
-    return torch.stack(spans, dim=1).flatten()
+        first = hit.byte().argmax(1)
+        last = hit.shape[1] - hit.flip(1).byte().argmax(1)
+        spans.append(torch.stack([first, last], 1) * hit.any(1, keepdim=True))
+    return torch.stack(spans, 2).flatten(1)

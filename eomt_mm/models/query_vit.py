@@ -55,6 +55,8 @@ class QueryViT(PlainViT):
 
     # Every image has the same number of tokens in a block, whatever it shows.
     fixed_lengths = True
+    # The residual stream may be bf16, where that is the faster way.
+    any_residual = True
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from eomt_mm.sizes import window_starts
 
+from .blocks import BAND, BLOCK_BYTES
 from .network import product
 from .precision import no_autocast
 
@@ -100,7 +101,7 @@ class WindowAverage:
 
 
 def resized_argmax(
-    scores: Tensor, size: tuple[int, int], max_elements: int | None = None
+    scores: Tensor, size: tuple[int, int], block_bytes: int | None = None
 ) -> Tensor:
     """Resize class scores bilinearly and take the best class.
 
@@ -112,8 +113,9 @@ def resized_argmax(
     Args:
         scores (Tensor): Shape (classes, h, w).
         size (tuple[int, int]): Height and width to resize to, in pixels.
-        max_elements (int, optional): Bound on the scores that are resized at once.
-            Defaults to what stays in the cache of a CPU, and more on other devices.
+        block_bytes (int, optional): Memory that resized scores may take at once; one
+            pixel is always taken. Defaults to what stays in the cache of a CPU, and
+            `blocks.BLOCK_BYTES` on other devices.
 
     Returns:
         Tensor: Shape (height, width) int64. Where two classes are equal but for
@@ -121,8 +123,8 @@ def resized_argmax(
     """
     pixels = scores.permute(1, 2, 0)  # (h, w, classes)
     h, w, num_classes = pixels.shape
-    if max_elements is None:
-        max_elements = 2**20 if scores.device.type == 'cpu' else 2**26
+    if block_bytes is None:
+        block_bytes = 4 * BAND if scores.device.type == 'cpu' else BLOCK_BYTES
     best = pixels.argmax(2)
     agree = torch.ones_like(best, dtype=torch.bool)
     agree[:-1] &= best[:-1] == best[1:]
@@ -136,7 +138,8 @@ def resized_argmax(
     for undecided in (
         (flat_result < 0)
         .nonzero()[:, 0]
-        .split(max(1, max_elements // (4 * num_classes)))
+        # Four neighbours of a pixel, in fp32.
+        .split(max(1, block_bytes // (16 * num_classes)))
     ):
         row, col = undecided // size[1], undecided % size[1]
         lines = [

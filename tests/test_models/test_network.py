@@ -13,7 +13,7 @@ from eomt_mm.models import (
     PlainViT,
     masked_attention,
 )
-from eomt_mm.models.cpu import attention, onednn
+from eomt_mm.models.cpu import attention, decision, onednn
 from eomt_mm.models.network import FastNetwork, Network, is_eomt, speed_up
 from eomt_mm.models.token_merging import build_backbone
 from eomt_mm.models.windows import class_map
@@ -25,6 +25,16 @@ ARCHS = ['vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb']
 needs_bf16 = pytest.mark.skipif(
     not onednn.is_available(torch.bfloat16), reason='needs a CPU with AVX-512'
 )
+
+
+@pytest.fixture(autouse=True)
+def by_onednn(monkeypatch):
+    """Whatever is faster here, the other kernels are what is tested."""
+    monkeypatch.setattr(
+        decision,
+        'fastest',
+        lambda what, shape, ways, *_: 'oneDNN' if 'oneDNN' in ways else 'autocast',
+    )
 
 
 @pytest.fixture(autouse=True)

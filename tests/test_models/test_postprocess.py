@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eomt_mm.models import postprocess
+from eomt_mm.models import blocks, postprocess
 from eomt_mm.models.postprocess import instance_result, panoptic_result
 from eomt_mm.registry import has_mmdet
 
@@ -323,7 +323,7 @@ def test_same_as_mmdet(name):
 def test_bands_change_nothing(monkeypatch, band):
     cases = [random_case(seed) for seed in range(50)]
     expected = [panoptic_result(*arguments(case)) for case in cases]
-    monkeypatch.setattr(postprocess, 'BAND', band)
+    monkeypatch.setattr(blocks, 'BAND', band)
     for case, result in zip(cases, expected, strict=True):
         assert torch.equal(panoptic_result(*arguments(case)), result)
 
@@ -349,9 +349,9 @@ def test_each_query_is_resized_once(monkeypatch):
     resized = []
     original = postprocess._resize
 
-    def record(mask, *sizes):
-        resized.append(mask)
-        return original(mask, *sizes)
+    def record(masks, *sizes):
+        resized.extend(masks)
+        return original(masks, *sizes)
 
     monkeypatch.setattr(postprocess, '_resize', record)
     case = random_case(1)
@@ -365,7 +365,9 @@ def test_each_query_is_resized_once(monkeypatch):
 def test_encoded_masks():
     case = SPECIAL['all kept']
     plain = instance_result(*arguments(case))
-    encoded = instance_result(*arguments(case), encode=lambda mask: mask.sum().item())
+    encoded = instance_result(
+        *arguments(case), encode=lambda masks: masks.sum((1, 2)).tolist()
+    )
     assert encoded.masks == plain.masks.sum((1, 2)).tolist()
     assert torch.equal(encoded.scores, plain.scores)
     assert torch.equal(encoded.boxes, plain.boxes)

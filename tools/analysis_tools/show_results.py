@@ -4,8 +4,8 @@
 
 Writes one panel per image of the test dataset, in the folders of the photos, and
 `panels.png` with all of them. With `--confidence` there is the confidence of a semantic
-EoMT beside, dark where it is low (arXiv 2503.19108, Fig. B), and with `--second` that of
-another checkpoint, of this config or of another, and the difference of both: orange
+EoMT beside, dark where it is low (arXiv 2503.19108, Fig. B), and with `--second` that
+of another checkpoint, of this config or of another, and the difference of both: orange
 where the first is surer, blue where the second is.
 
     python tools/analysis_tools/show_results.py CONFIG CHECKPOINT --out pictures \

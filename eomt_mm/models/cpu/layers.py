@@ -4,7 +4,6 @@ Only the class of a layer is exchanged, so that parameters, their names and copi
 the network stay what they were.
 """
 
-import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
@@ -44,33 +43,38 @@ class OneDnnMaskProduct(MaskProduct):
         return onednn.mask_product(embeddings, features)
 
 
-def prepare(module: nn.Module, dtype: torch.dtype) -> None:
-    """Let a network on a CPU compute by oneDNN, where this PyTorch and CPU can.
+def use_linear(module: nn.Module) -> None:
+    """Let linear layers compute by oneDNN, and GELU along with them.
 
     Args:
-        module (nn.Module): A `QueryViT` or a `MaskHead`, for inference only; changed
-            in place. Parameters and their names stay.
-        dtype (torch.dtype): fp32 or bf16, that of the products.
+        module (nn.Module): For inference only; changed in place.
     """
-    onednn.keep_freed_memory()
-    if not onednn.is_available(dtype):
-        return
-    for name, child in list(module.named_modules()):
+    for name, child in module.named_modules():
         # Adapters and quantisation have subclasses, with a forward pass of their own.
         if child.__class__ is nn.Linear and name != 'class_head':
             child.__class__ = OneDnnLinear
             child.weight.data = onednn.inputs_side_by_side(child.weight.data)
-        elif isinstance(child, MaskProduct):
-            child.__class__ = OneDnnMaskProduct
-        elif isinstance(child, MaskedAttention):
-            child.attend = attend
-            if isinstance(child, RotarySplitAttention):
-                child.__class__ = OneDnnRotaryAttention
+        elif isinstance(child, RotarySplitAttention):
+            child.__class__ = OneDnnRotaryAttention
     for child in module.modules():
         if not isinstance(child, Mlp) or not isinstance(child.fc1, OneDnnLinear):
             continue
         if is_exact_gelu(child.act) and not child.fc1._forward_hooks:
             child.fc1.gelu, child.act = True, nn.Identity()
+
+
+def use_attention(module: nn.Module) -> None:
+    """Let attention be computed in pieces, for inference only; changed in place."""
+    for child in module.modules():
+        if isinstance(child, MaskedAttention):
+            child.attend = attend
+
+
+def use_mask_product(module: nn.Module) -> None:
+    """Let masks be products of oneDNN, for inference only; changed in place."""
+    for child in module.modules():
+        if isinstance(child, MaskProduct):
+            child.__class__ = OneDnnMaskProduct
 
 
 def is_exact_gelu(layer: nn.Module) -> bool:

@@ -107,6 +107,11 @@ class MergingViT(QueryViT):
         self.token_merging = method
 
     @property
+    def any_residual(self) -> bool:
+        """See `QueryViT`; which tokens are alike is decided in fp32."""
+        return self.token_merging is None
+
+    @property
     def fixed_lengths(self) -> bool:
         """Whether the numbers of tokens are the same for all images."""
         return self.token_merging is None or self.token_merging.fixed_lengths
