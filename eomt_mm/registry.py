@@ -72,3 +72,21 @@ TRANSFORMS = Registry(
 VISUALIZERS = Registry(
     'visualizer', parent=root.VISUALIZERS, locations=_VISUALIZER_LOCATIONS
 )
+
+
+def class_of(config: dict) -> object:
+    """Look up what the `type` of a part of a model's config names, without building it.
+
+    Args:
+        config (dict): Config with a `type`: a name, or the class itself.
+
+    Returns:
+        object: A class or function; None if nothing has this name.
+    """
+    kind = config['type']
+    if not isinstance(kind, str):
+        return kind
+    # Scope None keeps that of the run: a name without prefix means what it means when
+    # the model is built.
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(kind)

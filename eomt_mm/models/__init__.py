@@ -4,6 +4,7 @@
 core runs where that framework is absent; the registry finds it at the first look-up.
 """
 
+from .build import build_backbone
 from .criterion import Criterion, Target
 from .mask_head import MaskHead
 from .plain_vit import PlainViT
@@ -19,4 +20,5 @@ __all__ = [
     'QueryViT',
     'Target',
     'ToMe',
+    'build_backbone',
 ]

@@ -31,7 +31,7 @@ from .postprocess import (
     panoptic_result,
     semantic_result,
 )
-from .sizes import PadsToBackbone, follows_backbone, settle_size, sized
+from .sizes import PadsToBackbone, complete_config, follows_backbone, set_input_size
 from .targets import panoptic_targets
 
 # MMDet paints and saves panoptic results with its help.
@@ -73,7 +73,7 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
         return super().forward({**data, 'inputs': images}, training)
 
     def _pad(self, image: Tensor) -> Tensor:
-        (height, width), (rows, cols) = image.shape[-2:], self.size_or_error()
+        (height, width), (rows, cols) = image.shape[-2:], self.require_size()
         if height > rows or width > cols:
             raise UserError(
                 f'an image of {height} x {width} pixels is larger than '
@@ -348,17 +348,17 @@ class EoMTDetector(NetworkModel, MaskFormer):
         BaseDetector.__init__(self, data_preprocessor, init_cfg)
         self.backbone = MMDET_MODELS.build(backbone)
         if neck is not None:
-            self.neck = MMDET_MODELS.build(sized(neck, self.backbone, 'neck'))
+            self.neck = MMDET_MODELS.build(complete_config(neck, self.backbone, 'neck'))
         head = ConfigDict(panoptic_head)
         if follows_backbone(neck):
-            head = sized(head, self.backbone, 'panoptic_head')
+            head = complete_config(head, self.backbone, 'panoptic_head')
         self.panoptic_head = MMDET_MODELS.build(
             ConfigDict(head, train_cfg=train_cfg, test_cfg=test_cfg)
         )
         self.panoptic_fusion_head = MMDET_MODELS.build(
             ConfigDict(fusion, test_cfg=test_cfg)
         )
-        settle_size(self.data_preprocessor, self.backbone)
+        set_input_size(self.data_preprocessor, self.backbone)
         self.num_things_classes = self.panoptic_head.num_things_classes
         self.num_stuff_classes = self.panoptic_head.num_stuff_classes
         self.num_classes = self.panoptic_head.num_classes

@@ -104,8 +104,8 @@ class MaskedAttention:
     """The part that both attention layers share: attention and output projection.
 
     Attributes:
-        attend (Callable): The function `attend`, or a faster one for inference: the
-            one door for kernels of a certain device, such as those of `cpu`.
+        attend (Callable): The function `attend`. Replaced by `cpu.prepare`;
+            proportional attention does not go through it.
     """
 
     attend: Attend = staticmethod(attend)
@@ -207,6 +207,6 @@ class RotarySplitAttention(MaskedAttention, EvaAttention):
         Returns:
             Tensor: The same shape and type.
         """
-        first = x.shape[2] - rope.shape[-2]
-        patches = apply_rot_embed_cat(x[:, :, first:], rope, half=self.rotate_half)
-        return torch.cat((x[:, :, :first], patches), dim=2)
+        start = x.shape[2] - rope.shape[-2]
+        patches = apply_rot_embed_cat(x[:, :, start:], rope, half=self.rotate_half)
+        return torch.cat((x[:, :, :start], patches), dim=2)

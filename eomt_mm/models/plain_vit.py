@@ -1,7 +1,6 @@
 """PlainViT: a timm ViT as embedding, rotary codes and blocks.
 
-Two families of timm share it: `VisionTransformer` (ViT, DeiT-III, DINOv2) with learned
-position codes, and `Eva` (EVA-02, DINOv3) with rotary ones.
+Both families of `timm_vit` share it.
 """
 
 import torch
@@ -120,7 +119,7 @@ class PlainViT(BaseModule):
         return (self.to_map(self.norm(x)[:, self.num_prefix_tokens :]),)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Embed images: patches with position codes, behind CLS and registers.
+        """Embed images: patches with position codes, after CLS and registers.
 
         Args:
             images (Tensor): Normalised images, shape (B, 3, H, W).

@@ -16,6 +16,16 @@ from torch import Tensor
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
 
+# timm does not validate shapes; a malformed tensor fails in many ways.
+MISFITS = (
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    AssertionError,
+    ArithmeticError,
+)
+
 
 def check_arch(arch: str) -> None:
     """Raise a UserError with the nearest names if timm does not know a model.
@@ -68,21 +78,17 @@ def load_timm_weights(
             pretrained_cfg_overlay=overlay,
             **timm_args,
         )
-    # timm does not check shapes, and fails on numbers and empty tensors in many ways.
-    except (
-        RuntimeError,
-        LookupError,
-        AttributeError,
-        ValueError,
-        AssertionError,
-        ArithmeticError,
-    ) as error:
-        reason = str(error).strip().splitlines()[:2]
+    except MISFITS as error:
         raise UserError(
-            f'{source} does not hold weights of {arch}: {" ".join(reason)}. '
+            f'{source} does not hold weights of {arch}: {_reason(error)}. '
             'Set backbone.arch to the model the file was made for'
         ) from error
     return _norm_of_tokens(vit.state_dict())
+
+
+def _reason(error: Exception) -> str:
+    """First two lines of an error; PyTorch lists every tensor after them."""
+    return ' '.join(str(error).strip().splitlines()[:2])
 
 
 def _norm_of_tokens(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,6 +119,13 @@ def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
         vit = timm.create_model(arch, pretrained=True, num_classes=0, **timm_args)
     # Whatever the hub's client raises, the way out is the same.
     except Exception as error:
+        # The client's "not found" is a ValueError, but an OSError too.
+        if isinstance(error, MISFITS) and not isinstance(error, OSError):
+            raise UserError(
+                f'the pre-trained weights of {arch!r} do not fit the backbone: '
+                f'{_reason(error)}. Remove from backbone.timm_args what changes '
+                'shapes, or set backbone.pretrained=False'
+            ) from error
         raise UserError(
             f'cannot get the pre-trained weights of {arch!r} from the hub '
             f'({type(error).__name__}). Offline, put the file model.safetensors of '

@@ -24,7 +24,7 @@ from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
 from .options import complete_test_cfg
-from .sizes import PadsToBackbone, follows_backbone, settle_size, sized
+from .sizes import PadsToBackbone, complete_config, follows_backbone, set_input_size
 from .targets import check_labels, semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
 
@@ -53,7 +53,7 @@ class EoMTSegDataPreProcessor(PadsToBackbone, SegDataPreProcessor):
             dict: `inputs`, a tensor (B, 3, H, W) in training and a list of
             tensors (3, H, W) in testing, and `data_samples`.
         """
-        self.size_or_error()
+        self.require_size()
         if training:
             return super().forward(data, training)
         data = self.cast_data(data)
@@ -175,7 +175,7 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
     ) -> None:
         self._neck = neck
         super().__init__(backbone, decode_head, **kwargs)
-        settle_size(self.data_preprocessor, self.backbone)
+        set_input_size(self.data_preprocessor, self.backbone)
         defaults = dict(max_windows=16, keep_logits=False, confidence=None)
         self.test_cfg = complete_test_cfg(self.test_cfg, defaults, others=['mode'])
         mode = self.test_cfg.pop('mode', 'windows')
@@ -191,9 +191,9 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
         """Build neck and head in the sizes of the backbone, which is built before."""
         neck = self._neck
         if neck is not None:
-            self.neck = MMSEG_MODELS.build(sized(neck, self.backbone, 'neck'))
+            self.neck = MMSEG_MODELS.build(complete_config(neck, self.backbone, 'neck'))
         if follows_backbone(neck):
-            decode_head = sized(decode_head, self.backbone, 'decode_head')
+            decode_head = complete_config(decode_head, self.backbone, 'decode_head')
         super()._init_decode_head(decode_head)
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:

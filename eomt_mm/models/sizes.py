@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from eomt_mm.errors import UserError
-from eomt_mm.registry import MODELS
+from eomt_mm.registry import MODELS, class_of
 
 from .plain_vit import PlainViT
 
@@ -36,7 +36,7 @@ class FollowsBackbone:
         return dict(embed_dims=backbone.embed_dims, patch_size=backbone.patch_size)
 
 
-def sized(config: dict, backbone: nn.Module, name: str) -> dict:
+def complete_config(config: dict, backbone: nn.Module, name: str) -> dict:
     """Complete the config of a head or neck with the sizes of the backbone.
 
     Args:
@@ -46,14 +46,14 @@ def sized(config: dict, backbone: nn.Module, name: str) -> dict:
 
     Returns:
         dict: A copy with all sizes. Parts that do not follow the backbone, and parts
-        behind other backbones than a `PlainViT`, are returned unchanged.
+        after other backbones than a `PlainViT`, are returned unchanged.
 
     Raises:
         UserError: If the config states a size that the backbone does not have.
     """
     if not (isinstance(backbone, PlainViT) and follows_backbone(config)):
         return config
-    sizes = _class_of(config).sizes_from(backbone, config)
+    sizes = class_of(config).sizes_from(backbone, config)
     for key, derived in sizes.items():
         stated = config.get(key)
         if stated is not None and stated != derived:
@@ -68,14 +68,14 @@ def sized(config: dict, backbone: nn.Module, name: str) -> dict:
 
 
 def follows_backbone(config: dict | None) -> bool:
-    """Whether a part's sizes are those of the backbone; none at all does not hinder."""
+    """Whether the sizes of a part are those of the backbone; True without a part."""
     if not config:
         return True
-    found = _class_of(config)
+    found = class_of(config)
     return inspect.isclass(found) and issubclass(found, FollowsBackbone)
 
 
-def state_sizes(model: dict) -> None:
+def write_sizes(model: dict) -> None:
     """Write the sizes that follow from the backbone into a model's config.
 
     MMSegmentation's and MMDetection's own `EncoderDecoder` and `MaskFormer` build a
@@ -88,12 +88,12 @@ def state_sizes(model: dict) -> None:
         backbone = MODELS.build(model['backbone'])
     for name in ('neck', *HEADS):
         if model.get(name):
-            model[name] = sized(model[name], backbone, name)
+            model[name] = complete_config(model[name], backbone, name)
     if model.get('data_preprocessor'):
         model['data_preprocessor'].setdefault('size', backbone.img_size)
 
 
-def settle_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
+def set_input_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
     """Give a preprocessor the input size of the backbone.
 
     Args:
@@ -107,7 +107,7 @@ def settle_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
     if not isinstance(preprocessor, PadsToBackbone):
         return
     if not isinstance(backbone, PlainViT):
-        preprocessor.size_or_error()
+        preprocessor.require_size()
         return
     if preprocessor.size is None:
         preprocessor.size = backbone.img_size
@@ -129,7 +129,7 @@ class PadsToBackbone:
 
     size: tuple[int, int] | None
 
-    def size_or_error(self) -> tuple[int, int]:
+    def require_size(self) -> tuple[int, int]:
         """Return the size.
 
         Raises:
@@ -142,11 +142,3 @@ class PadsToBackbone:
                 'size=(640, 640)'
             )
         return self.size
-
-
-def _class_of(config: dict) -> object:
-    kind = config['type']
-    if not isinstance(kind, str):
-        return kind
-    with MODELS.switch_scope_and_registry(None) as registry:
-        return registry.get(kind)

@@ -16,7 +16,7 @@ from eomt_mm.errors import UserError
 from .masked_attention import RotarySplitAttention, SplitAttention
 
 WAY_OUT = 'take a vit_*, deit3_*, *_dinov2, *_dinov3_qkvb or eva02_* model'
-# EoMT reads normalised tokens: the norm stands behind the last block, not behind a
+# EoMT reads normalised tokens: the norm comes after the last block, not after a
 # pooling. The grid is fixed, so that rotary codes are computed once.
 EVA_ARGS = dict(
     use_post_transformer_norm=True, use_fc_norm=False, dynamic_img_size=False
@@ -50,6 +50,7 @@ def build_vit(arch: str, timm_args: dict) -> VisionTransformer | Eva:
 
 def _build_vision_transformer(arch: str, timm_args: dict) -> VisionTransformer:
     vit = timm.create_model(arch, num_classes=0, attn_layer=SplitAttention, **timm_args)
+    # Exact types: a subclass may have a forward pass that ignores the mask.
     plain = isinstance(vit, VisionTransformer) and all(
         type(block) is Block for block in vit.blocks
     )
@@ -60,8 +61,8 @@ def _build_vision_transformer(arch: str, timm_args: dict) -> VisionTransformer:
         )
     if isinstance(vit.norm, nn.Identity):
         raise UserError(
-            f'timm model {arch!r} has no norm behind its last block (models for '
-            'pooled tokens, such as vit_*_gap_*, have it behind the pooling), and EoMT '
+            f'timm model {arch!r} has no norm after its last block (models for '
+            'pooled tokens, such as vit_*_gap_*, have it after the pooling), and EoMT '
             f'reads normalised tokens: {WAY_OUT} without "gap" in its name'
         )
     vit.rope = None
@@ -70,13 +71,14 @@ def _build_vision_transformer(arch: str, timm_args: dict) -> VisionTransformer:
 
 def _build_eva(arch: str, timm_args: dict) -> Eva:
     vit = timm.create_model(arch, num_classes=0, **EVA_ARGS, **timm_args)
+    # Exact types: a subclass may have a forward pass that ignores the mask.
     plain = all(
         type(block) is EvaBlock
         and type(block.attn) is EvaAttention
         and block.attn.gate is None
         for block in vit.blocks
     )
-    # Codes that differ from block to block make another network.
+    # Rotary codes per block (mixed) are not supported; they are subclasses too.
     axial = type(vit.rope) in (type(None), RotaryEmbeddingCat, RotaryEmbeddingDinoV3)
     if not plain or not axial:
         raise UserError(
@@ -84,7 +86,7 @@ def _build_eva(arch: str, timm_args: dict) -> Eva:
             f'EVA-02 and DINOv3: {WAY_OUT}'
         )
     for block in vit.blocks:
-        # The block takes no attention layer as an argument, as timm's other ViT does.
+        # Eva, unlike VisionTransformer, takes no attn_layer, so the class is swapped.
         # Only the forward pass is replaced: parameters, their start and names remain.
         block.attn.__class__ = RotarySplitAttention
     return vit

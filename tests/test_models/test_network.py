@@ -13,9 +13,9 @@ from eomt_mm.models import (
     PlainViT,
     masked_attention,
 )
+from eomt_mm.models.build import build_backbone
 from eomt_mm.models.cpu import attention, decision, onednn
 from eomt_mm.models.network import FastNetwork, Network, is_eomt, speed_up
-from eomt_mm.models.token_merging import build_backbone
 from eomt_mm.models.windows import class_map
 from eomt_mm.registry import MODELS
 

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.pretrained import load_timm_weights
@@ -26,3 +27,31 @@ def test_odd_shapes(tmp_path, key, shape):
     torch.save({**weights, key: torch.zeros(shape)}, tmp_path / 'vit.pth')
     with pytest.raises(UserError, match='does not hold weights'):
         load_timm_weights(ARCH, str(tmp_path / 'vit.pth'), ARGS)
+
+
+def hub_that(monkeypatch, answer):
+    """Let timm get its weights from `answer`, as if from the hub."""
+    monkeypatch.setattr('timm.models._builder.load_state_dict_from_hf', answer)
+
+
+def test_weights_of_the_hub_that_do_not_fit_are_no_failed_download(monkeypatch):
+    weights = timm.create_model(ARCH, num_classes=0, depth=1).state_dict()
+    hub_that(monkeypatch, lambda *_, **__: weights)
+    assert load_timm_weights(ARCH, True, dict(depth=1)).keys() == weights.keys()
+    with pytest.raises(
+        UserError, match='do not fit the backbone: .*size mismatch.*timm_args'
+    ):
+        load_timm_weights(ARCH, True, dict(depth=1, embed_dim=96))
+
+
+@pytest.mark.parametrize(
+    'error',
+    [ConnectionError('offline'), LocalEntryNotFoundError('offline'), Exception('?')],
+)
+def test_a_failed_download_names_the_hub(monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    hub_that(monkeypatch, fail)
+    with pytest.raises(UserError, match=r'cannot get .* from the hub'):
+        load_timm_weights(ARCH, True, ARGS)

@@ -218,11 +218,12 @@ def test_positions_are_resized_bicubic_and_antialiased(tmp_path):
                 'arch': 'vit_medium_patch16_reg4_gap_256',
                 'timm_args': TINY | {'num_heads': 2},
             },
-            'no norm behind its last block',
+            'no norm after its last block',
         ),
         ({'num_blocks': 5}, 'num_blocks is 5, but .* has 4 blocks'),
         ({'num_blocks': 0}, 'between 1 and 4'),
         ({'mask_probs': [1.0]}, 'mask_probs has 1 values'),
+        ({'mask_probs': []}, 'mask_probs has 0 values'),
         (
             {'mask_probs': [1.0, 0.0], 'deep_supervision': False},
             'no predictions to mask with',

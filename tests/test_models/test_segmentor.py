@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.segmentor import EoMTSegDataPreProcessor
-from eomt_mm.models.sizes import state_sizes
+from eomt_mm.models.sizes import write_sizes
 from eomt_mm.models.targets import semantic_targets
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -197,7 +197,7 @@ def test_a_label_beyond_the_classes_names_value_and_file(wrong):
 
 def test_stock_encoder_decoder_runs_the_same_weights(model):
     stock = config('EncoderDecoder') | dict(test_cfg=ConfigDict(mode='whole'))
-    state_sizes(stock)
+    write_sizes(stock)
     stock = MODELS.build(stock).eval()
     stock.load_state_dict(model.state_dict(), strict=True)
     batch = {'inputs': [photo(32, 32)], 'data_samples': [sample((40, 50), (32, 32))]}

@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import head_of
-from eomt_mm.models.sizes import state_sizes
+from eomt_mm.models.sizes import write_sizes
 
 # task: config, and what MMSegmentation and MMDetection call the model.
 TASKS = {
@@ -125,7 +125,7 @@ def test_stock_models_need_the_sizes_stated(small, scope):
         )
     with pytest.raises(UserError, match='embed_dims of the head is missing'):
         MODELS.build(small)
-    state_sizes(small)
+    write_sizes(small)
     model = MODELS.build(small)
     assert head_of(model).embed_dims == 32
     assert tuple(model.data_preprocessor.size) == (48, 64)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from eomt_mm import cli
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
-from eomt_mm.models.token_merging.merging_vit import MergingViT, merged_groups
+from eomt_mm.models.token_merging.merging_vit import MergingViT
 from eomt_mm.result_names import result_names
 from measuring.inference import Images, load_model, windows_of
 
@@ -125,7 +125,7 @@ def token_ids(vit: nn.Module, window: Tensor, block: int) -> np.ndarray:
     Returns:
         np.ndarray: Shape (rows, columns).
     """
-    (group,) = merged_groups(vit, window[None], block)
+    (group,) = vit.merged_groups(window[None], block)
     if group.source is None:
         return np.arange(vit.grid[0] * vit.grid[1]).reshape(vit.grid)
     return group.source[0].view(vit.grid).cpu().numpy()

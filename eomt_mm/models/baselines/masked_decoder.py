@@ -12,6 +12,7 @@ from torch import Tensor
 from eomt_mm.errors import UserError
 
 from ..criterion import Prediction
+from ..mask_probs import settle_mask_probs
 from ..masked_attention import query_patch_mask
 from ..plain_vit import PlainViT
 from ..precision import no_autocast
@@ -21,7 +22,8 @@ from ..sizes import FollowsBackbone
 class MaskedDecoder(FollowsBackbone):
     """The part that the Mask2Former heads for MMDet and MMSeg share.
 
-    It is a mixin in front of either head, which has parameters, their names and losses.
+    A mixin: name it before the stock head among the bases. The stock head has the
+    parameters, their names and the losses.
 
     `mask_probs` holds the probability that a query is masked, for each layer of the
     decoder. It is a list of plain floats: a layer is fully masked, partly masked or
@@ -51,7 +53,8 @@ class MaskedDecoder(FollowsBackbone):
         **kwargs,
     ) -> None:
         levels = kwargs.get('num_transformer_feat_level', 3)
-        # MMDet's head looks up the number of levels here, whatever the pixel decoder.
+        # MMDet's head reads num_levels from pixel_decoder.encoder, even if the decoder
+        # has no encoder.
         encoder = dict(layer_cfg=dict(self_attn_cfg=dict(num_levels=levels)))
         kwargs['pixel_decoder'] = ConfigDict(
             {'encoder': encoder, **kwargs['pixel_decoder']}
@@ -63,17 +66,9 @@ class MaskedDecoder(FollowsBackbone):
         super().__init__(**kwargs)
         num_layers = self.num_transformer_decoder_layers
         self.deep_supervision = deep_supervision
-        self.mask_probs = list(mask_probs or [float(deep_supervision)] * num_layers)
-        if len(self.mask_probs) != num_layers:
-            raise UserError(
-                f'mask_probs has {len(self.mask_probs)} values, expected one for each '
-                f'of the {num_layers} layers of the Transformer decoder'
-            )
-        if any(self.mask_probs) and not deep_supervision:
-            raise UserError(
-                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
-                'are no predictions to mask with: set one of them'
-            )
+        self.mask_probs = settle_mask_probs(
+            mask_probs, num_layers, float(deep_supervision), deep_supervision
+        )
         if len(self.class_weight) != self.num_classes + 1:
             raise UserError(
                 f'loss_cls.class_weight has {len(self.class_weight)} values, expected '
@@ -89,7 +84,8 @@ class MaskedDecoder(FollowsBackbone):
         decoder. See `FollowsBackbone.sizes_from`.
         """
         levels = config.get('num_transformer_feat_level', 3) + 1
-        count = len(config.get('in_channels') or range(levels))
+        stated = config.get('in_channels')
+        count = len(stated) if stated else levels
         return dict(in_channels=[backbone.embed_dims] * count)
 
     def forward(
@@ -103,12 +99,10 @@ class MaskedDecoder(FollowsBackbone):
 
         Returns:
             tuple[list[Tensor], list[Tensor]]: Class logits (B, K, classes + 1) and
-            mask logits (B, K, H / 4, W / 4), the final ones last. Before them come
-            those before each layer: in training all, in testing those that mask.
+            mask logits (B, K, H / 4, W / 4). One prediction per supervised or masked
+            layer, then the final one.
         """
-        # In single precision, as in the published code: sampling locations of
-        # deformable attention are too fine for half of it, and its kernel knows no
-        # bfloat16.
+        # In single precision, as in the published code; see `DeformableAttention`.
         with no_autocast(x[0].device):
             features, memories = self.pixel_decoder([level.float() for level in x])
         levels = [self._level(i, memory) for i, memory in enumerate(memories)]
@@ -147,11 +141,7 @@ class MaskedDecoder(FollowsBackbone):
     def loss_by_feat(
         self, all_cls_scores: list[Tensor], all_mask_preds: list[Tensor], *targets
     ) -> dict[str, Tensor]:
-        """Compute the head's own losses in single precision, even under autocast.
-
-        Mask logits are unbounded dot products; the matching costs sum them over
-        thousands of points and overflow in fp16.
-        """
+        """Compute the head's own losses in single precision; see `criterion`."""
         with no_autocast(all_mask_preds[0].device):
             return super().loss_by_feat(
                 [scores.float() for scores in all_cls_scores],

@@ -1,12 +1,14 @@
 """Token merging: fewer tokens for the same image, at inference.
 
-`merge`, `windows`, `bipartite`, `batching`, `attention` and `rotary` are pure tensor
-functions; `algm` and `tome` are methods behind the interface of `base`; `merging_vit`
-runs a `QueryViT` on merged tokens.
+`base` is the interface of a method; `algm` and `tome` are methods, `build` builds the
+one that a config names and `calibration` reads ALGM's threshold from a file. Methods
+propose windows (`window_merges`) and pairs (`bipartite`), which `ranks` numbers.
+
+`merging_vit` runs the ViT: `batching` groups the images of a batch, `merge` averages
+and unmerges tokens, `attention` weighs them, `rotary` finds their position codes.
 """
 
 from .algm import ALGM
-from .backbone import build_backbone
 from .base import MergePoint, Merges, TokenMerging
 from .merging_vit import MergingViT
 from .tome import ToMe
@@ -18,5 +20,4 @@ __all__ = [
     'MergingViT',
     'ToMe',
     'TokenMerging',
-    'build_backbone',
 ]

@@ -16,7 +16,7 @@ from eomt_mm.registry import MODELS
 from .base import MergePoint, Merges, TokenMerging, whole_number
 from .bipartite import PairMerges, best_partners
 from .calibration import read_threshold
-from .windows import WindowMerges, passing, window_similarity
+from .window_merges import WindowMerges, passing, window_similarity
 
 # The second merge of published models: block 5 of 12, 7 of 24 (ALGM's Segmenter); there
 # is no figure for 40 blocks, 12 is the same share.
@@ -115,7 +115,7 @@ class ALGM(TokenMerging):
             last = min(max(last, 2, first), num_free)
             if last < first:
                 raise UserError(
-                    f"token_merging.global_block is 'auto', but behind local_block "
+                    f"token_merging.global_block is 'auto', but after local_block "
                     f'{self.local_block} there is none before the queries enter, with '
                     f'{depth} blocks of which {num_free} come before: choose an '
                     'earlier local_block, or global_block=None'
@@ -169,7 +169,7 @@ class ALGM(TokenMerging):
 def adaptive_threshold(scores: Tensor, block: int) -> Tensor:
     """Return the least similarity of a pair to merge globally: mean + std / block.
 
-    Each image has its own, so that its result does not depend on its batch.
+    Computed for each image alone, so that its result does not depend on its batch.
 
     Args:
         scores (Tensor): Similarities of the pairs, shape (B, n) with n >= 2.
@@ -199,7 +199,11 @@ def _check_threshold(threshold: float | str | None) -> None:
 def _check_keep(keep: Sequence[float], window: int) -> tuple[float, ...]:
     least = (1 / window**2, 0.5)
     pair = isinstance(keep, (tuple, list)) and len(keep) == 2
-    pair = pair and all(type(share) in (int, float) for share in keep)
+    # bool is a subclass of int.
+    pair = pair and all(
+        isinstance(share, (int, float)) and not isinstance(share, bool)
+        for share in keep
+    )
     if not pair or not all(a <= b <= 1 for a, b in zip(least, keep, strict=True)):
         raise UserError(
             f'token_merging.keep is {keep}, expected two shares, of the local merge in '

@@ -21,7 +21,7 @@ from .rotary import check_steps
 
 @dataclass
 class MergePoint:
-    """Input of a method: the patch tokens of a batch behind an attention residual.
+    """Input of a method: the patch tokens of a batch after an attention residual.
 
     Attributes:
         block (int): Number of the block, from 1.
@@ -29,7 +29,8 @@ class MergePoint:
         grid (tuple[int, int], optional): Rows and columns, as long as nothing is
             merged and the tokens lie in raster order.
         keys (Tensor, optional): Attention keys of the patches before any rotation,
-            averaged over the heads, shape (B, n, d); for methods with `uses_keys`.
+            averaged over the heads, shape (B, n, d); None unless the method has
+            `uses_keys`.
     """
 
     block: int
@@ -58,7 +59,7 @@ class Merges(ABC):
 
     @abstractmethod
     def target(self, images: Sequence[int] | None, count: int) -> Tensor:
-        """The best `count` merges of some of the images, as a map.
+        """Map tokens to tokens by the best `count` merges of some images.
 
         Args:
             images (Sequence[int], optional): Indices into the batch; None for all.
@@ -70,10 +71,11 @@ class Merges(ABC):
 
 
 class TokenMerging(ABC):
-    """A method of token merging, configured as `token_merging` of a `QueryViT`.
+    """A method of token merging; a config names it in `backbone.token_merging`.
 
-    It merges patches only, between the attention and the MLP of some blocks, all of
-    them before the queries enter. It has no parameters: checkpoints stay as they are.
+    A `MergingViT` runs it. It merges patches only, between the attention and the MLP of
+    some blocks, all of them before the queries enter. It has no parameters: checkpoints
+    stay as they are.
 
     Args:
         blocks (Sequence[int], optional): Numbers of the blocks that merge, from 1.
@@ -91,7 +93,7 @@ class TokenMerging(ABC):
     """
 
     uses_keys = False
-    takes_policy = True  # whether the user can choose a policy
+    takes_policy = True  # whether the user can choose a policy; tools list them then
     fixed_lengths = False  # whether numbers of tokens are the same for all images
 
     def __init__(
@@ -150,13 +152,14 @@ class TokenMerging(ABC):
         check_steps(rope, grid)
         if self.blocks is None:
             self.blocks = self.default_blocks(depth, num_free)
-        numbers = all(type(block) is int for block in self.blocks)  # no bools
-        if not numbers or not self.blocks or not _rises(self.blocks):
+        for block in self.blocks:
+            whole_number('blocks', block, 1)
+        if not self.blocks or not _rises(self.blocks):
             raise UserError(
                 f'token merging in the blocks {list(self.blocks)}: expected their '
                 'numbers in rising order, at least one'
             )
-        if self.blocks[0] < 1 or self.blocks[-1] > num_free:
+        if self.blocks[-1] > num_free:
             raise UserError(
                 f'token merging in the blocks {list(self.blocks)}, but only blocks 1 '
                 f'to {num_free} of {depth} come before the queries enter, and queries '

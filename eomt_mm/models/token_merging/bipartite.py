@@ -1,63 +1,57 @@
 """Bipartite matching: tokens of one half merge into their most similar of the other.
 
-The tokens at even places (set A) each name the most similar token at an odd place
-(set B), and the best pairs are merged. ToMe (arXiv 2210.09461) introduced it, with a
+The tokens at even places each name the most similar token at an odd place, and the
+best pairs are merged. ToMe (arXiv 2210.09461) introduced it, with a
 fixed number of pairs; the second stage of ALGM, global bipartite matching (GBM), takes
 as many pairs as pass a threshold.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import no_autocast
 from .base import Merges
-from .windows import descending_ranks, order_of, rows_of
+from .ranks import descending_ranks, order_of, rows_of
 
 
 def best_partners(features: Tensor, max_elements: int = 2**24) -> tuple[Tensor, Tensor]:
-    """Find the most similar token at an odd place for each token at an even place.
+    """Find, for each token at an even place, the most similar one at an odd place.
 
     Similarities are cosines, computed in fp32 even under autocast.
 
     Args:
         features (Tensor): Shape (B, n, C) with n >= 2.
-        max_elements (int): Bound on the similarities that exist at once; rows of A
-            are taken in portions. Defaults to 2**24, 64 MiB.
+        max_elements (int): Bound on the similarities that exist at once; tokens
+            at even places are taken in portions. Defaults to 2**24, 64 MiB.
 
     Returns:
-        tuple[Tensor, Tensor]: Similarities (B, ceil(n / 2)) and indices into B
-        (B, ceil(n / 2)) int64.
+        tuple[Tensor, Tensor]: Similarities (B, ceil(n / 2)) and indices among the odd
+        places (B, ceil(n / 2)) int64.
     """
     units = F.normalize(features.float(), dim=-1)
-    a, b = units[:, ::2], units[:, 1::2].mT
-    portion = a.shape[1]
+    even, odd = units[:, ::2], units[:, 1::2].mT
+    portion = even.shape[1]
     # An exported graph has no loop: its number of images is open.
     if not torch.compiler.is_exporting():
-        portion = max(1, max_elements // (b.shape[0] * b.shape[2]))
-    with _full_precision(features.device.type):
-        best = [(rows @ b).max(-1) for rows in a.split(portion, dim=1)]
+        portion = max(1, max_elements // (odd.shape[0] * odd.shape[2]))
+    with no_autocast(features.device):
+        best = [(some @ odd).max(-1) for some in even.split(portion, dim=1)]
     scores, partners = zip(*best, strict=True)
     return torch.cat(scores, 1), torch.cat(partners, 1)
-
-
-def _full_precision(device_type: str) -> AbstractContextManager:
-    """Return a context without autocast, on devices that have it."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
 
 
 class PairMerges(Merges):
     """Pairs by similarity; several tokens may have one partner.
 
     Args:
-        scores (Tensor): Similarity of each token of A and its partner, (B, |A|).
-        partners (Tensor): Index of the partner within B, (B, |A|).
+        scores (Tensor): Similarity of each even token and its partner, shape
+            (B, ceil(n / 2)).
+        partners (Tensor): Index of the partner among the odd tokens, the same shape.
         counts (list[int] | int): Pairs to merge in each image.
-        num_tokens (int): Tokens of A and B.
+        num_tokens (int): Number n of tokens, even and odd.
     """
 
     removes = 1
@@ -73,7 +67,7 @@ class PairMerges(Merges):
         self.counts, self.num_tokens = counts, num_tokens
 
     def target(self, images: Sequence[int] | None, count: int) -> Tensor:
-        """The rest of A first, in order; then all of B."""
+        """Number the remaining even tokens first, in order; then all odd ones."""
         ranks = descending_ranks(rows_of(self.scores, images))
         partners = rows_of(self.partners, images)
         kept = ranks.shape[1] - count

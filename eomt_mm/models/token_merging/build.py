@@ -1,9 +1,9 @@
-"""Methods of token merging, built from the `token_merging` of a config."""
+"""Build the method that `token_merging` of a config names."""
 
 import inspect
 
 from eomt_mm.errors import UserError
-from eomt_mm.registry import MODELS
+from eomt_mm.registry import class_of
 
 from .base import TokenMerging
 
@@ -25,14 +25,11 @@ def method_class(options: dict) -> type[TokenMerging]:
     """
     if not isinstance(options, dict) or 'type' not in options:
         raise UserError(f'token_merging is {options!r}: {_EXPECTED}')
-    found = kind = options['type']
-    if isinstance(kind, str):
-        with MODELS.switch_scope_and_registry(None) as registry:
-            found = registry.get(kind)
+    found = class_of(options)
     if not (inspect.isclass(found) and issubclass(found, TokenMerging)):
         raise UserError(
-            f'token_merging.type is {kind!r}, which is not a method of token merging: '
-            f'{_EXPECTED}'
+            f'token_merging.type is {options["type"]!r}, which is not a method of '
+            f'token merging: {_EXPECTED}'
         )
     return found
 

@@ -43,8 +43,8 @@ class ImageGroup:
 
     Attributes:
         images (list[int], optional): Their indices in the batch; None for all.
-        tokens (Tensor): Shape (b, first + n, C).
-        first (int): Tokens in front of the patches, which are never merged.
+        tokens (Tensor): Shape (b, num_front + n, C).
+        num_front (int): Tokens in front of the patches, which are never merged.
         sizes (Tensor, optional): Patches that each of the n tokens stands for, shape
             (b, n) fp32; None before the first merge, like the next two.
         source (Tensor, optional): The token of each patch, shape (b, N) int64.
@@ -55,17 +55,17 @@ class ImageGroup:
 
     images: list[int] | None
     tokens: Tensor
-    first: int
+    num_front: int
     sizes: Tensor | None = None
     source: Tensor | None = None
     places: Tensor | None = None
     rope: Tensor | None = None
 
     def all_sizes(self) -> Tensor | None:
-        """Return the sizes of all tokens, shape (b, first + n)."""
+        """Return the sizes of all tokens, shape (b, num_front + n)."""
         if self.sizes is None:
             return None
-        return F.pad(self.sizes, (self.first, 0), value=1.0)
+        return F.pad(self.sizes, (self.num_front, 0), value=1.0)
 
 
 @MODELS.register_module()
@@ -124,15 +124,15 @@ class MergingViT(QueryViT):
             refuse_training()
         free = self.depth - self.num_blocks
         queries, patches, order = [], [], []  # of each group
-        for group in merged_groups(self, images, free):
+        for group in self.merged_groups(images, free):
             tokens = self.queries.expand(group.tokens.shape[0], -1, -1)
             group.tokens = torch.cat((tokens, group.tokens), dim=1)
-            group.first += self.num_queries
+            group.num_front += self.num_queries
             for block in self.blocks[free:]:
-                _run(self, block, group)
+                self._run(block, group)
             x = self.norm(group.tokens)
             queries.append(x[:, : self.num_queries])
-            x = x[:, group.first :]
+            x = x[:, group.num_front :]
             if group.source is not None:
                 with record_function('token_merging.unmerge'):
                     x = unmerge(x, group.source)
@@ -148,6 +148,128 @@ class MergingViT(QueryViT):
         if self.token_merging is not None:
             refuse_training()
         return super().forward_masked(images, predict)
+
+    def merged_groups(self, images: Tensor, last: int) -> Iterator[ImageGroup]:
+        """Run the first blocks, with merges.
+
+        Args:
+            images (Tensor): Normalised images, shape (B, 3, H, W).
+            last (int): The last block to run, from 1; before the queries enter.
+
+        Yields:
+            ImageGroup: Groups that hold every image once, one after the other.
+        """
+        batch = ImageGroup(
+            images=None if self.fixed_lengths else list(range(len(images))),
+            tokens=self.embed(images),
+            num_front=self.num_prefix_tokens,
+            rope=self.rotary_codes(),
+        )
+        merging = self.token_merging.blocks
+        first_merge = min(merging[0], last + 1)
+        for number in range(1, first_merge):
+            self._run(self.blocks[number - 1], batch)
+        groups = [batch] if first_merge > last else self._divide(batch, first_merge)
+        for group in groups:
+            for number in range(first_merge + 1, last + 1):
+                block = self.blocks[number - 1]
+                if number not in merging:
+                    self._run(block, group)
+                    continue
+                merges = self._attend_and_propose(group, number)
+                if merges is not None:
+                    self._merge(group, merges)
+                _add_mlp(block, group)
+            yield group
+
+    def _divide(self, batch: ImageGroup, number: int) -> Iterator[ImageGroup]:
+        """Run the first block that merges, and divide the batch on the way."""
+        block, method = self.blocks[number - 1], self.token_merging
+        merges = self._attend_and_propose(batch, number)
+        if merges is None or method.fixed_lengths:
+            if merges is not None:
+                self._merge(batch, merges)
+            _add_mlp(block, batch)
+            yield batch
+            return
+        lengths = [merges.tokens_left(count) for count in merges.counts]
+        for images in partition(lengths, method.policy, method.max_groups):
+            whole = len(images) == len(lengths)
+            tokens = batch.tokens if whole else batch.tokens[images]
+            group = ImageGroup(images, tokens, batch.num_front, rope=batch.rope)
+            self._merge(group, merges, images)
+            _add_mlp(block, group)
+            yield group
+
+    def _attend_and_propose(self, group: ImageGroup, number: int) -> Merges | None:
+        """Run the attention half of a block and propose merges after it."""
+        keys = self._add_attention(self.blocks[number - 1], group)
+        # Profilers show this beside the work of the blocks.
+        with record_function('token_merging.propose'):
+            if self.token_merging.uses_keys:
+                keys = keys[:, :, group.num_front :].mean(1)  # (b, n, d)
+            else:
+                keys = None
+            patches = group.tokens[:, group.num_front :]
+            grid = self.grid if group.source is None else None
+            point = MergePoint(number, patches, grid, keys)
+            return self.token_merging.propose(point)
+
+    def _merge(
+        self, group: ImageGroup, merges: Merges, images: list[int] | None = None
+    ) -> None:
+        """Merge as much as the least mergeable image of a group allows.
+
+        `images` are the indices of the group's images in what `merges` was made for;
+        None is all of them.
+        """
+        count = merges.counts
+        if isinstance(count, list):
+            count = min(count if images is None else [count[i] for i in images])
+        if count == 0:
+            return
+        # As a decorator it would break compiled graphs.
+        with record_function('token_merging.merge'):
+            self._apply(group, merges.target(images, count), merges.tokens_left(count))
+
+    def _apply(self, group: ImageGroup, target: Tensor, length: int) -> None:
+        """Merge the tokens of a group to `length`; `target` is (b, n)."""
+        patches = group.tokens[:, group.num_front :]
+        sizes = group.sizes
+        if sizes is None:
+            sizes = torch.ones(patches.shape[:2], device=patches.device)
+        tokens, group.sizes = merge_means(patches, sizes, target, length)
+        group.tokens = torch.cat((group.tokens[:, : group.num_front], tokens), dim=1)
+        group.source = compose(group.source, target)
+        if group.rope is not None:
+            places = group.places
+            if places is None:
+                places = grid_places(self.grid, patches.device)
+                places = places.expand(patches.shape[0], -1, -1)
+            group.places, _ = merge_means(places, sizes, target, length)
+            group.rope = rotary_at(self.rotary_codes(), self.grid, group.places)
+
+    def _run(self, block: nn.Module, group: ImageGroup) -> None:
+        """Run one block without merging."""
+        if self.token_merging.proportional_attention and group.sizes is not None:
+            self._add_attention(block, group)
+            _add_mlp(block, group)
+        else:
+            group.tokens = run_block(block, group.tokens, group.rope)
+
+    def _add_attention(self, block: nn.Module, group: ImageGroup) -> Tensor | None:
+        """Add the first residual of a block.
+
+        Returns the attention keys (b, heads, T, d) if they were computed.
+        """
+        method, x, keys = self.token_merging, block.norm1(group.tokens), None
+        sizes = group.all_sizes() if method.proportional_attention else None
+        if method.uses_keys or sizes is not None:
+            x, keys = attend_by_size(block.attn, x, group.rope, sizes)
+        else:
+            x = run_block(block.attn, x, group.rope)
+        group.tokens = group.tokens + _scale(block, x, 1)
+        return keys
 
 
 def _in_order(parts: list[Tensor], order: list[list[int]]) -> Tensor:
@@ -167,135 +289,6 @@ def refuse_training() -> None:
         'this one is in training mode or has mask_probs above 0: train without it '
         '(--cfg-options model.backbone.token_merging=None), then test with it'
     )
-
-
-def merged_groups(vit: MergingViT, images: Tensor, last: int) -> Iterator[ImageGroup]:
-    """Run the first blocks of a `MergingViT`.
-
-    Args:
-        vit (MergingViT): The backbone.
-        images (Tensor): Normalised images, shape (B, 3, H, W).
-        last (int): The last block to run, from 1; before the queries enter.
-
-    Yields:
-        ImageGroup: Groups that hold every image once, one after the other.
-    """
-    method = vit.token_merging
-    batch = ImageGroup(
-        images=None if vit.fixed_lengths else list(range(len(images))),
-        tokens=vit.embed(images),
-        first=vit.num_prefix_tokens,
-        rope=vit.rotary_codes(),
-    )
-    first = min(method.blocks[0], last + 1)
-    for number in range(1, first):
-        _run(vit, vit.blocks[number - 1], batch)
-    groups = [batch] if first > last else _divide(vit, batch, first)
-    for group in groups:
-        for number in range(first + 1, last + 1):
-            block = vit.blocks[number - 1]
-            if number not in method.blocks:
-                _run(vit, block, group)
-                continue
-            merges = _attend_and_propose(vit, block, group, number)
-            if merges is not None:
-                _merge(vit, group, merges)
-            _add_mlp(block, group)
-        yield group
-
-
-def _divide(vit: nn.Module, batch: ImageGroup, number: int) -> Iterator[ImageGroup]:
-    """Run the first block that merges, and divide the batch on the way."""
-    block, method = vit.blocks[number - 1], vit.token_merging
-    merges = _attend_and_propose(vit, block, batch, number)
-    if merges is None or method.fixed_lengths:
-        if merges is not None:
-            _merge(vit, batch, merges)
-        _add_mlp(block, batch)
-        yield batch
-        return
-    lengths = [merges.tokens_left(count) for count in merges.counts]
-    for images in partition(lengths, method.policy, method.max_groups):
-        tokens = batch.tokens if len(images) == len(lengths) else batch.tokens[images]
-        group = ImageGroup(images, tokens, batch.first, rope=batch.rope)
-        _merge(vit, group, merges, images)
-        _add_mlp(block, group)
-        yield group
-
-
-def _attend_and_propose(
-    vit: nn.Module, block: nn.Module, group: ImageGroup, number: int
-) -> Merges | None:
-    """Run the attention half of a block and propose merges behind it."""
-    keys = _add_attention(vit, block, group)
-    # Profilers show this beside the work of the blocks.
-    with record_function('token_merging.propose'):
-        if vit.token_merging.uses_keys:
-            keys = keys[:, :, group.first :].mean(1)  # (b, n, d)
-        patches = group.tokens[:, group.first :]
-        grid = vit.grid if group.source is None else None
-        return vit.token_merging.propose(MergePoint(number, patches, grid, keys))
-
-
-@record_function('token_merging.merge')
-def _merge(
-    vit: nn.Module,
-    group: ImageGroup,
-    merges: Merges,
-    images: list[int] | None = None,
-) -> None:
-    """Merge as much as the least mergeable image of a group allows.
-
-    `images` are the indices of the group's images in what `merges` was made for; None
-    is all of them.
-    """
-    count = merges.counts
-    if isinstance(count, list):
-        count = min(count if images is None else [count[i] for i in images])
-    if count == 0:
-        return
-    target = merges.target(images, count)
-    length = merges.tokens_left(count)
-    patches = group.tokens[:, group.first :]
-    sizes = group.sizes
-    if sizes is None:
-        sizes = torch.ones(patches.shape[:2], device=patches.device)
-    tokens, group.sizes = merge_means(patches, sizes, target, length)
-    group.tokens = torch.cat((group.tokens[:, : group.first], tokens), dim=1)
-    group.source = compose(group.source, target)
-    if group.rope is not None:
-        places = group.places
-        if places is None:
-            places = grid_places(vit.grid, patches.device)
-            places = places.expand(patches.shape[0], -1, -1)
-        group.places, _ = merge_means(places, sizes, target, length)
-        group.rope = rotary_at(vit.rotary_codes(), vit.grid, group.places)
-
-
-def _run(vit: nn.Module, block: nn.Module, group: ImageGroup) -> None:
-    """Run one block without merging."""
-    if vit.token_merging.proportional_attention and group.sizes is not None:
-        _add_attention(vit, block, group)
-        _add_mlp(block, group)
-    else:
-        group.tokens = run_block(block, group.tokens, group.rope)
-
-
-def _add_attention(
-    vit: nn.Module, block: nn.Module, group: ImageGroup
-) -> Tensor | None:
-    """Add the first residual of a block.
-
-    Returns the attention keys (b, heads, T, d) if they were computed.
-    """
-    method, x, keys = vit.token_merging, block.norm1(group.tokens), None
-    sizes = group.all_sizes() if method.proportional_attention else None
-    if method.uses_keys or sizes is not None:
-        x, keys = attend_by_size(block.attn, x, group.rope, sizes)
-    else:
-        x = run_block(block.attn, x, group.rope)
-    group.tokens = group.tokens + _scale(block, x, 1)
-    return keys
 
 
 def _add_mlp(block: nn.Module, group: ImageGroup) -> None:

@@ -15,7 +15,7 @@ from .bipartite import PairMerges, best_partners
 
 @MODELS.register_module()
 class ToMe(TokenMerging):
-    """Merges the `r` most similar pairs in every block.
+    """ToMe: the `r` most similar pairs of every block are merged.
 
     All images of a batch have one length, so that there is no policy to choose, and
     nothing waits for the device.
@@ -48,7 +48,7 @@ class ToMe(TokenMerging):
         return tuple(range(1, num_free + 1))
 
     def propose(self, point: MergePoint) -> PairMerges | None:
-        """The most similar keys."""
+        """Propose the pairs of the most similar keys; None if there is no pair."""
         num_tokens = point.keys.shape[1]
         if num_tokens < 2:
             return None

@@ -167,7 +167,7 @@ def test_ground_truth_of_a_wrong_class_is_refused(head_config, kind):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        (dict(mask_probs=[1.0]), 'mask_probs has 1 values, .* 3 layers'),
+        (dict(mask_probs=[1.0]), 'mask_probs has 1 values, expected 3'),
         (dict(mask_probs=[1.0] * 3, deep_supervision=False), 'no predictions to mask'),
         (dict(num_stuff_classes=9), r'class_weight has 6 .*\[1.0\] \* 12 \+ \[0.1\]'),
     ],

@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from eomt_mm.engine.fine_tuning import fit_weights
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import speed_up
-from eomt_mm.models.sizes import state_sizes
+from eomt_mm.models.sizes import write_sizes
 
 
 def detector(head_config, adapter_config, **changes):
@@ -33,7 +33,7 @@ def test_stock_detector_runs_the_same_weights(head_config, adapter_config):
     classes = dict(num_things_classes=3, num_stuff_classes=2)
     fusion = dict(type='eomt_mm.FusionHead', **classes)
     stock = config | dict(type='mmdet.Mask2Former', panoptic_fusion_head=fusion)
-    state_sizes(stock)
+    write_sizes(stock)
     stock = MODELS.build(ConfigDict(stock)).eval()
     stock.load_state_dict(model.state_dict())
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from eomt_mm.models import ALGM
 from eomt_mm.models.token_merging import MergePoint
 from eomt_mm.models.token_merging.merge import merge_means
-from eomt_mm.models.token_merging.windows import (
+from eomt_mm.models.token_merging.window_merges import (
     WindowMerges,
     window_of_patch,
     window_similarity,

@@ -5,7 +5,7 @@ import torch
 
 from eomt_mm.models.token_merging.bipartite import PairMerges, best_partners
 from eomt_mm.models.token_merging.merge import compose, merge_means, unmerge
-from eomt_mm.models.token_merging.windows import WindowMerges, window_similarity
+from eomt_mm.models.token_merging.window_merges import WindowMerges, window_similarity
 
 GRID = (8, 6)
 N = GRID[0] * GRID[1]

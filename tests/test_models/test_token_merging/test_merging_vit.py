@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from eomt_mm.errors import UserError
 from eomt_mm.models import ALGM
 from eomt_mm.models.network import FastNetwork, Network
-from eomt_mm.models.token_merging.merging_vit import merged_groups
 from eomt_mm.registry import MODELS
 
 ALGM_MID = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3)
@@ -138,7 +137,7 @@ def lengths(vit, images):
     """Tokens of every image behind the last merge."""
     found = {}
     with torch.no_grad():
-        for group in merged_groups(vit, images, vit.depth - vit.num_blocks):
+        for group in vit.merged_groups(images, vit.depth - vit.num_blocks):
             members = range(len(images)) if group.images is None else group.images
             if group.source is None:
                 found.update(dict.fromkeys(members, 64))
@@ -312,7 +311,7 @@ def test_autocast(tiny, images, policy, proportional):
         (dict(type='eomt_mm.ToMe', r=2, threshold=0.9), "'threshold'.*_delete_=True"),
         (dict(type='eomt_mm.ToMe', r=True), 'r is True'),
         (dict(type='eomt_mm.ToMe', r=2, blocks=2), 'blocks is 2'),
-        (dict(type='eomt_mm.ToMe', r=2, blocks=[True, 2]), 'expected their numbers'),
+        (dict(type='eomt_mm.ToMe', r=2, blocks=[True, 2]), 'blocks is True'),
         (dict(keep=(0.2, 0.5)), r'0\.25'),
         (dict(keep=0.4), 'two shares'),
         (dict(keep=(0.4, 0.5), threshold=0.9), 'one of them'),
@@ -340,6 +339,22 @@ def test_only_fixed_numbers_of_tokens_are_compiled(tiny, head):
     FastNetwork(Network(tiny(dict(type='eomt_mm.ToMe', r=6)), head), compiled=True)
     fixed = dict(type='eomt_mm.ALGM', keep=(0.4, 0.5), global_block=3)
     FastNetwork(Network(tiny(fixed), head), compiled=True)
+
+
+@pytest.mark.parametrize(
+    'method',
+    [
+        dict(type='eomt_mm.ToMe', r=6),
+        dict(type='eomt_mm.ALGM', keep=(0.4, 0.5), global_block=3),
+    ],
+    ids=['tome', 'algm'],
+)
+def test_fixed_numbers_of_tokens_are_one_graph(tiny, images, method):
+    vit = tiny(method)
+    compiled = torch.compile(vit, backend='eager', fullgraph=True)
+    with torch.no_grad():
+        for found, expected in zip(compiled(images), vit(images), strict=True):
+            torch.testing.assert_close(found, expected)
 
 
 def test_training_and_masks_are_refused(tiny, images, head):
@@ -406,3 +421,33 @@ def test_the_option_is_of_the_backbone():
             )
         )
     assert isinstance(vit.token_merging, ALGM) and vit.token_merging.blocks == (1, 7)
+
+
+class WatchedALGM(ALGM):
+    """Keeps the keys that each merge point offers."""
+
+    def propose(self, point):
+        self.seen = [*getattr(self, 'seen', []), point.keys]
+        return super().propose(point)
+
+
+def test_keys_are_of_the_patches_or_absent(tiny, images):
+    """Proportional attention computes keys that no method has asked for."""
+    vit = tiny()
+    method = WatchedALGM(0.75, global_block=3, proportional_attention=True)
+    vit.set_merging(method)
+    with torch.no_grad():
+        vit(images)
+        assert len(method.seen) >= 2 and all(keys is None for keys in method.seen)
+        method.uses_keys, method.seen = True, []
+        vit(images[:1])
+    local, joint = method.seen
+    assert local.shape == (1, 64, 8) and joint.shape[1] < 64
+
+
+def test_a_vit_without_queries_does_not_drop_its_merging():
+    options = dict(type='eomt_mm.QueryViT', arch='vit_tiny_patch16_224', img_size=64)
+    options |= dict(num_queries=0, pretrained=False, timm_args=dict(depth=1))
+    with pytest.raises(UserError, match='num_queries is 0.*token_merging=None'):
+        MODELS.build(options | dict(token_merging=ALGM_MID))
+    MODELS.build(options)

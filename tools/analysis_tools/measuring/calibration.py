@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging import ALGM, MergePoint, TokenMerging
 from eomt_mm.models.token_merging.build import build_merging, method_class
-from eomt_mm.models.token_merging.windows import passing, window_similarity
+from eomt_mm.models.token_merging.window_merges import passing, window_similarity
 
 from .inference import Images, merging_with, score
 from .tokens import count_tokens, forward_macs

@@ -26,7 +26,7 @@ from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import DTYPES, is_eomt, speed_up
 from eomt_mm.models.postprocess import INSTANCE_OFFSET
-from eomt_mm.models.sizes import state_sizes
+from eomt_mm.models.sizes import write_sizes
 
 from . import hugging_face as hf
 from . import inputs
@@ -124,7 +124,7 @@ def stock_config(cfg: Config) -> Config:
         Config: Config of an `EncoderDecoder` or a `MaskFormer`.
     """
     cfg = copy.deepcopy(cfg)
-    state_sizes(cfg.model)
+    write_sizes(cfg.model)
     if cfg.default_scope == 'mmdet':
         head = cfg.model.panoptic_head
         cfg.model.type = 'MaskFormer'

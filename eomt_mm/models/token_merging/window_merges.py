@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import Merges
+from .ranks import descending_ranks, order_of, rows_of
 
 
 def window_similarity(tokens: Tensor, grid: tuple[int, int], window: int) -> Tensor:
-    """Mean cosine similarity of all pairs of tokens in every window.
+    """Compute the mean cosine similarity of all pairs of tokens in every window.
 
     With unit vectors u_i of n tokens, the mean over the pairs i != j is
     (|sum_i u_i|^2 - n) / (n (n - 1)): one pass over the tokens, and no tensor of pairs.
@@ -57,7 +58,7 @@ def passing(scores: Tensor, threshold: float) -> Tensor:
 
 
 def window_of_patch(grid: tuple[int, int], window: int, device=None) -> Tensor:
-    """Number of the window that each patch lies in; W for patches in none.
+    """Return the number of the window of each patch; W for patches in none.
 
     Args:
         grid (tuple[int, int]): Rows and columns of the patches.
@@ -97,41 +98,10 @@ class WindowMerges(Merges):
         self.removes = window * window - 1
 
     def target(self, images: Sequence[int] | None, count: int) -> Tensor:
-        """Merged windows first, the most similar in front; then the rest in order."""
+        """Number merged windows first, by similarity; then the rest in order."""
         ranks = descending_ranks(rows_of(self.scores, images))
-        # Patches in no window rank behind all windows.
+        # Patches in no window rank after all windows.
         ranks = F.pad(ranks, (0, 1), value=self.scores.shape[1])
         window = window_of_patch(self.grid, self.window, ranks.device)
         ranks = ranks[:, window]  # (b, N)
         return torch.where(ranks < count, ranks, count + order_of(ranks >= count))
-
-
-def rows_of(x: Tensor, images: Sequence[int] | None) -> Tensor:
-    """Some images of a batch; the tensor itself where they are all of them."""
-    return x if images is None or len(images) == len(x) else x[list(images)]
-
-
-def descending_ranks(scores: Tensor) -> Tensor:
-    """Rank of every score within its row, 0 the largest; ties go by position.
-
-    Args:
-        scores (Tensor): Shape (B, n).
-
-    Returns:
-        Tensor: Shape (B, n) int64.
-    """
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places)
-
-
-def order_of(kept: Tensor) -> Tensor:
-    """Number each kept element of a row, from 0; the values of others mean nothing.
-
-    Args:
-        kept (Tensor): Shape (B, n) bool.
-
-    Returns:
-        Tensor: Shape (B, n) int64.
-    """
-    return kept.cumsum(1) - 1

@@ -1,12 +1,13 @@
-"""The `eomt_mm.QueryViT` of a config: a `QueryViT`, or one that merges tokens."""
+"""The type `eomt_mm.QueryViT` of a config: a `QueryViT`, or one that merges tokens."""
 
 from mmengine.logging import print_log
 
+from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
-from ..plain_vit import PlainViT
-from ..query_vit import QueryViT
-from .merging_vit import MergingViT
+from .plain_vit import PlainViT
+from .query_vit import QueryViT
+from .token_merging import MergingViT
 
 
 @MODELS.register_module(name='QueryViT')
@@ -20,8 +21,17 @@ def build_backbone(token_merging: dict | None = None, **options) -> PlainViT:
 
     Returns:
         PlainViT: A `QueryViT`, a `MergingViT` with `token_merging`, or a plain ViT.
+
+    Raises:
+        UserError: If a ViT without queries is to merge tokens.
     """
     if options.get('num_queries') == 0:
+        if token_merging:
+            raise UserError(
+                f'token_merging is {dict(token_merging)}, but num_queries is 0, and '
+                'only a ViT with queries merges tokens: set '
+                'model.backbone.token_merging=None, or num_queries to 1 or more'
+            )
         print_log(
             "backbone 'eomt_mm.QueryViT' with num_queries=0 is 'eomt_mm.PlainViT' now",
             logger='current',
