@@ -230,9 +230,11 @@ class MergingViT(QueryViT):
             return
         # As a decorator it would break compiled graphs.
         with record_function('token_merging.merge'):
-            self._apply(group, merges.target(images, count), merges.tokens_left(count))
+            self._merge_to(
+                group, merges.target(images, count), merges.tokens_left(count)
+            )
 
-    def _apply(self, group: ImageGroup, target: Tensor, length: int) -> None:
+    def _merge_to(self, group: ImageGroup, target: Tensor, length: int) -> None:
         """Merge the tokens of a group to `length`; `target` is (b, n)."""
         patches = group.tokens[:, group.num_front :]
         sizes = group.sizes
