@@ -32,7 +32,11 @@ if find_spec('mmseg'):
     _MODEL_LOCATIONS.append('eomt_mm.models.segmentor')
     _METRIC_LOCATIONS.append('eomt_mm.evaluation.iou')
 if has_mmdet():
-    _MODEL_LOCATIONS += ['eomt_mm.models.detector', 'eomt_mm.models.baselines']
+    _MODEL_LOCATIONS += [
+        'eomt_mm.models.detector',
+        'eomt_mm.models.fusion_head',
+        'eomt_mm.models.baselines',
+    ]
     if find_spec('mmseg'):
         _MODEL_LOCATIONS.append('eomt_mm.models.baselines.segmentor')
     _METRIC_LOCATIONS += [

@@ -1,9 +1,9 @@
 """The bridge to MMSegmentation: preprocessor, segmentor, decode head, test-time aug.
 
-`EoMTSegmentor` differs from MMSeg's `EncoderDecoder` in two places only: in training
-the head predicts between the blocks of the backbone, and in testing the image is cut
-into even windows. A stock `EncoderDecoder` runs the same weights, and trains them
-without masks and without intermediate supervision.
+The main difference from MMSeg's `EncoderDecoder` is that in training the head predicts
+between the blocks of the backbone, and that in testing the image is cut into even
+windows. A stock `EncoderDecoder` runs the same weights, and trains them without masks
+and without intermediate supervision.
 """
 
 import torch
@@ -72,8 +72,37 @@ class EoMTSegDataPreProcessor(PadsToBackbone, SegDataPreProcessor):
         return (image - self.mean) / self.std if self._enable_normalize else image
 
 
+class SemanticTargets:
+    """A mixin for heads with `num_classes` and `ignore_index`: targets from labels."""
+
+    num_classes: int
+    ignore_index: int
+
+    def targets(self, data_samples: list[SegDataSample]) -> list[Target]:
+        """Convert ground truth to targets of the criterion.
+
+        Args:
+            data_samples (list[SegDataSample]): Samples with `gt_sem_seg` of one size.
+
+        Returns:
+            list[Target]: One for each image.
+
+        Raises:
+            UserError: If the ground truth has a label beyond the classes.
+        """
+        labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
+        paths = [sample.metainfo.get('img_path', '?') for sample in data_samples]
+        return semantic_targets(labels, self.num_classes, self.ignore_index, paths)
+
+    def check(self, sample: SegDataSample) -> None:
+        """Raise a UserError if the ground truth has a label beyond the classes."""
+        name = sample.metainfo.get('img_path', '?')
+        labels = sample.gt_sem_seg.data
+        check_labels(labels, self.num_classes, self.ignore_index, [name])
+
+
 @MODELS.register_module()
-class SemanticHead(MaskHead):
+class SemanticHead(SemanticTargets, MaskHead):
     """The mask head as a decode head of MMSeg.
 
     Args:
@@ -87,7 +116,7 @@ class SemanticHead(MaskHead):
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
 
-    align_corners = False
+    align_corners = False  # read by EncoderDecoder
 
     def __init__(
         self,
@@ -101,27 +130,8 @@ class SemanticHead(MaskHead):
         super().__init__(embed_dims, num_classes, patch_size, init_cfg)
         self.patch_size = patch_size
         self.ignore_index = ignore_index
-        self.out_channels = num_classes
+        self.out_channels = num_classes  # read by EncoderDecoder
         self.criterion = MODELS.build(criterion or dict(type='eomt_mm.Criterion'))
-
-    def targets(self, data_samples: list[SegDataSample]) -> list[Target]:
-        """Convert ground truth to targets of the criterion.
-
-        Args:
-            data_samples (list[SegDataSample]): Samples with `gt_sem_seg` of one size.
-
-        Returns:
-            list[Target]: One for each image.
-        """
-        labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
-        paths = [sample.metainfo.get('img_path', '?') for sample in data_samples]
-        return semantic_targets(labels, self.num_classes, self.ignore_index, paths)
-
-    def check(self, sample: SegDataSample) -> None:
-        """Raise a UserError if the ground truth has a label beyond the classes."""
-        name = sample.metainfo.get('img_path', '?')
-        labels = sample.gt_sem_seg.data
-        check_labels(labels, self.num_classes, self.ignore_index, [name])
 
     def loss(
         self, feats: tuple[Tensor, Tensor], data_samples: list[SegDataSample], _cfg
@@ -147,9 +157,8 @@ class SemanticHead(MaskHead):
         )
 
 
-@MODELS.register_module()
-class EoMTSegmentor(NetworkModel, EncoderDecoder):
-    """EoMT as a semantic segmentor of MMSeg.
+class WindowedSegmentor(NetworkModel, EncoderDecoder):
+    """A segmentor that follows the sizes of its backbone and tests in even windows.
 
     `test_cfg` may hold:
 
@@ -162,26 +171,26 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
       map `confidence` of shape (1, H, W) then. Defaults to None.
 
     Args:
-        backbone (dict): Config of a `QueryViT`.
-        decode_head (dict): Config of a `SemanticHead`; its sizes follow from the
-            backbone.
-        neck (dict, optional): Config of what stands between backbone and head in
-            baselines; EoMT has none.
+        backbone (dict): Config of the backbone, a `PlainViT` or any other.
+        decode_head (dict): Config of the head; its sizes follow from the backbone.
+        neck (dict, optional): Config of what stands between backbone and head.
         **kwargs: Arguments of `EncoderDecoder`.
     """
 
     def __init__(
         self, backbone: dict, decode_head: dict, neck: dict | None = None, **kwargs
     ) -> None:
+        # EncoderDecoder builds the neck before the sizes are known.
         self._neck = neck
         super().__init__(backbone, decode_head, **kwargs)
         set_input_size(self.data_preprocessor, self.backbone)
         defaults = dict(max_windows=16, keep_logits=False, confidence=None)
         self.test_cfg = complete_test_cfg(self.test_cfg, defaults, others=['mode'])
+        # Stock configs set mode; name the reason instead of 'unknown option'.
         mode = self.test_cfg.pop('mode', 'windows')
         if mode != 'windows':
             raise UserError(
-                f'test_cfg.mode is {mode!r}, but EoMTSegmentor always tests in even '
+                f'test_cfg.mode is {mode!r}, but {type(self).__name__} tests in even '
                 "windows: remove the mode, or use type='EncoderDecoder'"
             )
         check_confidence(self.test_cfg['confidence'])
@@ -195,21 +204,6 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
         if follows_backbone(neck):
             decode_head = complete_config(decode_head, self.backbone, 'decode_head')
         super()._init_decode_head(decode_head)
-
-    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
-        """Losses of the predictions before each of the last blocks and of the final.
-
-        Args:
-            inputs (Tensor): Normalised images, shape (B, 3, H, W).
-            data_samples (list[SegDataSample]): Samples that carry `gt_sem_seg`.
-
-        Returns:
-            dict[str, Tensor]: `decode.loss_cls`, `decode.d0.loss_cls`, ...
-        """
-        # Targets first: they wait for the device, which has nothing to do yet.
-        targets = self.decode_head.targets(data_samples)
-        predictions = self.network.all_predictions(inputs)
-        return add_prefix(self.decode_head.criterion(predictions, targets), 'decode')
 
     def predict(
         self,
@@ -263,7 +257,7 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> Prediction:
         """Class logits and mask logits of images of the backbone's size."""
-        return self.network(inputs)
+        raise NotImplementedError
 
     def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
         """Bring class scores (classes, H, W) to the original image."""
@@ -283,6 +277,37 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
             scores = F.interpolate(scores[None], size, mode='bilinear')[0]
             sample.seg_logits = PixelData(data=scores)
         sample.pred_sem_seg = PixelData(data=resized_argmax(scores, size)[None])
+
+
+@MODELS.register_module()
+class EoMTSegmentor(WindowedSegmentor):
+    """EoMT as a semantic segmentor of MMSeg.
+
+    Takes the arguments and `test_cfg` of `WindowedSegmentor`: `backbone` is a
+    `QueryViT`, `decode_head` a `SemanticHead`, and there is no neck.
+    """
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
+        """Losses of the predictions before each of the last blocks and of the final.
+
+        Args:
+            inputs (Tensor): Normalised images, shape (B, 3, H, W).
+            data_samples (list[SegDataSample]): Samples that carry `gt_sem_seg`.
+
+        Returns:
+            dict[str, Tensor]: `decode.loss_cls`, `decode.d0.loss_cls`, ...
+        """
+        # Build targets first: this synchronises with the GPU, which costs nothing while
+        # its queue is empty.
+        targets = self.decode_head.targets(data_samples)
+        predictions = self.network.all_predictions(inputs)
+        return add_prefix(self.decode_head.criterion(predictions, targets), 'decode')
+
+    def _forward(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> Prediction:
+        """Class logits and mask logits of images of the backbone's size."""
+        return self.network(inputs)
 
 
 @MODELS.register_module()

@@ -8,12 +8,12 @@ from torch import Tensor
 from eomt_mm.registry import MODELS
 
 from ..criterion import Prediction
-from ..detector import EoMTDetector, PanopticHead
+from ..detector import PanopticTargets, QueryDetector
 from .masked_decoder import MaskedDecoder
 
 
 @MODELS.register_module()
-class Mask2FormerHead(MaskedDecoder, StockHead):
+class Mask2FormerHead(PanopticTargets, MaskedDecoder, StockHead):
     """MMDet's `Mask2FormerHead` with masks that can be annealed.
 
     It takes that head's place in any detector, with the same arguments and weights.
@@ -22,9 +22,6 @@ class Mask2FormerHead(MaskedDecoder, StockHead):
         ignore_index (int): Label of pixels without ground truth. Defaults to 255.
         **kwargs: Arguments of `MaskedDecoder` and of MMDet's `Mask2FormerHead`.
     """
-
-    # It reads the numbers of classes and `ignore_index`, which both heads have.
-    targets = PanopticHead.targets
 
     def __init__(self, *, ignore_index: int = 255, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -37,12 +34,13 @@ class Mask2FormerHead(MaskedDecoder, StockHead):
 
         Args:
             x (tuple[Tensor, ...]): Feature maps, fine to coarse.
-            batch_data_samples (list[DetDataSample]): See `PanopticHead.targets`.
+            batch_data_samples (list[DetDataSample]): See `PanopticTargets.targets`.
 
         Returns:
             dict[str, Tensor]: `loss_cls`, `d0.loss_cls`, ...
         """
-        # Targets first: they wait for the device, which has nothing to do yet.
+        # Build targets first: this synchronises with the GPU, which costs nothing while
+        # its queue is empty.
         targets = [
             InstanceData(labels=target.labels, masks=target.masks)
             for target in self.targets(batch_data_samples)
@@ -52,19 +50,12 @@ class Mask2FormerHead(MaskedDecoder, StockHead):
 
 
 @MODELS.register_module()
-class Mask2FormerDetector(EoMTDetector):
+class Mask2FormerDetector(QueryDetector):
     """Mask2Former with this package's post-processing and checks of checkpoints.
 
-    Takes the arguments of `EoMTDetector`, `neck` and `train_cfg` included;
-    `panoptic_head` is a `Mask2FormerHead`.
+    Takes the arguments of `QueryDetector`; `panoptic_head` is a
+    `Mask2FormerHead`, which `MaskFormer` trains.
     """
-
-    def loss(
-        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
-    ) -> dict[str, Tensor]:
-        """Losses of the head, behind backbone and neck."""
-        feats = self.extract_feat(batch_inputs)
-        return self.panoptic_head.loss(feats, batch_data_samples)
 
     def _forward(
         self,

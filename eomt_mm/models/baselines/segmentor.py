@@ -2,7 +2,6 @@
 
 import torch
 from mmengine.structures import InstanceData
-from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads import Mask2FormerHead as StockHead
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -10,13 +9,13 @@ from torch import Tensor
 from eomt_mm.registry import MODELS
 
 from ..criterion import Prediction
-from ..segmentor import EoMTSegmentor, SemanticHead
+from ..segmentor import SemanticTargets, WindowedSegmentor
 from ..windows import class_map
 from .masked_decoder import MaskedDecoder
 
 
 @MODELS.register_module()
-class SemanticMask2FormerHead(MaskedDecoder, StockHead):
+class SemanticMask2FormerHead(SemanticTargets, MaskedDecoder, StockHead):
     """MMSeg's `Mask2FormerHead` with masks that can be annealed.
 
     It takes that head's place in any segmentor, with the same arguments and weights,
@@ -25,10 +24,6 @@ class SemanticMask2FormerHead(MaskedDecoder, StockHead):
     Args:
         **kwargs: Arguments of `MaskedDecoder` and of MMSeg's `Mask2FormerHead`.
     """
-
-    # Both read the number of classes and `ignore_index`.
-    targets = SemanticHead.targets
-    check = SemanticHead.check
 
     def _seg_data_to_instance_data(
         self, batch_data_samples: list[SegDataSample]
@@ -67,16 +62,12 @@ class SemanticMask2FormerHead(MaskedDecoder, StockHead):
 
 
 @MODELS.register_module()
-class Mask2FormerSegmentor(EoMTSegmentor):
+class Mask2FormerSegmentor(WindowedSegmentor):
     """Mask2Former, tested in even windows of the size of `backbone.img_size`.
 
-    Takes the arguments of `EoMTSegmentor`, `neck` included; `decode_head` is a
-    `SemanticMask2FormerHead`.
+    Takes the arguments of `WindowedSegmentor`; `decode_head` is a
+    `SemanticMask2FormerHead`, which `EncoderDecoder` trains.
     """
-
-    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
-        """Losses of the head, behind backbone and neck."""
-        return EncoderDecoder.loss(self, inputs, data_samples)
 
     def _forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
-from eomt_mm.models.segmentor import EoMTSegmentor
+from eomt_mm.models.segmentor import WindowedSegmentor
 from eomt_mm.models.token_merging import TokenMerging
 from eomt_mm.models.windows import WindowAverage
 
@@ -58,7 +58,7 @@ def ask_for_confidence(cfg: Config, measure: str | None = None) -> None:
     """
     with MODELS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         kind = registry.get(cfg.model.type)
-    if cfg.default_scope != 'mmseg' or not issubclass(kind, EoMTSegmentor):
+    if cfg.default_scope != 'mmseg' or not issubclass(kind, WindowedSegmentor):
         raise UserError(
             f'{cfg.model.type} has no confidence maps: take a config with an '
             'eomt_mm.EoMTSegmentor'
