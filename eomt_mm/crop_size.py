@@ -19,7 +19,7 @@ _WAY_OUT = (
 def set_crop_size(config: dict, size: int | tuple[int, int]) -> None:
     """Change the crop size of a config wherever it occurs.
 
-    A text config calls it behind `_base_`:
+    A text config calls it after `_base_`:
 
         from eomt_mm.crop_size import set_crop_size
 

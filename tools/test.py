@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--dtype',
         choices=['fp32', 'bf16', 'fp16'],
         help='precision of the network, which is made faster, on a CPU in fp32 too; '
-        'what is behind it stays fp32',
+        'what comes after it stays fp32',
     )
     precision.add_argument(
         '--amp',

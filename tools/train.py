@@ -225,7 +225,7 @@ def set_start(cfg: Config, resume: str | None) -> None:
 
 
 def refuse_beyond_end(cfg: Config, meta: Mapping) -> None:
-    """Refuse a checkpoint from behind the end, which leaves nothing to train.
+    """Refuse a checkpoint from after the end, which leaves nothing to train.
 
     MMEngine would skip as many batches as the checkpoint has seen, and train on none.
     """
@@ -233,7 +233,7 @@ def refuse_beyond_end(cfg: Config, meta: Mapping) -> None:
         last = cfg.train_cfg.get(end)
         if last and meta[unit] > last:
             raise UserError(
-                f'{cfg.load_from} is from {unit} {meta[unit]:,}, behind the end of '
+                f'{cfg.load_from} is from {unit} {meta[unit]:,}, after the end of '
                 f'this run, train_cfg.{end}={last}: raise that, or test the checkpoint'
             )
 

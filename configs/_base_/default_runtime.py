@@ -34,7 +34,7 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
     # Refuses a crop_size that network and training crops do not have.
     crop_size=dict(type='eomt_mm.CropSizeHook'),
-    # Stops where the loss is no number; patience=None switches it off.
+    # Stops where the loss is not a number; patience=None switches it off.
     divergence=dict(type='eomt_mm.DivergenceHook', patience=20),
 )
 custom_hooks = [

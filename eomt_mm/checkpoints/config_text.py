@@ -44,7 +44,7 @@ def parse(text: str) -> ast.Module:
         raise NotLiteral(f'no text of at most {MAX_LENGTH:,} characters')
     try:
         return ast.parse(text)
-    # Deep nesting exhausts the parser, or the stack behind it.
+    # Deep nesting exhausts the parser, or the stack of the reader.
     except (RecursionError, MemoryError) as error:
         raise NotLiteral('nested too deep') from error
     except (SyntaxError, ValueError) as error:

@@ -33,7 +33,7 @@ def weights_of(content: Mapping, path: str | Path) -> Mapping[str, Tensor]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UserError(
-                f'{path} is no dict of tensors: it has a {_kind(value)} under '
+                f'{path} is not a dict of tensors: it has a {_kind(value)} under '
                 f'{str(key)[:80]!r}. Give a checkpoint of MMEngine, or a state dict'
             )
     refuse_nan(state, path)
@@ -58,14 +58,14 @@ def refuse_odd(content: Mapping, path: str | Path) -> None:
     else:
         data = meta.get('dataset_meta', {})
         if not isinstance(data, Mapping) or not all(isinstance(k, str) for k in data):
-            where = 'dataset_meta is no dict of names'
+            where = 'dataset_meta is not a dict of names'
         for found in () if where else (data, meta):
             found = {key.lower(): value for key, value in _named(found)}
             if not _is_painted(found.get('classes'), found.get('palette')):
-                where = 'classes and palette are no names and colours'
+                where = 'classes and palette are not names and colours'
     if where:
         raise UserError(
-            f'{path} is no checkpoint of MMEngine: its {where}. Give another file'
+            f'{path} is not a checkpoint of MMEngine: its {where}. Give another file'
         )
 
 

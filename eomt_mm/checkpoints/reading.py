@@ -249,6 +249,6 @@ def _reason(error: Exception) -> str:
 def _unreadable(path: Path, reason: str = '') -> str:
     size = f'{path.stat().st_size:,} bytes'
     return (
-        f'{path} is no file of weights, or is cut short or damaged ({size}'
+        f'{path} is not a file of weights, or is cut short or damaged ({size}'
         f'{reason and "; "}{reason}): download it again, or take another copy'
     )

@@ -218,7 +218,7 @@ class _Machine:
     def _pop(self, kind: type) -> Row:
         value = self.stack.pop()
         if not isinstance(value, kind):
-            raise Refused('arguments that are no tuple')
+            raise Refused('arguments that are not a tuple')
         return value
 
     def _pop_mark(self) -> list[Value]:

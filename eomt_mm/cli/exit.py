@@ -146,7 +146,9 @@ def one_line(error: BaseException) -> str | None:
             return f'an image cannot be read: {too_large(link)}'
         unreadable = _UNREADABLE.findall(str(link))
         if isinstance(link, AssertionError) and unreadable:
-            return f'{unreadable[-1]} is no image that can be read: look at the file'
+            return (
+                f'{unreadable[-1]} is not an image that can be read: look at the file'
+            )
         if isinstance(link, OSError):
             missing = _MISSING_DATA.search(str(link))
             if missing:

@@ -151,7 +151,7 @@ def settings_of(words: Sequence[str]) -> dict:
 
 
 def configs_and_checkpoints(words: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Configs of a command line, and the checkpoints behind them, if any.
+    """Configs of a command line, and the checkpoints after them, if any.
 
     Args:
         words (Sequence[str]): Configs; a `.pth` belongs to the config before it.
@@ -167,14 +167,14 @@ def configs_and_checkpoints(words: Sequence[str]) -> list[tuple[str, str | None]
         if word.endswith('.pth'):
             if not found or found[-1][1]:
                 raise UserError(
-                    f'{word} stands behind no config: CONFIG [CHECKPOINT] CONFIG ...'
+                    f'{word} does not follow a config: CONFIG [CHECKPOINT] CONFIG ...'
                 )
             found[-1] = (found[-1][0], word)
         elif word.endswith(WEIGHTS) or Path(word).is_dir():
             raise UserError(
-                f'{word} is no config, and checkpoints end in .pth: convert published '
-                'weights with tools/model_converters/eomt2mm.py, or rename what is a '
-                'checkpoint of MMEngine'
+                f'{word} is not a config, and checkpoints end in .pth: convert '
+                'published weights with tools/model_converters/eomt2mm.py, or rename '
+                'what is a checkpoint of MMEngine'
             )
         else:
             found.append((word, None))

@@ -28,7 +28,7 @@ def last_checkpoint(work_dir: Path) -> Path | None:
 
 
 def iterations_done(work_dir: Path) -> int:
-    """Iterations that a training has behind it, as far as it can be resumed."""
+    """Return the iterations that a training has done and can resume from."""
     checkpoint = last_checkpoint(work_dir)
     found = checkpoint and re.fullmatch(r'iter_([0-9]{1,12})', checkpoint.stem)
     return int(found[1]) if found else 0

@@ -45,7 +45,7 @@ def refuse_other_classes(
     differing = [i for i, label in enumerate(stored) if label != wanted[i]]
     if not differing:
         return None
-    # A word that two spellings share is no evidence: both have to be elsewhere.
+    # A word that two spellings share is not evidence: both have to be elsewhere.
     moved = [i for i in differing if stored[i] in wanted and wanted[i] in stored]
     first = (moved or differing)[0]
     example = (

@@ -64,7 +64,7 @@ def read_base(path: Path) -> dict[str, Tensor]:
     tensors = {key.removeprefix('model.'): value for key, value in tensors.items()}
     if not DINOV3_VIT.marks_are_in(list(tensors)):
         raise UserError(
-            f'--base {path} is no DINOv3 as Hugging Face has it: {len(tensors)} '
+            f'--base {path} is not a DINOv3 as Hugging Face has it: {len(tensors)} '
             f'tensors such as {shorten(list(tensors))}. Take model.safetensors of '
             'https://huggingface.co/facebook/dinov3-vitl16-pretrain-lvd1689m, or of '
             'the S or B of it'

@@ -188,7 +188,7 @@ def _published_channels(arch: str) -> int | None:
 
 
 def family_of(arch: str) -> str | None:
-    """Return the pre-training behind timm's name of a model, if it is known here."""
+    """Return the pre-training that a model's name in timm stands for, if known."""
     name = arch.partition('.')[0]
     return next((f for f, names in FAMILIES.items() if names.fullmatch(name)), None)
 

@@ -86,7 +86,7 @@ def tensors_of(content: dict, path: Path) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UserError(
-                f'{path} is no dict of tensors: {key!r} is a '
+                f'{path} is not a dict of tensors: {key!r} is a '
                 f'{type(value).__name__}: {_WANTED}'
             )
     refuse_non_finite(state, path)

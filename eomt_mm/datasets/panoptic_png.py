@@ -44,7 +44,7 @@ class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
     def transform(self, results: dict) -> dict:
         """Add `gt_masks`, their boxes, labels and flags, and `gt_seg_map`.
 
-        Instances are the things that are no crowds, with the boxes around their
+        Instances are the things that are not crowds, with the boxes around their
         masks. The label map (H, W) uint8 holds the class of every segment, and 255 for
         void and for crowds, which are not learnt. An image without an annotation in the
         JSON is all void.

@@ -83,7 +83,7 @@ def settle_pixels(
             return  # resized before its annotations are loaded: an older pipeline
         raise UserError(
             f'{path} has an EXIF orientation and was resized before its labels are '
-            'loaded: place the transform that loads them right behind '
+            'loaded: place the transform that loads them right after '
             'LoadImageFromFile'
         )
     if results.get('flip'):  # before, in test-time augmentation
@@ -99,7 +99,7 @@ def has_labels(results: dict) -> bool:
 
 def _is_turned(file: Image.Image, content: bytes) -> bool:
     """Whether a file says that its pixels are to be turned or mirrored."""
-    # Of a PNG without EXIF in front Pillow decodes all pixels to look behind them.
+    # Of a PNG without EXIF in front Pillow decodes all pixels to look after them.
     if file.format == 'PNG' and not any(note in content for note in _PNG_NOTES):
         return False
     return file.getexif().get(ORIENTATION, 1) in range(2, 9)

@@ -16,7 +16,7 @@ VOID = 255
 
 @TRANSFORMS.register_module()
 class LoadSemanticAnnotations(SettlesPixels, transforms.LoadAnnotations):
-    """MMSeg's `LoadAnnotations`, with care; place it right behind `LoadImageFromFile`.
+    """MMSeg's `LoadAnnotations`, with care; place it right after `LoadImageFromFile`.
 
     The image keeps the pixels as stored, 16-bit grey ones come out right, and a label
     map has the size of its image. In inferencers, without a label map, the image alone
@@ -68,7 +68,7 @@ def read_label_map(
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
 
     Returns:
-        np.ndarray: uint8; shape (H, W), or that of what is no label map.
+        np.ndarray: uint8; shape (H, W), or that of what is not a label map.
 
     Raises:
         UserError: There are values other than the whole numbers from 0 to 255.

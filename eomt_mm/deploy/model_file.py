@@ -45,8 +45,8 @@ def read_meta(path: str | Path) -> dict:
         dict: `task`, `classes`, `palette`, `size` and more, see `docs/deployment.md`.
 
     Raises:
-        UserError: The file cannot be read, is no export of this package, or refers to
-            weights outside of its folder.
+        UserError: The file cannot be read, is not an export of this package, or refers
+            to weights outside of its folder.
     """
     path = Path(path)
     try:
@@ -67,7 +67,7 @@ def read_meta(path: str | Path) -> dict:
     texts = [value for kind, key, value in found if kind == 'model' and key == KEY]
     if not texts:
         raise UserError(
-            f'{path} is no EoMT export: it has no metadata {KEY!r}, which '
+            f'{path} is not an EoMT export: it has no metadata {KEY!r}, which '
             'tools/deployment/export.py writes'
         )
     return _parsed(texts[-1], path)
@@ -162,7 +162,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place behind it."""
+    """A number of seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(message):

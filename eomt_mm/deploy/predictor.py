@@ -18,7 +18,7 @@ from . import postprocess
 from .model_file import read_meta
 
 Photo = str | Path | np.ndarray
-# What MMCV puts behind grey images with transparency.
+# What MMCV puts under grey images with transparency.
 CANVAS = (124, 117, 104)
 
 
@@ -200,7 +200,9 @@ def load_photo(photo: Photo, upright: bool = True) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise UserError(f'{photo} cannot be read: {too_large(error)}') from error
     except Exception as error:  # Pillow raises what each format's decoder raises
-        raise UserError(f'{photo} is no image that can be read ({error})') from error
+        raise UserError(
+            f'{photo} is not an image that can be read ({error})'
+        ) from error
     if image.mode.startswith('I'):  # 16 bits: Pillow would clip them at 255
         pixels = np.asarray(image)
         image = Image.fromarray((pixels >> 8).clip(0, 255).astype(np.uint8))

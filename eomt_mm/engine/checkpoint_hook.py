@@ -21,8 +21,8 @@ class CheckpointHook(MMEngineCheckpointHook):
 
     - A file is removed only after its successor is whole. MMEngine removes first.
     - `last_checkpoint` is written whole or not at all.
-    - Weights with NaN or infinite values are not written, and a score that is no finite
-      number is never the best.
+    - Weights with NaN or infinite values are not written, and a score that is not a
+      finite number is never the best.
     """
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:

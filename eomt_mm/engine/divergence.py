@@ -63,7 +63,7 @@ class DivergenceHook(Hook):
         good = f'the last good checkpoint is {path}' if path else 'there is no good one'
         raise UserError(
             f'training has diverged: for {self.patience} iterations in a row, up to '
-            f'iteration {runner.iter + 1}, the loss is no finite number '
+            f'iteration {runner.iter + 1}, the loss is not a finite number '
             f'({terms or "loss"}); {good}. Lower optim_wrapper.optimizer.lr or check '
             'the data'
         )

@@ -131,7 +131,7 @@ def _in_names_of(
 def _why_anew(
     key: str, loaded: Tensor, initial: Tensor, other_classes: str | None
 ) -> str | None:
-    """Return why a tensor starts anew, or None. Other channels are no reason."""
+    """Return why a tensor starts anew, or None. Other channels are not a reason."""
     # Single numbers: the batches that a norm has seen.
     if loaded.ndim == 0 or loaded.shape[1:] != initial.shape[1:]:
         return None

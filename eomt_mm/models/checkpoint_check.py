@@ -17,10 +17,9 @@ def refuse_misfit(
 ) -> None:
     """Refuse a checkpoint of another model, as a state-dict pre-hook.
 
-    It belongs to another model if shapes differ, if nothing matches, if a top-level
-    module (backbone or head) is incomplete, or if the backbone has surplus blocks,
-    registers or other tokens. A whole module may be missing: training may start from
-    the weights of the backbone alone.
+    Raise if shapes differ, nothing matches, a module (backbone or head) is incomplete,
+    or the backbone has extra blocks or tokens. A whole module may be missing: training
+    may start from the weights of the backbone alone.
 
     Args:
         module (nn.Module): The model that loads.
@@ -56,8 +55,7 @@ def refuse_misfit(
     missing = [
         key for key in own if key not in common and _module_of(key, prefix) in present
     ]
-    # A checkpoint may hold more than the model, such as the classifier of a backbone.
-    # An omitted block or register would change everything behind it.
+    # Surplus keys are errors only for these parts: a checkpoint may carry a classifier.
     parts = tuple(f'{prefix}backbone.{part}' for part in _VIT_PARTS)
     surplus = [key for key in state_dict if key.startswith(parts) and key not in own]
     if missing or surplus:
@@ -71,5 +69,5 @@ def refuse_misfit(
 
 
 def _module_of(key: str, prefix: str) -> str:
-    """Name of the top-level module that a key belongs to."""
+    """Return the name of the top-level module that a key belongs to."""
     return key.removeprefix(prefix).partition('.')[0]

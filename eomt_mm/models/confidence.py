@@ -49,7 +49,7 @@ def entropy(scores: Tensor) -> Tensor:
     """Return log(classes) - H, H being the entropy of the softmax of the scores.
 
     The constant lets a flat softmax be 0, and small differences survive in fp32. The
-    entropy is that of arXiv 1610.02136's successors, in nats.
+    entropy is in nats.
 
     Args:
         scores (Tensor): Shape (..., classes).
@@ -76,7 +76,7 @@ def energy(scores: Tensor) -> Tensor:
     return scores.expm1().mean(-1).log1p_()
 
 
-def claimed(scores: Tensor) -> Tensor:
+def negative_rba(scores: Tensor) -> Tensor:
     """Return -RbA, the sum of tanh(score) (Nayal, arXiv 2211.14293).
 
     Low where all classes reject the pixel.
@@ -95,7 +95,7 @@ CONFIDENCES: dict[str, Callable[[Tensor], Tensor]] = {
     'max_softmax': max_softmax,
     'entropy': entropy,
     'energy': energy,
-    'rba': claimed,
+    'rba': negative_rba,
 }
 
 
@@ -128,7 +128,7 @@ def to_unit(values: Tensor, name: str, classes: int) -> Tensor:
     ends[1, 0] = 1
     low, high = CONFIDENCES[name](ends)
     x = values.sub_(low).div_(high - low).clamp_(min=0)
-    # Below the knee the other branch is not taken, whatever it would be.
+    # Clamped, so that the unused branch stays finite.
     above = 1 - (1 - KNEE) ** 2 / (x.clamp(min=KNEE) + (1 - 2 * KNEE))
     return torch.where(x > KNEE, above, x)
 

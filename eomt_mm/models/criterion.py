@@ -112,7 +112,7 @@ class Criterion(nn.Module):
             counts = [len(target.labels) for target in targets]
             matches = self.match(predictions, labels, masks, counts)
             # Every prediction matches the same number of pairs: one reduction.
-            num_masks = self._num_masks(len(matches[0].query), masks)
+            num_masks = mean_pairs(len(matches[0].query), masks.device)
             losses = {}
             for i, (prediction, match) in enumerate(
                 zip(predictions, matches, strict=True)
@@ -145,23 +145,23 @@ class Criterion(nn.Module):
             list[Match]: One for each prediction, on its device.
         """
         device = masks.device
-        # Images have different numbers of targets. The layout (image, slot), padded to
-        # the fullest image, turns all costs into one batched product.
+        # Images have different numbers of targets. The layout (image, position), padded
+        # to the fullest image, turns all costs into one batched product.
         image = np.repeat(np.arange(len(counts)), counts)
-        first = np.cumsum([0, *counts[:-1]])
-        slot = np.arange(len(image)) - first[image]
-        at = tuple(torch.from_numpy(np.stack((image, slot))).to(device))
+        starts = np.cumsum([0, *counts[:-1]])
+        position = np.arange(len(image)) - starts[image]
+        slots = tuple(torch.from_numpy(np.stack((image, position))).to(device))
         costs = torch.stack(
-            [self._cost(p, labels, masks, at, max(counts)) for p in predictions]
+            [self._cost(p, labels, masks, slots, max(counts)) for p in predictions]
         )
 
         matches = []
         for cost in costs.cpu().numpy():  # (B, K, M)
             pairs = []
             for b, count in enumerate(counts):
-                query, wanted = linear_sum_assignment(cost[b, :, :count])
-                order = wanted.argsort()
-                target = first[b] + wanted[order]
+                query, position = linear_sum_assignment(cost[b, :, :count])
+                order = position.argsort()
+                target = starts[b] + position[order]
                 pairs.append(np.stack((np.full_like(query, b), query[order], target)))
             matches.append(np.concatenate(pairs, axis=1))
         indices = torch.from_numpy(np.stack(matches)).to(device)
@@ -172,33 +172,35 @@ class Criterion(nn.Module):
         prediction: Prediction,
         labels: Tensor,
         masks: Tensor,
-        at: tuple[Tensor, Tensor],
-        most: int,
+        slots: tuple[Tensor, Tensor],
+        max_targets: int,
     ) -> Tensor:
-        """Cost of each target for each query of its image, (B, K, M).
+        """Compute the cost of each target for each query of its image, (B, K, M).
 
-        `at` are image and slot of each target, `most` is the number M of slots.
+        `slots` are image and position of each target, `max_targets` is M.
         """
         class_logits, mask_logits = prediction
         batch, num_queries = class_logits.shape[:2]
-        if most == 0:
+        if max_targets == 0:
             return mask_logits.new_zeros(batch, num_queries, 0, dtype=torch.float32)
         num_points = self.num_points
         points = torch.rand(batch, num_points, 2, device=masks.device)
         x = sample_points(mask_logits.float(), points)  # (B, K, P)
-        t = x.new_zeros(batch, most, num_points)  # (B, M, P)
-        t[at] = sample_points(masks, points[at[0]])[:, 0]
-        wanted = labels.new_zeros(batch, most)
-        wanted[at] = labels
+        target_values = x.new_zeros(batch, max_targets, num_points)  # (B, M, P)
+        target_values[slots] = sample_points(masks, points[slots[0]])[:, 0]
+        slot_labels = labels.new_zeros(batch, max_targets)
+        slot_labels[slots] = labels
 
-        # Mean over points of t * softplus(-x) + (1 - t) * softplus(x), for every
-        # pair; softplus(-x) = softplus(x) - x leaves one product.
-        mask_cost = F.softplus(x).mean(2, keepdim=True) - (x / num_points) @ t.mT
+        # Mean over points of t * softplus(-x) + (1 - t) * softplus(x), t being the
+        # target's value, for every pair; softplus(-x) = softplus(x) - x leaves one
+        # product.
+        products = (x / num_points) @ target_values.mT
+        mask_cost = F.softplus(x).mean(2, keepdim=True) - products
         prob = x.sigmoid()
-        dice_cost = 1 - (2 * prob @ t.mT + 1) / (
-            prob.sum(2, keepdim=True) + t.sum(2)[:, None] + 1
+        dice_cost = 1 - (2 * prob @ target_values.mT + 1) / (
+            prob.sum(2, keepdim=True) + target_values.sum(2)[:, None] + 1
         )
-        classes = wanted[:, None].expand(-1, num_queries, -1)
+        classes = slot_labels[:, None].expand(-1, num_queries, -1)
         class_cost = -class_logits.float().softmax(-1).gather(2, classes)
         cost = (
             self.mask_weight * mask_cost
@@ -216,15 +218,17 @@ class Criterion(nn.Module):
         match: Match,
         num_masks: Tensor | float,
     ) -> dict[str, Tensor]:
-        """The three losses of one prediction; targets are those of all images."""
+        """Compute the losses of one prediction; targets are those of all images."""
         class_logits, mask_logits = prediction
         class_logits = class_logits.float()
         no_object = class_logits.shape[-1] - 1
         weight = class_logits.new_ones(no_object + 1)
         weight[-1] = self.no_object_weight
-        wanted = labels.new_full(class_logits.shape[:2], no_object)
-        wanted[match.image, match.query] = labels[match.target]
-        loss_cls = F.cross_entropy(class_logits.flatten(0, 1), wanted.flatten(), weight)
+        query_labels = labels.new_full(class_logits.shape[:2], no_object)
+        query_labels[match.image, match.query] = labels[match.target]
+        loss_cls = F.cross_entropy(
+            class_logits.flatten(0, 1), query_labels.flatten(), weight
+        )
 
         matched = mask_logits[match.image, match.query].float()  # (pairs, h, w)
         if len(matched) == 0:
@@ -241,18 +245,20 @@ class Criterion(nn.Module):
         )
 
     def _mask_losses(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over pairs; logits (pairs, 1, h, w), masks (pairs, 1, H, W)."""
+        """Sum the losses of pairs; logits (pairs, 1, h, w), masks (pairs, 1, H, W)."""
         with torch.no_grad():
             points = self._uncertain_points(logits)
-            t = sample_points(masks, points)[:, 0]  # (pairs, P)
+            target_values = sample_points(masks, points)[:, 0]  # (pairs, P)
         x = sample_points(logits, points)[:, 0]  # (pairs, P)
-        bce = F.binary_cross_entropy_with_logits(x, t, reduction='none').mean(1)
+        bce = F.binary_cross_entropy_with_logits(x, target_values, reduction='none')
         prob = x.sigmoid()
-        dice = 1 - (2 * (prob * t).sum(1) + 1) / (prob.sum(1) + t.sum(1) + 1)
-        return bce.sum(), dice.sum()
+        dice = 1 - (2 * (prob * target_values).sum(1) + 1) / (
+            prob.sum(1) + target_values.sum(1) + 1
+        )
+        return bce.mean(1).sum(), dice.sum()
 
     def _uncertain_points(self, logits: Tensor) -> Tensor:
-        """Points where the masks are least sure, and some uniform ones.
+        """Draw points where the masks are least sure, and some uniform ones.
 
         Args:
             logits (Tensor): Shape (pairs, 1, h, w).
@@ -271,13 +277,22 @@ class Criterion(nn.Module):
         kept = candidates.gather(1, chosen[..., None].expand(-1, -1, 2))
         return torch.cat((kept, uniform), dim=1)
 
-    def _num_masks(self, pairs: int, like: Tensor) -> Tensor | float:
-        """Matched pairs, averaged over ranks, at least 1."""
-        if not dist.is_distributed():
-            return max(float(pairs), 1.0)
-        mean = torch.tensor(float(pairs), device=like.device)
-        dist.all_reduce(mean, op='mean')
-        return mean.clamp(min=1)
+
+def mean_pairs(pairs: int, device: torch.device) -> Tensor | float:
+    """Average a number of matched pairs over all ranks; at least 1.
+
+    Args:
+        pairs (int): The number on this rank.
+        device (torch.device): Device of the reduction.
+
+    Returns:
+        Tensor | float: A scalar on the device where there are several ranks.
+    """
+    if not dist.is_distributed():
+        return max(float(pairs), 1.0)
+    mean = torch.tensor(float(pairs), device=device)
+    dist.all_reduce(mean, op='mean')
+    return mean.clamp(min=1)
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:

@@ -17,12 +17,13 @@ from eomt_mm.registry import MODELS
 from .precision import no_autocast
 from .sizes import FollowsBackbone
 
-# Masks are predicted at a quarter of the image's resolution, as in Mask2Former.
+# Stride 4, as in Mask2Former, where the patch size allows it; there is always one
+# block, as in the reference.
 MASK_STRIDE = 4
 
 
 def num_upscale_blocks(patch_size: int) -> int:
-    """Doublings from the patch grid to stride 4; at least one.
+    """Count the doublings from the patch grid to stride 4; at least one.
 
     Args:
         patch_size (int): Side of a patch in pixels.
@@ -34,7 +35,7 @@ def num_upscale_blocks(patch_size: int) -> int:
 
 
 class ScaleBlock(nn.Module):
-    """Doubles the resolution of a feature map, or halves it.
+    """A block that doubles the resolution of a feature map, or halves it.
 
     Args:
         dims (int): Number of channels, in and out.
@@ -46,7 +47,7 @@ class ScaleBlock(nn.Module):
         conv = nn.Conv2d if down else nn.ConvTranspose2d
         self.conv1 = conv(dims, dims, kernel_size=2, stride=2)
         self.act = nn.GELU()
-        # Depthwise, no bias: the norm behind it has one.
+        # Depthwise, no bias: the norm after it has one.
         self.conv2 = nn.Conv2d(dims, dims, 3, padding=1, groups=dims, bias=False)
         self.norm = LayerNorm2d(dims)
 
@@ -66,12 +67,13 @@ class MaskProduct(nn.Module):
 
 @MODELS.register_module()
 class MaskHead(FollowsBackbone, BaseModule):
-    """Predicts a class and a mask for every query.
+    """The layers that predict a class and a mask for every query.
 
     Initialisation is PyTorch's default for every layer, as in the paper's code.
 
     Args:
-        embed_dims (int): Channels C of the tokens.
+        embed_dims (int, optional): Channels C of the tokens. None is an error: the
+            models of this package fill them in.
         num_classes (int): Number of classes without "no object".
         patch_size (int): Side of a patch in pixels; decides how often the patch
             features are doubled. Defaults to 16.
@@ -119,8 +121,8 @@ class MaskHead(FollowsBackbone, BaseModule):
 
         Returns:
             tuple[Tensor, Tensor]: Class logits of shape (B, K, classes + 1), the
-            last being "no object", and mask logits of shape (B, K, H, W) with H, W
-            a quarter of the image for patches of 16.
+            last being "no object", and mask logits of shape (B, K, H, W): stride 4
+            for patches of 16 and 8, 7 for 14.
         """
         features = self.upscale(patches)  # (B, C, H, W)
         masks = self.mask_product(self.mask_mlp(queries), features)  # (B, K, H, W)

@@ -92,9 +92,9 @@ def _reason(error: Exception) -> str:
 
 
 def _norm_of_tokens(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the norm behind timm's pooling to the norm of the tokens.
+    """Rename the norm after timm's pooling to the norm of the tokens.
 
-    EVA-02 was pre-trained with its last norm on the tokens; timm moves it behind the
+    EVA-02 was pre-trained with its last norm on the tokens; timm moves it after the
     pooling (`fc_norm`), where its classifiers expect it.
     """
     if 'norm.weight' in weights:

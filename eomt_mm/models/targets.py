@@ -1,4 +1,4 @@
-"""Targets from ground truth: label maps, and instances with their masks.
+"""Build targets from ground truth: label maps, and instances with their masks.
 
 A pixel that belongs to no target (void, crowd, padding) is a negative for all.
 """

@@ -42,7 +42,7 @@ ONES = torch.ones(1)
 )
 def test_odd_content_is_one_line(tmp_path, change):
     torch.save({'state_dict': dict(a=ONES), **change}, tmp_path / 'file.pth')
-    with pytest.raises(UserError, match='no checkpoint of MMEngine'):
+    with pytest.raises(UserError, match='not a checkpoint of MMEngine'):
         CheckpointLoader.load_checkpoint(str(tmp_path / 'file.pth'))
 
 

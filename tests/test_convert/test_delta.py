@@ -133,5 +133,5 @@ def test_a_base_of_another_size_is_refused(tmp_path, vit):
 
 def test_something_else_as_base_is_refused(tmp_path):
     save_file({'conv1.weight': torch.zeros(3)}, tmp_path / 'resnet.safetensors')
-    with pytest.raises(UserError, match='is no DINOv3 .* such as conv1.weight'):
+    with pytest.raises(UserError, match='is not a DINOv3 .* such as conv1.weight'):
         read_base(tmp_path / 'resnet.safetensors')

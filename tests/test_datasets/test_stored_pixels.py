@@ -129,5 +129,5 @@ def test_resized_before_its_labels_a_turned_photo_is_refused(photo, tmp_path):
     resize = dict(type='eomt_mm.ResizeShortSide', size=33)
     load, labels, pack = dataset.pipeline.transforms
     dataset.pipeline = Compose([load, resize, labels, pack])
-    with pytest.raises(UserError, match='right behind LoadImageFromFile'):
+    with pytest.raises(UserError, match='right after LoadImageFromFile'):
         dataset[0]

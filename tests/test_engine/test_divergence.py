@@ -34,7 +34,9 @@ def test_stops_after_exactly_so_many_in_a_row(tmp_path, bad):
     losses = [1.0, bad, bad, 1.0, bad, bad, bad, bad]
     number, line = feed(DivergenceHook(3), losses, tmp_path=tmp_path)
     assert number == 7
-    assert f'iteration 7, the loss is no finite number (decode.loss_mask={bad})' in line
+    assert (
+        f'iteration 7, the loss is not a finite number (decode.loss_mask={bad})' in line
+    )
     assert 'there is no good one' in line
     assert feed(DivergenceHook(5), losses, tmp_path=tmp_path) is None
     assert feed(DivergenceHook(None), losses, tmp_path=tmp_path) is None

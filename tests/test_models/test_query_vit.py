@@ -245,7 +245,7 @@ def test_missing_and_broken_weights_are_explained(tmp_path):
         tiny(pretrained='nowhere.pth').init_weights()
     broken = tmp_path / 'broken.pth'
     broken.write_bytes(b'not a checkpoint')
-    with pytest.raises(UserError, match='broken.pth is no file of weights'):
+    with pytest.raises(UserError, match='broken.pth is not a file of weights'):
         tiny(pretrained=str(broken)).init_weights()
     other = tmp_path / 'other.safetensors'
     safetensors.torch.save_file({'weight': torch.zeros(2)}, other)

@@ -289,7 +289,7 @@ def archive(pickled: bytes, compress=zipfile.ZIP_STORED, also=()) -> bytes:
 
 
 def before_1_6(pickled: bytes) -> bytes:
-    """The format of pickles one behind the other."""
+    """The format of pickles one after the other."""
     magic = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
     version, system = (pickle.dumps(part, protocol=2) for part in (1001, {}))
     keys = pickle.dumps(['0'], protocol=2)

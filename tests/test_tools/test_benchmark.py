@@ -172,7 +172,7 @@ def test_checkpoint_belongs_to_the_config_before_it(
     damaged.write_bytes(trained.read_bytes()[:1000])
     rows = benchmark(config, damaged, *ONCE, *NOTHING_MORE)
     assert all('cut short' in row['error'] for row in rows.values())
-    with pytest.raises(UserError, match='stands behind no config'):
+    with pytest.raises(UserError, match='does not follow a config'):
         benchmark(trained, config, *ONCE, *NOTHING_MORE)
     with pytest.raises(UserError, match='checkpoints end in .pth'):
         benchmark(config, 'weights.safetensors', *ONCE, *NOTHING_MORE)

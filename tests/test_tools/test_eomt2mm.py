@@ -248,7 +248,7 @@ def test_other_files(refused, tmp_path, config, root):
         (
             'b.bin',
             b'<html>Access restricted</html>',
-            'no file of weights',
+            'not a file of weights',
         ),
         ('c.bin', b'', 'cut short or damaged'),
     ):

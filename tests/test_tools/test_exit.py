@@ -220,7 +220,7 @@ TOOLS = sorted(
 
 @pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.stem)
 def test_an_interrupt_of_the_imports_has_no_traceback(path, tmp_path):
-    """The first import behind the standard library's sends Ctrl-C."""
+    """The first import after the standard library's sends Ctrl-C."""
     package = tmp_path / 'eomt_mm'
     package.mkdir()
     (package / '__init__.py').write_text('')

@@ -61,7 +61,7 @@ def test_a_photograph_that_mmcv_cannot_read(
     argv += ['--cfg-options', f'data_root={tmp_path / "data"}']
     argv += [f'test_dataloader.num_workers={workers}']
     assert cli.run(tool('test').main, argv) == 2
-    assert f'{bad} is no image that can be read' in capsys.readouterr().err
+    assert f'{bad} is not an image that can be read' in capsys.readouterr().err
 
 
 def test_a_full_disk_is_named(tool, config, trained, tmp_path, monkeypatch, capsys):
@@ -231,7 +231,7 @@ class TestBadInput:
         assert 'wrong checksum' in fails(path)
 
     def test_not_a_checkpoint(self, fails, config):
-        assert 'is no file of weights' in fails(config)
+        assert 'is not a file of weights' in fails(config)
 
     def test_unsafe_object(self, fails, tmp_path):
         path = tmp_path / 'evil.pth'

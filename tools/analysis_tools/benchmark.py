@@ -118,7 +118,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         parser.error('give --core, or --whole-path, or configs')
     if args.photo and (fault := fault_of(args.photo)):
         parser.error(f'--photo {args.photo}: {fault}')
-    # What would be ignored is no option.
+    # What would be ignored is not an option.
     if args.core:
         if max(args.kept) > min(args.queries):
             parser.error(f'--kept {max(args.kept)} of --queries {min(args.queries)}')

@@ -3,7 +3,7 @@
     python tools/analysis_tools/show_merging.py CONFIG CHECKPOINT --out pictures
 
 CONFIG has a token_merging, or --cfg-options gives it one. The pictures of a window are
-the photo; behind each block that merges, the mean colour of each token, with lines
+the photo; after each block that merges, the mean colour of each token, with lines
 between tokens; last, the tokens as colours, wherever their patches are, where unmerged
 patches show the photo. --images DIR takes photographs instead of a dataset.
 """
@@ -115,7 +115,7 @@ def as_photo(preprocessor: nn.Module, window: Tensor) -> Image.Image:
 
 
 def token_ids(vit: nn.Module, window: Tensor, block: int) -> np.ndarray:
-    """Find the token of each patch of a window behind a block.
+    """Find the token of each patch of a window after a block.
 
     Args:
         vit (QueryViT): A backbone with token merging.

@@ -155,7 +155,7 @@ def load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
 
 
 def refuse_unfit(cfg: Config, model: NetworkModel, content: dict | None) -> None:
-    """Refuses what is no finished EoMT.
+    """Refuses what is not a finished EoMT.
 
     Raises:
         UserError: Another model, unfinished annealing, or merging by a threshold.
@@ -168,7 +168,7 @@ def refuse_unfit(cfg: Config, model: NetworkModel, content: dict | None) -> None
     backbone, before = model.backbone, reading.type_name(cfg.model.data_preprocessor)
     if before not in ('EoMTSegDataPreProcessor', 'EoMTDetDataPreprocessor'):
         raise UserError(
-            f'model.data_preprocessor is {before}, which pads behind the '
+            f'model.data_preprocessor is {before}, which pads after the '
             'normalisation: expected eomt_mm.EoMTSegDataPreProcessor or '
             'eomt_mm.EoMTDetDataPreprocessor'
         )

@@ -147,7 +147,7 @@ def can_run(lock, code):
 
 
 def pip(lock, *arguments, **env):
-    """Run `pip install`; explain a failure in one line, behind pip's output."""
+    """Run `pip install`; explain a failure in one line, after pip's output."""
     LOG.unlink(missing_ok=True)  # of the step before
     flags = ['--disable-pip-version-check', '--no-input', '--log', LOG]
     command = [PYTHON, '-m', 'pip', 'install', *flags, '-c', CONSTRAINTS, *arguments]

@@ -107,7 +107,7 @@ class ConvFFN(nn.Module):
 
 
 class Extractor(nn.Module):
-    """Extraction from the ViT for the CNN: all scales attend to the patches."""
+    """Extraction from the ViT into the CNN: all scales attend to the patches."""
 
     def __init__(
         self, dims: int, norm_eps: float, ffn_ratio: float, query_grids, **attention

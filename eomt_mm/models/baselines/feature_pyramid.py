@@ -33,7 +33,7 @@ class FeaturePyramid(FollowsBackbone, BaseModule):
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
-        UserError: If a stride is no power of two times the patch size.
+        UserError: If a stride is not a power of two times the patch size.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class ViTAdapter(PlainViT):
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
-        UserError: If the image is no multiple of 32, or the depth no multiple of 4.
+        UserError: If the image is not a multiple of 32, or the depth not one of 4.
     """
 
     def __init__(

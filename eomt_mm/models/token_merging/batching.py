@@ -8,7 +8,7 @@ image keeps as many tokens as the one that needs most.
          holds all others back.
 `group`  a few groups of images that need about as many tokens, chosen such that the
          fewest tokens are processed in all.
-`image`  every image alone: the fewest tokens, and no batching behind the first merge.
+`image`  every image alone: the fewest tokens, and no batching after the first merge.
 """
 
 import itertools

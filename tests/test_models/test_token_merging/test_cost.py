@@ -49,7 +49,7 @@ def test_gflops_of_the_plain_model_are_the_papers(
 
 
 def test_gflops_of_known_numbers_of_tokens_are_the_formulas():
-    """0.40 of the tokens behind block 1 and half of them behind block 12.
+    """0.40 of the tokens after block 1 and half of them after block 12.
 
     One of the settings that give the paper's 1183 GFLOPs for two windows (Table 9). No
     step waits for the device: on this one there would be nothing to wait for.

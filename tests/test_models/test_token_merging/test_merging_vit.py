@@ -134,7 +134,7 @@ def test_a_batch_of_identical_images_equals_one(tiny, images, policy):
 
 
 def lengths(vit, images):
-    """Tokens of every image behind the last merge."""
+    """Tokens of every image after the last merge."""
     found = {}
     with torch.no_grad():
         for group in vit.merged_groups(images, vit.depth - vit.num_blocks):
@@ -389,7 +389,7 @@ def test_default_blocks(depth, num_blocks, blocks):
     assert method.blocks == blocks
 
 
-def test_the_global_merge_comes_behind_a_late_local_one():
+def test_the_global_merge_comes_after_a_late_local_one():
     method = ALGM(threshold=0.9, local_block=3)
     method.bind(5, 4, (8, 8))
     assert method.blocks == (3, 4)

@@ -24,12 +24,12 @@ def test_words():
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        (['x.pth'], 'stands behind no config'),
-        (['a.py', 'x.pth', 'y.pth'], 'y.pth stands behind no config'),
+        (['x.pth'], 'does not follow a config'),
+        (['a.py', 'x.pth', 'y.pth'], 'y.pth does not follow a config'),
         (['a/x.py', 'b/x.py'], 'x would stand in several rows: give them names'),
         (
             ['a.py', 'w/model.pt'],
-            'w/model.pt is no config, and checkpoints end in .pth',
+            'w/model.pt is not a config, and checkpoints end in .pth',
         ),
         (['a.py', 'model.safetensors'], 'convert .* with tools/model_converters'),
         (['=a.py'], "'=a.py' lacks a name"),

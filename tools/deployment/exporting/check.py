@@ -80,7 +80,7 @@ def differences(
         ):
             if name in COMPARED:
                 gap = (value - expected).abs().max() / expected.abs().max()
-                # Not a number is no small difference.
+                # NaN is not a small difference.
                 gap = gap.nan_to_num(float('inf')).item()
                 found[name] = max(gap, found.get(name, 0.0))
     return found

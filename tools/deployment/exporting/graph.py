@@ -11,7 +11,7 @@ LOGITS = ['class_logits', 'mask_logits']
 
 
 class RawNetwork(nn.Module):
-    """Backbone and head behind the normalisation of the data preprocessor.
+    """Backbone and head after the normalisation of the data preprocessor.
 
     Args:
         model (NetworkModel): An EoMT in evaluation mode.

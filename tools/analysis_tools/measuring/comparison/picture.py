@@ -1,6 +1,6 @@
 """Accuracy against speed, in the manner of the paper's Fig. 1.
 
-Lines join the models of one family, whose labels differ only behind the last hyphen,
+Lines join the models of one family, whose labels differ only after the last hyphen,
 such as EoMT-S, EoMT-B and EoMT-L.
 """
 

@@ -157,7 +157,7 @@ class Test:
         return str(self.model.measured)
 
     def steps(self) -> Iterator[list[str]]:
-        """Yield the one command, and read the score behind it."""
+        """Yield the one command, and read the score after it."""
         options = ['--cfg-options', *self.options] if self.options else []
         yield [
             str(self.tool),
