@@ -7,7 +7,7 @@ import math
 
 
 def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Size of an image that is just to fit inside `size`.
+    """Return the size of an image that is just to fit inside `size`.
 
     Args:
         height (int): Of the image, in pixels.
@@ -24,7 +24,7 @@ def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, in
 def short_side_size(
     height: int, width: int, size: int, max_aspect: float
 ) -> tuple[int, int]:
-    """Size of an image whose short side is to be `size`.
+    """Return the size of an image whose short side is to be `size`.
 
     A strip longer than `max_aspect` to one is bounded by its long side instead:
     one row of 500 pixels would otherwise become 512 x 256000.
@@ -44,7 +44,7 @@ def short_side_size(
 
 
 def window_starts(length: int, size: int) -> list[int]:
-    """First pixels of evenly spaced windows that cover a side.
+    """Return the first pixels of evenly spaced windows that cover a side.
 
     Args:
         length (int): Side of the image in pixels, at least `size`.

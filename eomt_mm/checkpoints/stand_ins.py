@@ -131,6 +131,7 @@ def empty_bytes() -> bytes:
 
 def mapping(content: dict) -> dict:
     """Stand-in for MMEngine's `ConfigDict`, in the meta of some datasets."""
+    # Exact type: a subclass could have methods of its own.
     if type(content) is not dict:
         raise UnpicklingError('refused a ConfigDict of other than a dict')
     return content

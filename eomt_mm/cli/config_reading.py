@@ -22,7 +22,7 @@ _LABELS_OPTIONAL = (
 
 
 def type_name(node: object) -> str:
-    """The class that a config names, without package or scope.
+    """Return the class that a config names, without package or scope.
 
     Args:
         node: A dict with `type`, a name or a class.
@@ -33,7 +33,7 @@ def type_name(node: object) -> str:
 
 
 def leaves(dataset: dict) -> Iterator[dict]:
-    """The datasets inside wrappers such as ConcatDataset and RepeatDataset."""
+    """Return the datasets inside wrappers such as ConcatDataset and RepeatDataset."""
     if 'datasets' in dataset:
         for child in dataset['datasets']:
             yield from leaves(child)
@@ -44,13 +44,13 @@ def leaves(dataset: dict) -> Iterator[dict]:
 
 
 def leaves_of(cfg: Config, split: str) -> list[dict]:
-    """The datasets of a split, 'train', 'val' or 'test'; none without its loader."""
+    """Return the datasets of a split: train, val or test; none without its loader."""
     loader = cfg.get(f'{split}_dataloader') or {}
     return list(leaves(loader['dataset'])) if loader.get('dataset') else []
 
 
 def metrics_of(cfg: Config, split: str) -> list[dict]:
-    """The evaluators of a split."""
+    """Return the evaluators of a split."""
     found = cfg.get(f'{split}_evaluator') or []
     found = [found] if isinstance(found, dict) else list(found)
     # An Evaluator may be spelt out.
@@ -62,7 +62,7 @@ def metrics_of(cfg: Config, split: str) -> list[dict]:
 
 
 def pipeline_of(cfg: Config, split: str = 'test') -> list[dict]:
-    """The pipeline of a split, the first where its datasets have several.
+    """Return the pipeline of a split, the first where its datasets have several.
 
     Raises:
         UserError: There is none.
@@ -76,7 +76,7 @@ def pipeline_of(cfg: Config, split: str = 'test') -> list[dict]:
 
 
 def with_pipeline(dataset: dict, pipeline: list[dict]) -> dict:
-    """A copy of a dataset, or of wrappers, whose leaves have another pipeline."""
+    """Copy a dataset, or wrappers, with another pipeline in its leaves."""
     changed = copy(dataset)
     if 'datasets' in dataset:
         changed['datasets'] = [with_pipeline(d, pipeline) for d in dataset['datasets']]
@@ -93,7 +93,7 @@ def loads_labels(step: object) -> bool:
 
 
 def without_labels(pipeline: Sequence[dict]) -> list[dict]:
-    """The steps that a photo without annotations can go through."""
+    """Return the steps that a photo without annotations can go through."""
     return [
         step
         for step in pipeline
@@ -104,13 +104,13 @@ def without_labels(pipeline: Sequence[dict]) -> list[dict]:
 
 
 def head_of(cfg: Config) -> dict:
-    """The head of the model; empty where it has none that is known here."""
+    """Return the head of the model; empty where it has none that is known here."""
     model = cfg.get('model') or {}
     return model.get('decode_head') or model.get('panoptic_head') or {}
 
 
 def scope_of(cfg: Config) -> str | None:
-    """`default_scope`; where it is not set, as in Python style, the packer tells."""
+    """Return `default_scope`; if unset, as in Python style, that of the packer."""
     if cfg.get('default_scope'):
         return cfg['default_scope']
     for split in ('test', 'val', 'train'):
@@ -122,7 +122,7 @@ def scope_of(cfg: Config) -> str | None:
 
 
 def dataset_class(dataset: dict, scope: str | None) -> type:
-    """The class of a dataset.
+    """Return the class of a dataset.
 
     Raises:
         UserError: Nothing is registered under this name.
@@ -140,7 +140,7 @@ def dataset_class(dataset: dict, scope: str | None) -> type:
 
 
 def metainfo_of(dataset: dict, scope: str | None) -> dict:
-    """Classes, palette and the like, of the class and of the config, files read.
+    """Return classes, palette and the like, of class and config, with files read.
 
     Raises:
         UserError: `classes` is a text and no file: a comma was forgotten, or the file

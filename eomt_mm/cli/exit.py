@@ -53,7 +53,7 @@ _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 def run(main: Callable[[list[str] | None], object], argv: list[str] | None = None):
-    """Runs a tool and turns what a user can mend into one line on stderr.
+    """Run a tool; turn what a user can mend into one line on stderr.
 
     SIGTERM and SIGHUP end it as Ctrl-C does, so that what it was writing is removed.
 
@@ -87,13 +87,13 @@ def _interrupted(signals: list[int], message: str) -> int:
 
 
 def rank() -> int:
-    """This process's number among those of a launcher, before they have met."""
+    """Return the number of this process among those of a launcher."""
     return int(next((os.environ[v] for v in _RANK_VARIABLES if v in os.environ), 0))
 
 
 @contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
-    """Notes SIGINT, SIGTERM and SIGHUP, and raises KeyboardInterrupt for each.
+    """Note SIGINT, SIGTERM and SIGHUP, and raise KeyboardInterrupt for each.
 
     Where C++ calls back into Python, as in `torch.save`, a KeyboardInterrupt comes
     out as another exception; the note tells what it was.
@@ -132,7 +132,7 @@ def noted_interrupts() -> Iterator[list[int]]:
 
 
 def one_line(error: BaseException) -> str | None:
-    """The message for a user, or None where the error is not theirs to mend."""
+    """Return the message for a user, or None where the error is not theirs to mend."""
     for link in _causes(error):
         if isinstance(link, UserError):
             return _flat(_REGISTRY_PREFIX.sub('', _unwrap_worker(str(link))))

@@ -16,7 +16,7 @@ _REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
 
 
 def fill_in(cfg: Config) -> None:
-    """Makes a config go together that each of its parts allows, and says so.
+    """Make a config whole that each of its parts allows, and say so.
 
     Args:
         cfg: Changed in place.
@@ -43,7 +43,7 @@ def fill_in(cfg: Config) -> None:
 
 
 def painter(hook: dict) -> ConfigDict:
-    """The hook that paints as one of MM's does, on the photos as they are loaded.
+    """Return the hook that paints as one of MM's does, on the photos as loaded.
 
     Args:
         hook: `SegVisualizationHook` or `DetVisualizationHook`, as a config has it.
@@ -65,7 +65,7 @@ def counts_epochs(cfg: Config) -> bool:
 
 
 def _once(dataset: dict, split: str) -> dict:
-    """A dataset without repetition: a score counts each image once."""
+    """Drop the repetition of a dataset: a score counts each image once."""
     if 'datasets' in dataset:
         dataset['datasets'] = [_once(child, split) for child in dataset['datasets']]
     while reading.type_name(dataset) in _REPEATING:
@@ -91,7 +91,7 @@ def _give_colours(dataset: dict, cfg: Config) -> None:
 
 
 def _follow_epochs(cfg: Config) -> None:
-    """Sampler, checkpoints and log count epochs where the training loop does.
+    """Let sampler, checkpoints and log count epochs where the training loop does.
 
     The schedules need nothing: they take the length in iterations from the loop.
     """

@@ -21,7 +21,7 @@ Reader = Callable[[BaseDataElement, dict], dict[str, LabelMap]]
 
 
 def label_maps_of(cfg: Config) -> Reader:
-    """The reader for the data samples that a config works with.
+    """Return the reader for the data samples that a config works with.
 
     Raises:
         UserError: `default_scope` is neither mmseg nor mmdet.
@@ -33,7 +33,7 @@ def label_maps_of(cfg: Config) -> Reader:
 
 
 def semantic(sample: BaseDataElement, meta: dict) -> dict[str, LabelMap]:
-    """Ground truth and prediction of a `SegDataSample`."""
+    """Read ground truth and prediction of a `SegDataSample`."""
     names = dict(enumerate(meta['classes']))
     colours = {i: tuple(colour) for i, colour in enumerate(meta['palette'])}
     fields = {'truth': 'gt_sem_seg', 'prediction': 'pred_sem_seg'}
@@ -45,7 +45,7 @@ def semantic(sample: BaseDataElement, meta: dict) -> dict[str, LabelMap]:
 
 
 def detection(sample: BaseDataElement, meta: dict) -> dict[str, LabelMap]:
-    """Ground truth and prediction of a `DetDataSample`: segments or instances."""
+    """Read ground truth and prediction of a `DetDataSample`: segments or instances."""
     maps = {}
     truth = sample.gt_instances
     if 'masks' in truth:
@@ -80,7 +80,7 @@ def overlaid(
 
 
 def segment_map(ids: np.ndarray, meta: dict) -> LabelMap:
-    """Ids class + 1000 * instance; instances of a class differ in brightness."""
+    """Return ids class + 1000 * instance; instances of a class differ in brightness."""
     classes, names, colours = meta['classes'], {}, {}
     for i in np.unique(ids).tolist():
         number, label = divmod(i, INSTANCE_OFFSET)

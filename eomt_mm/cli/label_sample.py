@@ -17,7 +17,7 @@ READ = 8  # of the label maps, spread over the data set
 
 
 def check_label_maps(dataset: BaseDataset, split: str) -> None:
-    """Checks the label maps of a dataset before anything is trained or tested.
+    """Check the label maps of a dataset before anything is trained or tested.
 
     With a single class and `reduce_zero_label`, a warning says how many pixels are
     ignored: every model scores 100 then.
@@ -59,7 +59,7 @@ def check_label_maps(dataset: BaseDataset, split: str) -> None:
 
 
 def _count(info: dict, dataset: BaseDataset, advice: str) -> np.ndarray:
-    """Pixels of each label, shape (256,), of one label map."""
+    """Count the pixels of each label of one label map, shape (256,)."""
     from eomt_mm.datasets.semantic_loading import label_table, read_label_map
 
     path = info['seg_map_path']

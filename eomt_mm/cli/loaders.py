@@ -6,7 +6,7 @@ from eomt_mm.errors import UserError
 
 
 def build_loader(runner: Runner, split: str) -> None:
-    """Builds a loader before the Runner does, which waits for ever on an empty one.
+    """Build a loader before the Runner does, which waits for ever on an empty one.
 
     Args:
         runner: Gets the loader in place of its config.

@@ -20,13 +20,13 @@ WEIGHTS = ('.pt', '.bin', '.safetensors', '.ckpt', '.pkl', '.npz', '.index.json'
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `config` and `--cfg-options`."""
+    """Add `config` and `--cfg-options`."""
     parser.add_argument('config', help='config file')
     add_cfg_options(parser)
 
 
 def add_cfg_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--cfg-options` alone, for tools that take several configs."""
+    """Add `--cfg-options` alone, for tools that take several configs."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -40,7 +40,7 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    """Adds `--work-dir`, `--launcher` and `--local-rank`."""
+    """Add `--work-dir`, `--launcher` and `--local-rank`."""
     parser.add_argument(
         '--work-dir',
         help='directory for logs, checkpoints and scores; '
@@ -59,7 +59,7 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
 def parse_args(
     parser: argparse.ArgumentParser, argv: list[str] | None
 ) -> argparse.Namespace:
-    """Parses `argv`; a `--cfg-options` word without `=` is a usage error."""
+    """Parse `argv`; a `--cfg-options` word without `=` is a usage error."""
     try:
         args = parser.parse_args(argv)
     except (ValueError, AssertionError) as error:  # raised by DictAction
@@ -70,12 +70,12 @@ def parse_args(
 
 
 def positive(text: str) -> int:
-    """An `int` of 1 or more, as the `type` of an option."""
+    """Parse an `int` of 1 or more, as the `type` of an option."""
     return _at_least(1, text)
 
 
 def not_negative(text: str) -> int:
-    """An `int` of 0 or more, as the `type` of an option."""
+    """Parse an `int` of 0 or more, as the `type` of an option."""
     return _at_least(0, text)
 
 
@@ -87,7 +87,7 @@ def _at_least(least: int, text: str) -> int:
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """Reads the config and applies what the command line says about it.
+    """Read the config and apply what the command line says about it.
 
     Args:
         args: Parsed options; `work_dir` and `launcher` may be absent.
@@ -110,7 +110,7 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def override(cfg: Config, options: dict | None) -> None:
-    """Applies `--cfg-options`; `data_root` and `crop_size` reach every part."""
+    """Apply `--cfg-options`; `data_root` and `crop_size` reach every part."""
     options = options or {}
     for key, value in options.items():
         if isinstance(value, str) and _CALL.match(value):
@@ -131,7 +131,7 @@ def override(cfg: Config, options: dict | None) -> None:
 
 
 def settings_of(words: Sequence[str]) -> dict:
-    """What words for `--cfg-options` stand for, where a tool passes them on to others.
+    """Return what words for `--cfg-options` stand for, to be passed on to others.
 
     Args:
         words (Sequence[str]): KEY=VALUE.
@@ -151,7 +151,7 @@ def settings_of(words: Sequence[str]) -> dict:
 
 
 def configs_and_checkpoints(words: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Configs of a command line, and the checkpoints after them, if any.
+    """Split a command line into configs, and the checkpoints after them, if any.
 
     Args:
         words (Sequence[str]): Configs; a `.pth` belongs to the config before it.
@@ -182,7 +182,7 @@ def configs_and_checkpoints(words: Sequence[str]) -> list[tuple[str, str | None]
 
 
 def read_config(path: str) -> Config:
-    """`Config.fromfile` with one readable line for each way it can fail."""
+    """Read a config; fail with one readable line for each way it can fail."""
     if not Path(path).is_file():
         raise UserError(f'config not found: {path}{_similar_configs(path)}')
     try:
@@ -218,7 +218,7 @@ def _line_in_config(error: BaseException) -> str:
 
 
 def move_data_root(cfg: Config, new: str) -> None:
-    """Replaces the data root wherever the config's loaders and evaluators use it.
+    """Replace the data root wherever the config's loaders and evaluators use it.
 
     A text config copies `data_root` into each dataset when it is read, so that
     overriding the variable alone would change nothing.

@@ -40,7 +40,7 @@ class LabelMap:
     clear: int | None = None
 
     def legend(self) -> dict[str, tuple[int, int, int]]:
-        """Names that occur and their colours, the largest area first."""
+        """Return the names that occur and their colours, the largest area first."""
         ids, areas = np.unique(self.ids, return_counts=True)
         order = ids[np.argsort(areas, kind='stable')].tolist()
         legend = {self.names[i]: self.colours[i] for i in order if i in self.names}
@@ -48,7 +48,7 @@ class LabelMap:
 
 
 def paint(photo: Image.Image, labels: LabelMap) -> Image.Image:
-    """Paints a label map over a photo of any size.
+    """Paint a label map over a photo of any size.
 
     Args:
         photo: RGB.
@@ -79,7 +79,7 @@ def paint(photo: Image.Image, labels: LabelMap) -> Image.Image:
 
 
 def _edges(index: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) whose right or lower neighbour is of another segment."""
+    """Find pixels (H, W) whose right or lower neighbour is of another segment."""
     edges = np.zeros(index.shape, bool)
     edges[:, :-1] |= index[:, :-1] != index[:, 1:]
     edges[:-1] |= index[:-1] != index[1:]
@@ -104,7 +104,7 @@ def _write_names(picture: Image.Image, index: np.ndarray, names: list[str]) -> N
 
 
 def enlarge(photo: Image.Image) -> Image.Image:
-    """Brings a photo to a size at which one sees something and panels stay small."""
+    """Bring a photo to a size at which one sees something and panels stay small."""
     small, large = min(photo.size), max(photo.size)
     scale = min(max(1.0, SMALLEST_SIDE / small), LARGEST_SIDE / large)
     width, height = (max(1, round(side * scale)) for side in photo.size)
@@ -116,7 +116,7 @@ def panel(
     pictures: dict[str, Image.Image],
     legend: dict[str, tuple[int, int, int]],
 ) -> Image.Image:
-    """One row of pictures of equal size, each under its heading, and the legend."""
+    """Draw a row of pictures of equal size, each under its heading, and the legend."""
     font = ImageFont.load_default(FONT_SIZE)
     width, height = next(iter(pictures.values())).size
     total = max(len(pictures) * (width + GAP) + GAP, 320)
@@ -136,7 +136,7 @@ def panel(
 def contact_sheet(
     rows: list[dict[str, Image.Image]], legend: dict[str, tuple[int, int, int]]
 ) -> Image.Image:
-    """All rows on one sheet, two side by side where there are more than four.
+    """Put all rows on one sheet, two side by side where there are more than four.
 
     Args:
         rows: Pictures by heading; every row has the same headings.
@@ -172,7 +172,7 @@ def _fit(picture: Image.Image) -> Image.Image:
 
 
 def _legend(legend: dict[str, tuple[int, int, int]], width: int) -> Image.Image:
-    """Swatches with names, broken into lines of at most `width` pixels."""
+    """Draw swatches with names, broken into lines of at most `width` pixels."""
     font = ImageFont.load_default(FONT_SIZE)
     line, swatch = FONT_SIZE + 9, FONT_SIZE + 1
     places, x, y = [], 0, 0
@@ -192,6 +192,6 @@ def _legend(legend: dict[str, tuple[int, int, int]], width: int) -> Image.Image:
 
 
 def save(picture: Image.Image, path: Path) -> None:
-    """Writes a PNG completely or not at all."""
+    """Write a PNG completely or not at all."""
     with atomic_path(path) as partial:
         picture.save(partial)

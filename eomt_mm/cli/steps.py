@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def environment(root: Path) -> dict[str, str]:
-    """Environment variables with which this repository's package is found.
+    """Return environment variables with which this repository's package is found.
 
     Args:
         root (Path): The repository.
@@ -17,7 +17,7 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def last_checkpoint(work_dir: Path) -> Path | None:
-    """The checkpoint MMEngine noted last, if it is there."""
+    """Return the checkpoint MMEngine noted last, if it is there."""
     note = work_dir / 'last_checkpoint'
     if not note.is_file():
         return None
@@ -35,7 +35,7 @@ def iterations_done(work_dir: Path) -> int:
 
 
 def read_scores(test_dir: Path) -> dict[str, float]:
-    """What the latest test in a directory has measured.
+    """Return what the latest test in a directory has measured.
 
     MMEngine writes TIME/TIME.json with one record for each test.
     """

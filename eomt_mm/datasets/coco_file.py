@@ -19,7 +19,7 @@ MASK = 'segmentation'
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Millions of new objects, none of them garbage: looking for it takes longest."""
+    """Pause garbage collection: millions of new objects, none of them garbage."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -175,7 +175,7 @@ def _measure(annotation: dict, size: tuple[int, int]) -> bool:
 
 
 def run_lengths(annotation: dict, size: tuple[int, int]) -> dict | None:
-    """The mask of a checked annotation as compressed RLE; None if it has none."""
+    """Return the mask of a checked annotation as compressed RLE, or None."""
     mask = annotation.get(MASK)
     if isinstance(mask, list):
         polygons = [points for points in mask if is_polygon(points)]

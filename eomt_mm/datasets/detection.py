@@ -41,7 +41,7 @@ class CocoFormat(ReadableDataset):
         return super().parse_data_info(dict(raw_data_info, raw_ann_info=annotations))
 
     def _with_box(self, annotation: dict) -> dict:
-        """With a box that MMDet does not leave out."""
+        """Return an annotation with a box that MMDet does not leave out."""
         return annotation
 
     def _check(self, annotation: dict, image: dict) -> None:

@@ -39,7 +39,7 @@ class Photos:
 
 
 def leaves(dataset: Dataset) -> Iterator[Dataset]:
-    """The datasets inside MMEngine's wrappers."""
+    """Return the datasets inside MMEngine's wrappers."""
     if isinstance(dataset, ConcatDataset):
         for child in dataset.datasets:
             yield from leaves(child)
@@ -72,7 +72,7 @@ def read_photo(info: dict, steps: Sequence[dict | Step]) -> np.ndarray:
 
 
 def _flat(steps: Iterable[Step]) -> Iterator[Step]:
-    """Steps, those of the first view in place of test-time augmentation."""
+    """Return the steps, those of the first view instead of test-time augmentation."""
     for step in steps:
         if isinstance(step, TestTimeAug):
             yield from _flat(step.subroutines[0].transforms)

@@ -106,7 +106,7 @@ def _is_turned(file: Image.Image, content: bytes) -> bool:
 
 
 def _high_byte(file: Image.Image, results: dict, as_stored: bool) -> np.ndarray:
-    """The high byte of 16-bit grey pixels, shape (H, W, 3)."""
+    """Return the high byte of 16-bit grey pixels, shape (H, W, 3)."""
     path = results['img_path']
     if file.mode == 'F':
         raise UserError(
@@ -125,7 +125,7 @@ def _high_byte(file: Image.Image, results: dict, as_stored: bool) -> np.ndarray:
 
 
 def _as_loaded(pixels: np.ndarray, file: Image.Image, results: dict) -> np.ndarray:
-    """16-bit pixels (H, W), turned by EXIF orientation if the loader has done so.
+    """Return 16-bit pixels (H, W), turned by EXIF if the loader has done so.
 
     The loader's clipped pixels tell. Where all are white, they are taken for turned.
     """

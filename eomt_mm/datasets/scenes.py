@@ -184,7 +184,7 @@ def _ring_distance(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _spiked(tips: int, notch: float) -> Callable[..., np.ndarray]:
-    """A star of `tips` tips at radius 1 with its notches at radius `notch`.
+    """Return a star of `tips` tips at radius 1 with its notches at radius `notch`.
 
     A regular polygon is the star whose notches lie on its edges.
     """

@@ -90,7 +90,7 @@ def read_label_map(
 
 
 def label_table(reduce_zero_label: bool, label_map: dict | None) -> np.ndarray:
-    """The class of each stored value, as MMSeg defines it.
+    """Return the class of each stored value, as MMSeg defines it.
 
     Args:
         reduce_zero_label (bool): Whether 0 is void and the classes start at 1.

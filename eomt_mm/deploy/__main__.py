@@ -15,7 +15,7 @@ from .predictor import Predictor, load_photo
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
-    """Options of the command."""
+    """Parse the options of the command."""
     parser = argparse.ArgumentParser(
         prog='python -m eomt_mm.deploy', description='Segment a photo'
     )
@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Segments.
+    """Segment a photo.
 
     Args:
         argv (list[str], optional): Arguments; None means those of the process.
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def segment(args: argparse.Namespace) -> None:
-    """Runs the model on the photo, prints and paints."""
+    """Run the model on the photo, print and paint."""
     if args.out and args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg', '.webp'):
         raise UserError(f'--out {args.out}: give a name ending in .png, .jpg or .webp')
     predictor = Predictor(args.model, threads=args.threads)

@@ -36,7 +36,7 @@ _DEEPEST = 100  # messages in messages, as protobuf allows
 
 
 def read_meta(path: str | Path) -> dict:
-    """What the export has written about the model, once the file proves harmless.
+    """Read what the export has written about the model, once the file proves harmless.
 
     Args:
         path (str | Path): An ONNX file.
@@ -89,7 +89,7 @@ def _check_location(path: Path, location: str) -> None:
 
 
 def _parsed(text: str, path: Path) -> dict:
-    """Metadata with all that the predictor relies on."""
+    """Parse the metadata with all that the predictor relies on."""
     try:
         meta = json.loads(text)
         resize, test, size = meta['resize'], meta['test'], meta['size']
@@ -122,7 +122,7 @@ def _parsed(text: str, path: Path) -> dict:
 def _entries(
     message: memoryview, kind: str, depth: int = 0
 ) -> Iterator[tuple[str, str, str]]:
-    """The key-value texts in a message: of the model, and of tensors inside it."""
+    """Read the key-value texts in a message: of the model, and of tensors inside it."""
     if depth > _DEEPEST:
         raise ValueError('nested too deeply')
     for number, value in _fields(message):
@@ -135,13 +135,13 @@ def _entries(
 
 
 def _entry(message: memoryview) -> tuple[str, str]:
-    """A key and its value, texts both."""
+    """Read a key and its value, texts both."""
     parts = {number: str(value, 'utf-8') for number, value in _fields(message)}
     return parts.get(1, ''), parts.get(2, '')
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Numbers and contents of the fields that have a length; others are skipped."""
+    """Yield numbers and contents of the fields that have a length; skip others."""
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
@@ -162,7 +162,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place after it."""
+    """Read a number of seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if place >= len(message):

@@ -40,7 +40,7 @@ def paint(photo: np.ndarray, result: np.ndarray | Instances, meta: dict) -> Imag
 
 
 def id_map(result: np.ndarray | Instances) -> np.ndarray:
-    """One id for each segment, shape (H, W); -1 shows the photo."""
+    """Return one id for each segment, shape (H, W); -1 shows the photo."""
     if not isinstance(result, Instances):
         return result
     ids = np.full(result.masks.shape[1:], -1)
@@ -51,7 +51,7 @@ def id_map(result: np.ndarray | Instances) -> np.ndarray:
 
 
 def describe(result: np.ndarray | Instances, meta: dict) -> list[str]:
-    """A line for each class, segment or instance found, the largest or surest first."""
+    """Write a line for each class, segment or instance, the largest or surest first."""
     names = [*meta['classes'], 'void']
     if isinstance(result, Instances):
         return [

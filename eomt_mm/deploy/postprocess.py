@@ -33,18 +33,18 @@ class Instances(NamedTuple):
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
-    """Over the last axis."""
+    """Compute the softmax over the last axis."""
     x = np.exp(x - x.max(-1, keepdims=True))
     return x / x.sum(-1, keepdims=True)
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """Elementwise, in a form that does not overflow."""
+    """Compute the sigmoid elementwise, in a form that does not overflow."""
     return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def neighbours(length: int, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two source pixels of each resized one, and the part of the second."""
+    """Find the two source pixels of each resized one, and the part of the second."""
     at = (np.arange(length) + 0.5) * (source / length) - 0.5
     at = at.clip(0, source - 1)
     first = at.astype(np.int64)
@@ -63,14 +63,14 @@ def resize(x: np.ndarray, size: Size) -> np.ndarray:
 
 
 def class_scores(classes: np.ndarray, masks: np.ndarray, size: Size) -> np.ndarray:
-    """Score per class and pixel (classes, H, W) of one window, whose size is given."""
+    """Score classes and pixels (classes, H, W) of one window, whose size is given."""
     pixels = sigmoid(resize(masks, size)).reshape(len(masks), -1)
     shares = softmax(classes)[:, :-1]  # "no object" votes for none
     return (shares.T @ pixels).reshape(-1, *size)
 
 
 def best_classes(scores: np.ndarray, size: Size) -> np.ndarray:
-    """Class of each pixel once scores (classes, h, w) are resized, shape (H, W).
+    """Find the class of each pixel once scores (classes, h, w) are resized, (H, W).
 
     Pixels whose four neighbours agree need no arithmetic: they are nearly all.
     """
@@ -137,7 +137,7 @@ def panoptic(
 def instance(
     classes: np.ndarray, masks: np.ndarray, fit: Fit, size: Size, meta: dict
 ) -> Instances:
-    """Things of a photo, each with its own mask; arguments as for `panoptic`."""
+    """Find the things of a photo, each with its mask; arguments as for `panoptic`."""
     num_classes = classes.shape[1] - 1
     scores = softmax(classes)[:, :-1].ravel()
     pairs = np.argsort(-scores, kind='stable')[: int(meta['test']['max_per_image'])]
@@ -160,7 +160,7 @@ def instance(
 
 
 def _box(mask: np.ndarray) -> list[int]:
-    """Corners x1, y1, x2, y2 around a mask (H, W); zeros if it is empty."""
+    """Return corners x1, y1, x2, y2 around a mask (H, W); zeros if it is empty."""
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:
         return [0, 0, 0, 0]

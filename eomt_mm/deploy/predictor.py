@@ -99,7 +99,7 @@ class Predictor:
         return finish(classes, masks, fit, image.shape[:2], self.meta)
 
     def logits(self, crops: list[np.ndarray]):
-        """Class logits and mask logits of each window, as the network gives them."""
+        """Return class and mask logits of each window, as the network gives them."""
         for start in range(0, len(crops), self.batch):
             chunk = crops[start : start + self.batch]
             images = np.zeros((self.batch, *chunk[0].shape), np.float32)
@@ -148,7 +148,7 @@ class Windows:
         self.whole = padded.shape[:2]
 
     def average(self, logits) -> np.ndarray:
-        """Mean class scores (classes, *fitted) of overlapping windows."""
+        """Average class scores (classes, *fitted) of overlapping windows."""
         total, count = None, np.zeros(self.whole, np.float32)
         for (top, left), (classes, masks) in zip(self.corners, logits, strict=True):
             place = np.s_[..., top : top + self.size[0], left : left + self.size[1]]
@@ -162,7 +162,7 @@ class Windows:
 
 
 def _resized(shape: tuple[int, int], meta: dict) -> tuple[int, int]:
-    """Height and width after the resizing of the test pipeline."""
+    """Return height and width after the resizing of the test pipeline."""
     rule = meta['resize']
     if not rule:
         return shape
@@ -172,7 +172,7 @@ def _resized(shape: tuple[int, int], meta: dict) -> tuple[int, int]:
 
 
 def load_photo(photo: Photo, upright: bool = True) -> np.ndarray:
-    """Pixels of a photo as MMCV's loader gives them, but in RGB.
+    """Load a photo as MMCV's loader does, but in RGB.
 
     Args:
         photo (str | Path | np.ndarray): A file, or pixels, which are only checked.

@@ -14,7 +14,7 @@ FINAL_NORMS = ('norm', 'fc_norm')
 
 
 def layer_decay_scale(name: str, depth: int, decay: float) -> float:
-    """Learning rate factor of one backbone parameter.
+    """Return the learning rate factor of one backbone parameter.
 
     `decay ** (depth - 1 - i)` for block i, hence 1 for the last block. The
     embeddings share block 0's factor (BEiT-style constructors decay them once more;

@@ -152,13 +152,13 @@ class PanopticHead(PanopticTargets, MaskHead):
     def loss(
         self, feats: tuple[Tensor, Tensor], data_samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
-        """The loss of the final prediction alone, for a stock `MaskFormer`."""
+        """Compute the loss of the final prediction alone, for a stock `MaskFormer`."""
         return self.criterion([self(*feats)], self.targets(data_samples))
 
     def predict(
         self, feats: tuple[Tensor, Tensor], data_samples: list[DetDataSample]
     ) -> Prediction:
-        """Class logits, and mask logits at the input's size, for `MaskFormer`."""
+        """Predict, with masks at the input's size, for a stock `MaskFormer`."""
         class_logits, mask_logits = self(*feats)
         size = data_samples[0].batch_input_shape
         masks = F.interpolate(mask_logits.float(), size, mode='bilinear')
@@ -254,7 +254,7 @@ class QueryDetector(NetworkModel, MaskFormer):
         batch_inputs: Tensor,
         batch_data_samples: list[DetDataSample] | None = None,
     ) -> Prediction:
-        """Class logits and mask logits."""
+        """Return class logits and mask logits."""
         raise NotImplementedError
 
 
@@ -269,7 +269,7 @@ class EoMTDetector(QueryDetector):
     def loss(
         self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
-        """Losses of the predictions before each of the last blocks and of the final.
+        """Compute the losses of all predictions, before the last blocks and final.
 
         Args:
             batch_inputs (Tensor): Normalised images, shape (B, 3, H, W).
@@ -289,5 +289,5 @@ class EoMTDetector(QueryDetector):
         batch_inputs: Tensor,
         batch_data_samples: list[DetDataSample] | None = None,
     ) -> Prediction:
-        """Class logits and mask logits."""
+        """Return class logits and mask logits."""
         return self.network(batch_inputs)

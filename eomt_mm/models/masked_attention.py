@@ -50,7 +50,7 @@ def query_patch_mask(mask_logits: Tensor, grid: tuple[int, int], prob: float) ->
 def split_attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, dropout_p: float = 0.0
 ) -> Tensor:
-    """Attention in which the first K rows carry a mask over the last columns.
+    """Attend with a mask over the last columns in the first K rows.
 
     Equal to attention with the full mask, at a fraction of its memory.
 
@@ -111,7 +111,7 @@ class MaskedAttention:
     attend: Attend = staticmethod(attend)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention with the layer's dropout, shape (B, T, C) as the layer returns."""
+        """Attend with the layer's dropout; the shape is (B, T, C), as the layer's."""
         dropout_p = self.attn_drop.p if self.training else 0.0
         return self.merge_heads(self.attend(q, k, v, mask, dropout_p))
 
@@ -182,7 +182,7 @@ class RotarySplitAttention(MaskedAttention, EvaAttention):
         return self._attend(q, k, v, attn_mask)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, heads, T, d); the keys have no bias."""
+        """Project to queries, keys, values, each (B, heads, T, d); no bias in keys."""
         if self.qkv is None:
             qkv = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
         else:
@@ -194,7 +194,7 @@ class RotarySplitAttention(MaskedAttention, EvaAttention):
         return self.q_norm(q), self.k_norm(k), v
 
     def _qkv(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Queries, keys and values side by side, (B, T, 3 C)."""
+        """Return queries, keys and values side by side, (B, T, 3 C)."""
         return F.linear(x, self.qkv.weight, bias)
 
     def rotate(self, x: Tensor, rope: Tensor) -> Tensor:

@@ -87,7 +87,7 @@ def load_timm_weights(
 
 
 def _reason(error: Exception) -> str:
-    """First two lines of an error; PyTorch lists every tensor after them."""
+    """Return the first two lines of an error; PyTorch lists every tensor after them."""
     return ' '.join(str(error).strip().splitlines()[:2])
 
 

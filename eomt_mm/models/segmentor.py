@@ -136,11 +136,11 @@ class SemanticHead(SemanticTargets, MaskHead):
     def loss(
         self, feats: tuple[Tensor, Tensor], data_samples: list[SegDataSample], _cfg
     ) -> dict[str, Tensor]:
-        """The loss of the final prediction alone, for a stock `EncoderDecoder`."""
+        """Compute the loss of the final prediction alone, for an `EncoderDecoder`."""
         return self.criterion([self(*feats)], self.targets(data_samples))
 
     def predict(self, feats: tuple[Tensor, Tensor], _metas, _cfg) -> Tensor:
-        """Class scores at the input's size, for a stock `EncoderDecoder`.
+        """Return class scores at the input's size, for a stock `EncoderDecoder`.
 
         Args:
             feats (tuple[Tensor, Tensor]): What the backbone returns.
@@ -256,7 +256,7 @@ class WindowedSegmentor(NetworkModel, EncoderDecoder):
     def _forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> Prediction:
-        """Class logits and mask logits of images of the backbone's size."""
+        """Return class logits and mask logits of images of the backbone's size."""
         raise NotImplementedError
 
     def _finish(self, scores: Tensor, sample: SegDataSample) -> None:
@@ -288,7 +288,7 @@ class EoMTSegmentor(WindowedSegmentor):
     """
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict:
-        """Losses of the predictions before each of the last blocks and of the final.
+        """Compute the losses of all predictions, before the last blocks and final.
 
         Args:
             inputs (Tensor): Normalised images, shape (B, 3, H, W).
@@ -306,7 +306,7 @@ class EoMTSegmentor(WindowedSegmentor):
     def _forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> Prediction:
-        """Class logits and mask logits of images of the backbone's size."""
+        """Return class logits and mask logits of images of the backbone's size."""
         return self.network(inputs)
 
 

@@ -233,7 +233,7 @@ class Adapter(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """The published start; mmcv's attention has its own and comes with it."""
+    """Set the published start; the attention of mmcv has its own."""
     if isinstance(module, DeformableAttention):
         module.attn.init_weights()
     elif isinstance(module, nn.Linear):

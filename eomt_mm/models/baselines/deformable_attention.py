@@ -24,7 +24,7 @@ use_pytorch_where_no_kernel()
 
 
 def cell_centres(grids: Sequence[tuple[int, int]]) -> Tensor:
-    """Centres of the cells of grids, one grid after the other.
+    """Return the centres of the cells of grids, one grid after the other.
 
     Args:
         grids (Sequence[tuple[int, int]]): Rows and columns.

@@ -30,7 +30,7 @@ class Mask2FormerHead(PanopticTargets, MaskedDecoder, StockHead):
     def loss(
         self, x: tuple[Tensor, ...], batch_data_samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
-        """Losses of all predictions; ground truth of a wrong class is refused.
+        """Compute the losses of all predictions; refuse ground truth of a wrong class.
 
         Args:
             x (tuple[Tensor, ...]): Feature maps, fine to coarse.
@@ -62,5 +62,5 @@ class Mask2FormerDetector(QueryDetector):
         batch_inputs: Tensor,
         batch_data_samples: list[DetDataSample] | None = None,
     ) -> Prediction:
-        """Class logits and mask logits."""
+        """Return class logits and mask logits."""
         return self.panoptic_head.final_prediction(self.extract_feat(batch_inputs))

@@ -134,7 +134,7 @@ class MaskedDecoder(FollowsBackbone):
         return list(classes), list(masks)
 
     def final_prediction(self, x: tuple[Tensor, ...]) -> Prediction:
-        """The last class logits and mask logits."""
+        """Return the last class logits and mask logits."""
         classes, masks = self(x)
         return classes[-1], masks[-1]
 
@@ -150,14 +150,14 @@ class MaskedDecoder(FollowsBackbone):
             )
 
     def _level(self, i: int, memory: Tensor) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Tokens (B, N, C) of a level, their position codes, rows and columns."""
+        """Return tokens (B, N, C) of a level, position codes, rows and columns."""
         tokens = self.decoder_input_projs[i](memory).flatten(2).transpose(1, 2)
         codes = self.decoder_positional_encoding(None, memory)  # (B, C, h, w)
         codes = codes.flatten(2).transpose(1, 2)
         return tokens + self.level_embed.weight[i], codes, memory.shape[-2:]
 
     def _predict(self, queries: Tensor, features: Tensor) -> Prediction:
-        """Class logits (B, K, classes + 1) and mask logits (B, K, H, W)."""
+        """Return class logits (B, K, classes + 1) and mask logits (B, K, H, W)."""
         queries = self.transformer_decoder.post_norm(queries)
         masks = self.mask_embed(queries) @ features.flatten(2)
         return self.cls_embed(queries), masks.unflatten(2, features.shape[2:])
@@ -173,7 +173,7 @@ class MaskedDecoder(FollowsBackbone):
 
 
 def _num_classes(head: dict) -> int:
-    """Classes of a head's config, which MMSeg and MMDet count under two names."""
+    """Count the classes of a head, which MMSeg and MMDet name differently."""
     if 'num_classes' in head:
         return head['num_classes']
     return head['num_things_classes'] + head['num_stuff_classes']

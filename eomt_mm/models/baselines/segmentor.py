@@ -28,7 +28,7 @@ class SemanticMask2FormerHead(SemanticTargets, MaskedDecoder, StockHead):
     def _seg_data_to_instance_data(
         self, batch_data_samples: list[SegDataSample]
     ) -> tuple[list[InstanceData], list[dict]]:
-        """One target for each class in an image; a wrong label is refused."""
+        """Make one target for each class in an image; refuse a wrong label."""
         targets = [
             InstanceData(labels=target.labels, masks=target.masks)
             for target in self.targets(batch_data_samples)
@@ -38,7 +38,7 @@ class SemanticMask2FormerHead(SemanticTargets, MaskedDecoder, StockHead):
     def predict(
         self, x: tuple[Tensor, ...], batch_img_metas: list[dict], _cfg: dict
     ) -> Tensor:
-        """Class scores at the input's size, for a stock `EncoderDecoder`.
+        """Return class scores at the input's size, for a stock `EncoderDecoder`.
 
         Args:
             x (tuple[Tensor, ...]): Feature maps, fine to coarse.
@@ -72,5 +72,5 @@ class Mask2FormerSegmentor(WindowedSegmentor):
     def _forward(
         self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> Prediction:
-        """Class logits and mask logits of images of the backbone's size."""
+        """Return class logits and mask logits of images of the backbone's size."""
         return self.decode_head.final_prediction(self.extract_feat(inputs))

@@ -20,7 +20,7 @@ EXTRA_CHANNELS = 8
 
 
 def proportional_attention(q: Tensor, k: Tensor, v: Tensor, sizes: Tensor) -> Tensor:
-    """Attention whose keys count as often as their sizes say.
+    """Attend to keys that count as often as their sizes say.
 
     Args:
         q (Tensor): Shape (B, heads, T, d).

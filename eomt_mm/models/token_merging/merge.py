@@ -59,7 +59,7 @@ def merge_means(
 def _means_by_product(
     tokens: Tensor, sizes: Tensor, target: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """What `merge_means` returns, by operations that every exported format has."""
+    """Compute what `merge_means` returns by operations that all exports have."""
     places = torch.arange(count, device=target.device)[:, None]
     shares = (target[:, None] == places) * sizes[:, None]  # (B, count, n)
     merged_sizes = shares.sum(-1)
