@@ -213,7 +213,7 @@ def test_file_where_a_folder_is_wanted(tmp_path):
 TOOLS = sorted(
     path
     for path in (Path(__file__).parents[2] / 'tools').rglob('*.py')
-    if '\nfrom eomt_mm import' in path.read_text()
+    if '\nfrom eomt_mm import' in (text := path.read_text()) and "'__main__'" in text
 )
 
 

@@ -106,13 +106,13 @@ def test_no_order_of_nothing(report):
     for run in report.runs:
         run.results = dict.fromkeys(run.results, (0.0, 1.0))
     text = report.markdown()
-    assert 'there is no order to tell' in text and 'PQ, measured:' not in text
+    assert 'there is no order' in text and 'PQ, measured:' not in text
 
 
 def test_nothing_measured(tmp_path):
     runs = [FakeRun(row.train, 0, {}) for row in TABLE.rows]
     report = Report([TABLE], runs, '64 scenes')
-    assert 'Not enough is measured yet' in report.markdown()
+    assert 'Too little is measured yet' in report.markdown()
     assert [path.name for path in report.write(tmp_path)] == [
         'results.md',
         'results.json',
