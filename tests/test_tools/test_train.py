@@ -87,7 +87,7 @@ def test_resume_of_nothing_starts_anew(tool, config, tmp_path, capsys):
 
 
 def test_resume_needs_no_note(tool, config, trained, tmp_path, capsys):
-    """As after a kill -9: an empty note, and the newest file cut short."""
+    """A kill -9 leaves an empty record and a truncated newest file."""
     for name in ('iter_1.pth', 'iter_2.pth'):
         shutil.copy(trained.with_name(name), tmp_path)
     (tmp_path / 'last_checkpoint').touch()
