@@ -73,8 +73,10 @@ def check_output(path: str | Path) -> None:
 def _check_balance(dataset: dict) -> None:
     """ClassBalancedDataset asks what it wraps for the classes of each image."""
     inner = dataset.get('dataset') or {}
-    if reading.type_name(dataset) == 'ClassBalancedDataset' and (
-        'dataset' in inner or 'datasets' in inner
+    mute = ('ConcatDataset', 'RepeatDataset')
+    if (
+        reading.type_name(dataset) == 'ClassBalancedDataset'
+        and reading.type_name(inner) in mute
     ):
         raise UserError(
             f'ClassBalancedDataset is put around a {reading.type_name(inner)}, which '
