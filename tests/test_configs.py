@@ -276,7 +276,7 @@ def test_masks_are_all_that_the_last_step_removes():
 def test_header_says_how_to_launch(config):
     text = config.read_text()
     assert text.startswith('#')
-    tools = r'tools/(train\.py|dist_train\.sh|test\.py)'
+    tools = r'tools/(train\.py|dist_train\.sh|test\.py|analysis_tools/bravo_.*\.py)'
     assert re.search(rf'{tools} configs/{config.parent.name}/{config.name}', text)
 
 

@@ -23,6 +23,7 @@ PAGES = [
     'docs/converting.md',
     'docs/fine_tuning.md',
     'docs/model_zoo.md',
+    'docs/out_of_distribution.md',
     'docs/speed.md',
     'docs/token_merging.md',
     'configs/eomt/README.md',

@@ -33,8 +33,9 @@ model = dict(
     test_cfg=dict(confidence={confidence!r}))
 test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=[
     dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+    dict(type='eomt_mm.LoadSemanticAnnotations'),
     dict(type='eomt_mm.ResizeShortSide', size=64),
-    dict(type='PackSegInputs', meta_keys=('img_path', 'ori_shape', 'img_shape'))]))
+    dict(type='PackSegInputs')]))
 """
 
 
@@ -71,7 +72,7 @@ def written(tmp_path, root, tree):
         path.write_text(
             TINY.format(
                 base=base, root=str(tree[0]), classes=classes, confidence=confidence
-            ).replace("'img_shape')", "'img_shape', 'bravo')")
+            )
         )
         cfg = Config.fromfile(path)
         init_default_scope('mmseg')
