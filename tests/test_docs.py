@@ -24,6 +24,7 @@ PAGES = [
     'docs/converting.md',
     'docs/fine_tuning.md',
     'docs/model_zoo.md',
+    'docs/out_of_distribution.md',
     'docs/speed.md',
     'docs/token_merging.md',
     'docs/tools.md',
