@@ -66,10 +66,13 @@ if __name__ == '__main__':
         python_requires='>=3.10',
         install_requires=parse_requirements('runtime'),
         extras_require={
-            'all': parse_requirements('runtime', 'mminstall', 'optional', 'tests'),
+            'all': parse_requirements(
+                'runtime', 'mminstall', 'optional', 'deploy', 'tests'
+            ),
+            'deploy': parse_requirements('deploy'),
             'mim': parse_requirements('mminstall'),
             'optional': parse_requirements('optional'),
-            'tests': parse_requirements('tests'),
+            'tests': parse_requirements('deploy', 'tests'),
         },
         zip_safe=False,
     )

@@ -1,16 +1,14 @@
 """Writing ONNX, with weights in a file beside it where they are large, and `.pt2`."""
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from eomt_mm.deploy.model_file import KEY
 from eomt_mm.errors import UserError
+
+from .silence import quiet
 
 OPSETS = (18, 23)  # the oldest that PyTorch writes, the newest tried here
 INPUT = 'images'
@@ -43,7 +41,7 @@ def write_onnx(
         table = {torch.ops.aten.sort.stable: _stable_sort()}
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    with _quiet():
+    with quiet():
         found = torch.onnx.export(
             program,
             dynamo=True,
@@ -100,7 +98,7 @@ def quantize(source: Path, target: Path) -> None:
         for node in graph.node
         if any('class_head' in name for name in (*node.input, node.name))
     ]
-    with _quiet():
+    with quiet():
         quantize_dynamic(
             source,
             target,
@@ -116,16 +114,3 @@ def _missing(error: ModuleNotFoundError) -> UserError:
         f'{error.name} is not installed, and ONNX files need it: pip install '
         '"eomt_mm[deploy]", or write a .pt2 file'
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own parts."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)
