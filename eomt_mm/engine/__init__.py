@@ -1,6 +1,7 @@
 """Training machinery: annealing, learning rates, seeds, files."""
 
 from .checkpoint_hook import CheckpointHook
+from .compile_hook import CompileHook
 from .crop_size_check import CropSizeHook
 from .divergence import DivergenceHook
 from .due_validation import DueValidationHook
@@ -15,6 +16,7 @@ from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
     'CheckpointHook',
+    'CompileHook',
     'CropSizeHook',
     'DivergenceHook',
     'DueValidationHook',

@@ -6,10 +6,10 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.freezing import EMBEDDINGS
 from eomt_mm.models.plain_vit import NEW_PARTS
 from eomt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-EMBEDDINGS = ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre')
 FINAL_NORMS = ('norm', 'fc_norm')
 
 

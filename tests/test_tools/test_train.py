@@ -399,3 +399,21 @@ def test_checkpoint_of_an_older_run_is_no_way_on(tool, tmp_path):
     assert way_on(cfg, 'python x --resume', newer).endswith('python x --resume')
     cfg.resume = True
     assert way_on(cfg, 'python x --resume', older).endswith('python x --resume')
+
+
+@pytest.mark.parametrize(
+    ('device', 'given', 'fused'),
+    [
+        ('cuda', dict(type='AdamW'), True),
+        ('cuda', dict(type='AdamW', fused=False), False),
+        ('cuda', dict(type='AdamW', foreach=True), None),
+        ('cuda', dict(type='LBFGS'), None),
+        ('cpu', dict(type='AdamW'), None),
+    ],
+)
+def test_the_optimizer_is_fused_on_cuda(tool, monkeypatch, device, given, fused):
+    train = tool('train')
+    monkeypatch.setattr(train, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=dict(optimizer=given)))
+    train.fuse_optimizer(cfg)
+    assert cfg.optim_wrapper.optimizer.get('fused') == fused
