@@ -23,6 +23,7 @@ PAGES = [
     'docs/ladder.md',
     'docs/converting.md',
     'docs/fine_tuning.md',
+    'docs/own_data.md',
     'docs/model_zoo.md',
     'docs/speed.md',
     'docs/token_merging.md',
