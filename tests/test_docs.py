@@ -23,6 +23,7 @@ PAGES = [
     'docs/ladder.md',
     'docs/converting.md',
     'docs/fine_tuning.md',
+    'docs/own_data.md',
     'docs/model_zoo.md',
     'docs/out_of_distribution.md',
     'docs/speed.md',
