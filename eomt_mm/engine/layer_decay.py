@@ -60,7 +60,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
 
     Raises:
         UserError: If `paramwise_cfg` has an unknown key, the learning rate is missing,
-            or the backbone has no `depth` and `num_blocks`.
+            or the backbone has no `depth`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
@@ -108,12 +108,13 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     def _backbone_scale(self, model: nn.Module):
         backbone = getattr(model, 'backbone', None)
         depth = getattr(backbone, 'depth', None)
-        num_blocks = getattr(backbone, 'num_blocks', None)
-        if depth is None or num_blocks is None:
+        # Only a ViT with queries has masked blocks.
+        num_blocks = getattr(backbone, 'num_blocks', 0)
+        if depth is None:
             raise UserError(
-                f'LayerDecayConstructor needs `depth` and `num_blocks` of '
-                f'{type(model).__name__}.backbone, which lacks one of them: use the '
-                "backbone 'eomt_mm.QueryViT'"
+                f'{type(model).__name__}.backbone has no `depth`, which '
+                "LayerDecayConstructor needs: use the backbone 'eomt_mm.QueryViT' or "
+                "'eomt_mm.PlainViT'"
             )
         decay = self.paramwise_cfg['decay_rate']
         if self.paramwise_cfg['decay_last_blocks']:
