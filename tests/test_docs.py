@@ -21,6 +21,7 @@ PAGES = [
     'docs/comparison.md',
     'docs/ladder.md',
     'docs/converting.md',
+    'docs/deployment.md',
     'docs/fine_tuning.md',
     'docs/model_zoo.md',
     'docs/speed.md',
