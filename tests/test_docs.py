@@ -22,6 +22,7 @@ PAGES = [
     'docs/comparison.md',
     'docs/ladder.md',
     'docs/converting.md',
+    'docs/deployment.md',
     'docs/fine_tuning.md',
     'docs/own_data.md',
     'docs/model_zoo.md',

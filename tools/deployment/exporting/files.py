@@ -1,7 +1,10 @@
 """Writing ONNX, with weights in a file beside it where they are large, and `.pt2`."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,6 +12,9 @@ from eomt_mm.deploy.model_file import KEY
 from eomt_mm.errors import UserError
 
 from .silence import quiet
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSETS = (18, 23)  # the oldest that PyTorch writes, the newest tried here
 INPUT = 'images'
@@ -93,11 +99,6 @@ def quantize(source: Path, target: Path) -> None:
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     graph = onnx.load(source, load_external_data=False).graph
-    classifiers = [
-        node.name
-        for node in graph.node
-        if any('class_head' in name for name in (*node.input, node.name))
-    ]
     with quiet():
         quantize_dynamic(
             source,
@@ -105,8 +106,17 @@ def quantize(source: Path, target: Path) -> None:
             op_types_to_quantize=QUANTIZED,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=classifiers,
+            nodes_to_exclude=[classifier(graph).name],
         )
+
+
+def classifier(graph: onnx.GraphProto) -> onnx.NodeProto:
+    """The product behind `class_logits`; its weights have lost their name."""
+    makers = {output: node for node in graph.node for output in node.output}
+    node = makers['class_logits']
+    while node.op_type not in QUANTIZED:
+        node = next(makers[name] for name in node.input if name in makers)
+    return node
 
 
 def _missing(error: ModuleNotFoundError) -> UserError:
