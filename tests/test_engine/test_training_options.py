@@ -185,6 +185,7 @@ def test_resume_with_each_option(toy_config, toy_run, name):
     check_resume(toy_config, toy_run, OPTIONS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['plain', 'checkpointing'])
 def test_compiled_blocks_train_and_resume(toy_config, toy_run, name):
     """Traced and differentiated as a whole, and run without the C++ compiler."""

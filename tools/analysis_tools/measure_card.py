@@ -4,9 +4,9 @@
     python tools/analysis_tools/measure_card.py --out card --device cpu --toy
 
 Post-processing, the network, network and post-processing, and training steps, by
-`benchmark.py --core`, each in a process of its own: what fails or takes too long leaves
-the others alone. Each writes a JSON file and what it printed into the folder; a table of
-what was done is printed last, and kept beside them.
+`benchmark.py --core`, each in a process of its own: what fails or takes too long
+leaves the others alone. Each writes a JSON file and what it printed into the folder; a
+table of what was done is printed last, and kept beside them.
 """
 
 import signal
