@@ -17,7 +17,13 @@ class CompileHook(Hook):
     Parameters and their names stay, so that checkpoints fit with and without it. The
     first iterations take a minute or more, as does the first one after the annealing of
     a block has begun or ended. Activation checkpointing works along with it.
+
+    Args:
+        backend (str): That of `torch.compile`. Defaults to 'inductor'.
     """
+
+    def __init__(self, backend: str = 'inductor') -> None:
+        self.backend = backend
 
     def before_train(self, runner) -> None:
         """Compile, before the first iteration.
@@ -33,13 +39,14 @@ class CompileHook(Hook):
                 f'{type(model.backbone).__name__} has none: leave --compile out'
             )
         device = next(model.parameters()).device.type
-        if device == 'cpu' and not any(map(shutil.which, ('c++', 'g++', 'clang++'))):
+        needs_compiler = device == 'cpu' and self.backend == 'inductor'
+        if needs_compiler and not any(map(shutil.which, ('c++', 'g++', 'clang++'))):
             raise UserError(
                 '--compile on a CPU needs a C++ compiler, and there is no c++, g++ or '
                 'clang++: install one, or leave --compile out'
             )
         for block in blocks:
-            block.compile(dynamic=False)
+            block.compile(backend=self.backend, dynamic=False)
         print_log(
             f'compiling {len(blocks)} blocks: the first iterations take a minute or '
             'more',

@@ -187,19 +187,32 @@ def test_resume_with_each_option(toy_config, toy_run, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['plain', 'checkpointing'])
-def test_compiled_blocks(toy_config, toy_run, name):
-    """The same training but for rounding, and whole checkpoints."""
-    hook = dict(type='eomt_mm.CompileHook')
+def test_compiled_blocks_train_and_resume(toy_config, toy_run, name):
+    """Traced and differentiated as a whole, and run without the C++ compiler."""
+    hook = dict(type='eomt_mm.CompileHook', backend='aot_eager')
     compiled = check_resume(toy_config, toy_run, OPTIONS[name], [hook])
     model = dict(type='EngineSmallEoMT', **OPTIONS[name])
     plain = toy_run(toy_config(work_dir='plain', model=model))
-    weights = plain.model.state_dict()
-    found = compiled.model.state_dict()
-    assert set(weights) == set(found)
+    assert set(plain.model.state_dict()) == set(compiled.model.state_dict())
     losses = [
         run.message_hub.get_scalar('train/loss').data[0] for run in (plain, compiled)
     ]
     np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize('name', ['plain', 'checkpointing'])
+def test_compiled_blocks_have_the_same_gradients(name):
+    plain, compiled = SmallEoMT(), SmallEoMT(**OPTIONS[name])
+    runner = type('Runner', (), dict(model=compiled))()
+    compile_hook.CompileHook().before_train(runner)
+    for probs in ((1, 1), (0, 0)):
+        for model in (plain, compiled):
+            model.zero_grad()
+        expected, found = gradients(plain, probs), gradients(compiled, probs)
+        for key, gradient in expected.items():
+            error = (found[key] - gradient).abs().max()
+            assert error <= 1e-4 * gradient.abs().max().clamp(min=1e-4), key
 
 
 def test_compilation_without_blocks_or_compiler(monkeypatch, toy_model):
