@@ -17,7 +17,7 @@ import torch
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
 from mmengine.runner import IterBasedTrainLoop
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from eomt_mm.compat import StandingIterator
 from eomt_mm.errors import UserError
@@ -153,7 +153,9 @@ def mixed_seeds(*entropy: int) -> tuple[int, int, int]:
 
 
 def _has_batches(loader: DataLoader) -> bool:
-    return loader.batch_sampler is not None and hasattr(loader.dataset, '__getitem__')
+    return loader.batch_sampler is not None and not isinstance(
+        loader.dataset, IterableDataset
+    )
 
 
 def _done_of_epoch(loop) -> int:

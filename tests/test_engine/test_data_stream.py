@@ -17,7 +17,7 @@ from mmengine.dataset import (
     RepeatDataset,
 )
 from mmengine.registry import DATASETS, TRANSFORMS
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import IterableDataset
 
 import eomt_mm.engine.data_stream as data_stream
@@ -72,12 +72,7 @@ class Mix(Noise):
 def mixed(data):
     from mmdet.datasets import MultiImageMixDataset
 
-    with pytest.MonkeyPatch.context() as patch:
-        # The wrapper looks its transforms up in MMDetection's registry.
-        patch.setattr(
-            'mmdet.datasets.dataset_wrappers.TRANSFORMS', TRANSFORMS, raising=True
-        )
-        return MultiImageMixDataset(data, [{'type': 'StreamToyMix'}])
+    return MultiImageMixDataset(data, [{'type': 'StreamToyMix'}])
 
 
 WRAPPERS = {
@@ -107,25 +102,22 @@ def stream(
     )
     dataset = WRAPPERS[wrapper](Data(size))
     runner = SimpleNamespace(
-        cfg=Config(dict(train_dataloader=loader)), seed=5, _randomness_cfg={}
+        cfg=Config(dict(train_dataloader=loader)),
+        seed=5,
+        visualizer=SimpleNamespace(),
+        _randomness_cfg={},
     )
     built = Runner.build_dataloader(dict(loader, dataset=dataset), seed=5)
-    runner.train_loop = LOOP(runner, built)
-    runner.train_loop._iter = start
+    loop = runner.train_loop = IterBasedTrainLoop(runner, built, max_iters=100)
+    loop._iter = start
     assert number_samples(runner, seed=5)
     # What MMEngine's loop does after the hooks.
     for _ in range(start):
-        next(runner.train_loop.dataloader_iterator)
-    batches = [next(runner.train_loop.dataloader_iterator) for _ in range(count)]
+        next(loop.dataloader_iterator)
+    batches = [next(loop.dataloader_iterator) for _ in range(count)]
+    # Workers that the cyclic garbage collector ends take PyTorch 5 s each.
+    loop.dataloader = loop.dataloader_iterator = built = None
     return [batch['inputs'] for batch in batches]
-
-
-def LOOP(runner, loader):
-    from mmengine.runner import IterBasedTrainLoop
-
-    runner.visualizer = SimpleNamespace()
-    runner.logger = None
-    return IterBasedTrainLoop(runner, loader, max_iters=100)
 
 
 @pytest.mark.parametrize('wrapper', WRAPPERS)
@@ -133,7 +125,6 @@ def LOOP(runner, loader):
 def test_stream_goes_on_where_it_stopped(wrapper, workers):
     whole = stream(30, wrapper=wrapper)
     assert len({value for batch in whole for value in batch}) == 60
-    assert stream(30, wrapper=wrapper, workers=workers) == whole
     assert stream(13, 17, wrapper=wrapper, workers=workers) == whole[17:]
 
 
@@ -142,6 +133,7 @@ def test_next_epoch_has_another_order_and_another_noise(workers):
     whole = stream(12, sampler='DefaultSampler')  # three epochs of 4 batches
     epochs = [[int(v) for batch in whole[i : i + 4] for v in batch] for i in (0, 4, 8)]
     assert epochs[0] != epochs[1] != epochs[2]
+    assert all(sorted(epoch) == list(range(8)) for epoch in epochs)
     assert len({value for batch in whole for value in batch}) == 24
     resumed = stream(7, 5, sampler='DefaultSampler', workers=workers)
     assert resumed == whole[5:]
