@@ -66,6 +66,8 @@ class SegDataset(ReadableDataset, BaseSegDataset):
     ) -> None:
         self.label_values = label_values
         super().__init__(*args, **kwargs)
+        # MMSegmentation's tools read the classes here, not in `metainfo`.
+        self.METAINFO = {k: self._metainfo.get(k) for k in ('classes', 'palette')}
 
     def load_data_list(self) -> list[dict]:
         """List the images.

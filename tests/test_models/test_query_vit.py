@@ -269,3 +269,41 @@ def test_offline_download_names_model_file_and_option(monkeypatch):
         'model.backbone.pretrained=PATH',
     ):
         assert part in str(error.value)
+
+
+def gradients(vit):
+    """Gradients of one masked step by name, from fixed weights and masks."""
+    torch.manual_seed(0)
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    head = MaskHead(num_classes=3, embed_dims=32, patch_size=16)
+    predictions = vit.train().forward_masked(torch.randn(2, 3, 64, 64), head)
+    sum(c.square().mean() + m.square().mean() for c, m in predictions).backward()
+    return {n: p.grad for n, p in vit.named_parameters() if p.grad is not None}
+
+
+def test_frozen_stages_learn_nothing_and_change_nothing_else():
+    masked = dict(mask_probs=[1.0, 1.0])
+    all_learn, frozen = gradients(tiny(**masked)), tiny(frozen_stages=1, **masked)
+    learn = gradients(frozen)
+    assert {n for n in all_learn if n not in learn} == {
+        n for n in all_learn if not n.startswith(('queries', 'norm', 'blocks'))
+    } | {n for n in all_learn if n.startswith('blocks.0.')}
+    for name, gradient in learn.items():
+        assert torch.equal(gradient, all_learn[name]), name
+    with pytest.raises(UserError, match='expected 0 to 2'):
+        tiny(frozen_stages=3)
+
+
+@pytest.mark.filterwarnings('ignore:torch.utils.checkpoint')
+def test_activation_checkpointing_leaves_gradients_as_they_are():
+    from mmengine.runner.activation_checkpointing import (
+        turn_on_activation_checkpointing,
+    )
+
+    masked = dict(mask_probs=[1.0, 1.0])
+    plain, sparing = gradients(tiny(**masked)), tiny(**masked)
+    turn_on_activation_checkpointing(sparing, [f'blocks.{i}' for i in range(4)])
+    for name, gradient in gradients(sparing).items():
+        assert torch.equal(gradient, plain.pop(name)), name
+    assert not plain
