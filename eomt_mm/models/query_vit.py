@@ -46,9 +46,6 @@ class QueryViT(PlainViT):
         deep_supervision (bool): Whether training predicts, and supervises, before
             each of the last blocks; without it nothing is masked (Table 7, "w/o
             masking"). Defaults to True.
-        frozen_stages (int): Number of first blocks that keep their weights, with the
-            embedding; training stores no activations of them. Blocks with queries
-            always learn. Defaults to 0, where all learns.
         timm_args (dict, optional): See `PlainViT`.
         init_cfg (dict, optional): See `PlainViT`.
         checkpointing (bool): See `PlainViT`. Defaults to False.
@@ -73,7 +70,6 @@ class QueryViT(PlainViT):
         pretrained: bool | str = True,
         mask_probs: list[float] | None = None,
         deep_supervision: bool = True,
-        frozen_stages: int = 0,
         timm_args: dict | None = None,
         init_cfg: dict | None = None,
         checkpointing: bool = False,
@@ -112,16 +108,6 @@ class QueryViT(PlainViT):
                 f'mask_probs is {self.mask_probs}, but without deep_supervision there '
                 'are no predictions to mask with: set one of them'
             )
-        if not 0 <= frozen_stages <= self.depth - num_blocks:
-            raise UserError(
-                f'frozen_stages is {frozen_stages}, expected 0 to '
-                f'{self.depth - num_blocks}: the last {num_blocks} of {self.depth} '
-                'blocks carry the queries and always learn'
-            )
-        if frozen_stages:
-            self.requires_grad_(False)
-            self.blocks[frozen_stages:].requires_grad_(True)
-            self.norm.requires_grad_(True)
         self.deep_supervision = deep_supervision
         self.queries = nn.Parameter(torch.randn(num_queries, self.embed_dims))
 

@@ -282,19 +282,6 @@ def gradients(vit):
     return {n: p.grad for n, p in vit.named_parameters() if p.grad is not None}
 
 
-def test_frozen_stages_learn_nothing_and_change_nothing_else():
-    masked = dict(mask_probs=[1.0, 1.0])
-    all_learn, frozen = gradients(tiny(**masked)), tiny(frozen_stages=1, **masked)
-    learn = gradients(frozen)
-    assert {n for n in all_learn if n not in learn} == {
-        n for n in all_learn if not n.startswith(('queries', 'norm', 'blocks'))
-    } | {n for n in all_learn if n.startswith('blocks.0.')}
-    for name, gradient in learn.items():
-        assert torch.equal(gradient, all_learn[name]), name
-    with pytest.raises(UserError, match='expected 0 to 2'):
-        tiny(frozen_stages=3)
-
-
 @pytest.mark.filterwarnings('ignore:torch.utils.checkpoint')
 def test_activation_checkpointing_leaves_gradients_as_they_are():
     from mmengine.runner.activation_checkpointing import (
