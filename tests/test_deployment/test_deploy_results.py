@@ -87,7 +87,7 @@ def test_the_command(exported, photos, tmp_path, capsys):
         assert picture.shape == photo.shape
         np.testing.assert_array_equal(picture, paint(photo, result, predictor.meta))
         if task == 'semantic':
-            assert ' cat' in said and '%' in said
+            assert '%' in said
             lines = [float(line.split()[0]) for line in said.splitlines()]
             assert sum(lines) == pytest.approx(100, abs=0.3)
     assert [p.name for p in (tmp_path / 'new').iterdir()].count('panoptic.png') == 1
