@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from eomt_mm.registry import MODELS
 
+from .precision import no_autocast
+
 Prediction = tuple[Tensor, Tensor]
 
 # Costs beyond this are as good as infinite, yet scipy can still add them up.
@@ -104,7 +106,7 @@ class Criterion(nn.Module):
             prediction, and the same with the prefix `d{i}.` for the i-th of the
             others.
         """
-        with torch.autocast(predictions[0][1].device.type, enabled=False):
+        with no_autocast(predictions[0][1].device):
             labels = torch.cat([target.labels for target in targets])
             masks = torch.cat([target.masks for target in targets])[:, None].float()
             counts = [len(target.labels) for target in targets]

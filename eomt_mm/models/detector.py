@@ -1,6 +1,6 @@
 """The bridge to MMDetection: preprocessor, detector, panoptic head, fusion head.
 
-`EoMTDetector` differs from MMDet's `MaskFormer` in one place only: in training the
+`EoMTDetector` differs from MMDet's `MaskFormer` mainly in one place: in training the
 head predicts between the blocks of the backbone. A stock `MaskFormer`, with this
 fusion head or with its own, runs the same weights.
 """
@@ -377,7 +377,8 @@ class EoMTDetector(NetworkModel, MaskFormer):
         Returns:
             dict[str, Tensor]: `loss_cls`, `d0.loss_cls`, ...
         """
-        # Targets first: they wait for the device, which has nothing to do yet.
+        # Targets first: building them synchronises with the GPU, which costs nothing
+        # while its queue is empty.
         targets = self.panoptic_head.targets(batch_data_samples)
         predictions = self.network.all_predictions(batch_inputs)
         return self.panoptic_head.criterion(predictions, targets)

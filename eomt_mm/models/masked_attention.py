@@ -18,6 +18,8 @@ from timm.layers import Attention, apply_rot_embed_cat
 from timm.models.eva import EvaAttention
 from torch import Tensor
 
+from eomt_mm.errors import UserError
+
 # (q, k, v, mask, dropout_p) to the shape of q, see `attend`.
 Attend = Callable[..., Tensor]
 
@@ -83,7 +85,7 @@ def attend(
     mask: Tensor | None = None,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """Compute the attention of a block; a faster kernel may take its place.
+    """Compute the attention of a block; on a CPU a faster kernel may replace it.
 
     Args:
         q (Tensor): Shape (B, heads, T, d).
@@ -100,12 +102,43 @@ def attend(
     return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
 
 
+def settle_mask_probs(
+    given: list[float] | None, count: int, default: float, deep_supervision: bool
+) -> list[float]:
+    """Check the mask probabilities of the layers that can be masked.
+
+    Args:
+        given (list[float], optional): One for each layer; None for the default.
+        count (int): Number of layers.
+        default (float): Probability of each layer where none is given.
+        deep_supervision (bool): Whether these layers have predictions to mask with.
+
+    Returns:
+        list[float]: One probability for each layer.
+
+    Raises:
+        UserError: If there is not one for each layer, or no prediction to mask with.
+    """
+    probs = [default] * count if given is None else list(given)
+    if len(probs) != count:
+        raise UserError(
+            f'mask_probs has {len(probs)} values, expected one for each of the {count} '
+            'layers that can be masked'
+        )
+    if any(probs) and not deep_supervision:
+        raise UserError(
+            f'mask_probs is {probs}, but without deep_supervision there are no '
+            'predictions to mask with: set one of them'
+        )
+    return probs
+
+
 class MaskedAttention:
     """The part that both attention layers share: attention and output projection.
 
     Attributes:
-        attend (Callable): The function `attend`, or a faster one for inference: the
-            one door for kernels of a certain device, such as those of `cpu`.
+        attend (Callable): The function `attend`, or a faster one for inference that
+            `cpu.prepare` puts in its place. Proportional attention does without.
     """
 
     attend: Attend = staticmethod(attend)

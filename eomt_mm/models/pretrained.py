@@ -39,6 +39,17 @@ def check_arch(arch: str) -> None:
     )
 
 
+# timm does not validate shapes: a malformed tensor fails in many ways.
+_MISFITS = (
+    RuntimeError,
+    LookupError,
+    AttributeError,
+    ValueError,
+    AssertionError,
+    ArithmeticError,
+)
+
+
 def load_timm_weights(
     arch: str, source: bool | str, timm_args: dict
 ) -> dict[str, Tensor]:
@@ -68,15 +79,7 @@ def load_timm_weights(
             pretrained_cfg_overlay=overlay,
             **timm_args,
         )
-    # timm does not check shapes, and fails on numbers and empty tensors in many ways.
-    except (
-        RuntimeError,
-        LookupError,
-        AttributeError,
-        ValueError,
-        AssertionError,
-        ArithmeticError,
-    ) as error:
+    except _MISFITS as error:
         reason = str(error).strip().splitlines()[:2]
         raise UserError(
             f'{source} does not hold weights of {arch}: {" ".join(reason)}. '
@@ -86,9 +89,9 @@ def load_timm_weights(
 
 
 def _norm_of_tokens(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the norm behind timm's pooling to the norm of the tokens.
+    """Rename the norm after timm's pooling to the norm of the tokens.
 
-    EVA-02 was pre-trained with its last norm on the tokens; timm moves it behind the
+    EVA-02 was pre-trained with its last norm on the tokens; timm moves it after the
     pooling (`fc_norm`), where its classifiers expect it.
     """
     if 'norm.weight' in weights:
@@ -111,8 +114,14 @@ def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
     )
     try:
         vit = timm.create_model(arch, pretrained=True, num_classes=0, **timm_args)
-    # Whatever the hub's client raises, the way out is the same.
     except Exception as error:
+        # The hub's client raises OSErrors, some of them ValueErrors besides.
+        if isinstance(error, _MISFITS) and not isinstance(error, OSError):
+            reason = str(error).strip().splitlines()[:2]
+            raise UserError(
+                f'the pre-trained weights of {arch!r} do not fit {timm_args}: '
+                f'{" ".join(reason)}'
+            ) from error
         raise UserError(
             f'cannot get the pre-trained weights of {arch!r} from the hub '
             f'({type(error).__name__}). Offline, put the file model.safetensors of '

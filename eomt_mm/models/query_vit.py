@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 
-from .masked_attention import query_patch_mask
+from .masked_attention import query_patch_mask, settle_mask_probs
 from .plain_vit import PlainViT
 
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
@@ -22,6 +22,8 @@ Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 class QueryViT(PlainViT):
     """A plain ViT with K queries in its last L2 blocks.
+
+    `eomt_mm.QueryViT` of a config is `token_merging.build_backbone`, which builds it.
 
     The only parameter beside timm's is `queries`. Tokens in the last blocks are
     ordered [queries, CLS, registers, patches]. The queries have no positional code,
@@ -38,8 +40,8 @@ class QueryViT(PlainViT):
         patch_size (int): Side of a patch in pixels. Defaults to 16.
         num_queries (int): Number K of queries. The paper has 100 for semantic, 200
             for panoptic and instance segmentation. Defaults to 200.
-        num_blocks (int): Number L2 of last blocks that carry the queries. The paper
-            has 3, 3, 4, 5 for S, B, L, g. Defaults to 4.
+        num_blocks (int): Number L2 of last blocks that carry the queries, not the
+            depth. The paper has 3, 3, 4, 5 for S, B, L, g. Defaults to 4.
         pretrained (bool | str): See `PlainViT`. Defaults to True.
         mask_probs (list[float], optional): Mask probabilities of the last blocks
             where no hook sets them. Defaults to 0 for all.
@@ -97,17 +99,9 @@ class QueryViT(PlainViT):
             )
         self.num_queries = num_queries
         self.num_blocks = num_blocks
-        self.mask_probs = list(mask_probs or [0.0] * num_blocks)
-        if len(self.mask_probs) != num_blocks:
-            raise UserError(
-                f'mask_probs has {len(self.mask_probs)} values, expected one for '
-                f'each of the {num_blocks} last blocks'
-            )
-        if any(self.mask_probs) and not deep_supervision:
-            raise UserError(
-                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
-                'are no predictions to mask with: set one of them'
-            )
+        self.mask_probs = settle_mask_probs(
+            mask_probs, num_blocks, 0.0, deep_supervision
+        )
         self.deep_supervision = deep_supervision
         self.queries = nn.Parameter(torch.randn(num_queries, self.embed_dims))
 

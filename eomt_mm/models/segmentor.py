@@ -1,6 +1,6 @@
 """The bridge to MMSegmentation: preprocessor, segmentor, decode head, test-time aug.
 
-`EoMTSegmentor` differs from MMSeg's `EncoderDecoder` in two places only: in training
+`EoMTSegmentor` differs from MMSeg's `EncoderDecoder` mainly in two places: in training
 the head predicts between the blocks of the backbone, and in testing the image is cut
 into even windows. A stock `EncoderDecoder` runs the same weights, and trains them
 without masks and without intermediate supervision.
@@ -206,7 +206,8 @@ class EoMTSegmentor(NetworkModel, EncoderDecoder):
         Returns:
             dict[str, Tensor]: `decode.loss_cls`, `decode.d0.loss_cls`, ...
         """
-        # Targets first: they wait for the device, which has nothing to do yet.
+        # Targets first: building them synchronises with the GPU, which costs nothing
+        # while its queue is empty.
         targets = self.decode_head.targets(data_samples)
         predictions = self.network.all_predictions(inputs)
         return add_prefix(self.decode_head.criterion(predictions, targets), 'decode')

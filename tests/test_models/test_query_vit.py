@@ -252,6 +252,18 @@ def test_missing_and_broken_weights_are_explained(tmp_path):
         tiny(pretrained=str(other)).init_weights()
 
 
+def test_downloaded_weights_that_do_not_fit_are_no_matter_of_the_hub(monkeypatch):
+    def misfit(*_, **kwargs):
+        if kwargs.get('pretrained'):
+            raise RuntimeError('size mismatch for pos_embed')
+        return created(*_, **kwargs)
+
+    created = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', misfit)
+    with pytest.raises(UserError, match='do not fit .*size mismatch for pos_embed'):
+        tiny(pretrained=True).init_weights()
+
+
 def test_offline_download_names_model_file_and_option(monkeypatch):
     def offline(*_, **kwargs):
         if kwargs.get('pretrained'):

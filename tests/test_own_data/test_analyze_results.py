@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.run_lengths import encode_mask
+from eomt_mm.run_lengths import encode_masks
 
 
 def load_tool(root):
@@ -65,7 +65,7 @@ def truth_as_prediction(datasets, check, tmp_path):
                     bboxes=masks.new_zeros((len(masks), 4), dtype=torch.float32),
                     labels=truth.labels,
                     scores=torch.ones(len(masks)),
-                    masks=[dict(encode_mask(mask)) for mask in masks],
+                    masks=[dict(runs) for runs in encode_masks(masks)],
                 )
             else:
                 ids = sample.gt_sem_seg.sem_seg[0].long().clone()

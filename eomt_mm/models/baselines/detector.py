@@ -42,7 +42,8 @@ class Mask2FormerHead(MaskedDecoder, StockHead):
         Returns:
             dict[str, Tensor]: `loss_cls`, `d0.loss_cls`, ...
         """
-        # Targets first: they wait for the device, which has nothing to do yet.
+        # Targets first: building them synchronises with the GPU, which costs nothing
+        # while its queue is empty.
         targets = [
             InstanceData(labels=target.labels, masks=target.masks)
             for target in self.targets(batch_data_samples)

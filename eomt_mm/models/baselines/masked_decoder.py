@@ -12,7 +12,7 @@ from torch import Tensor
 from eomt_mm.errors import UserError
 
 from ..criterion import Prediction
-from ..masked_attention import query_patch_mask
+from ..masked_attention import query_patch_mask, settle_mask_probs
 from ..plain_vit import PlainViT
 from ..precision import no_autocast
 from ..sizes import FollowsBackbone
@@ -63,17 +63,9 @@ class MaskedDecoder(FollowsBackbone):
         super().__init__(**kwargs)
         num_layers = self.num_transformer_decoder_layers
         self.deep_supervision = deep_supervision
-        self.mask_probs = list(mask_probs or [float(deep_supervision)] * num_layers)
-        if len(self.mask_probs) != num_layers:
-            raise UserError(
-                f'mask_probs has {len(self.mask_probs)} values, expected one for each '
-                f'of the {num_layers} layers of the Transformer decoder'
-            )
-        if any(self.mask_probs) and not deep_supervision:
-            raise UserError(
-                f'mask_probs is {self.mask_probs}, but without deep_supervision there '
-                'are no predictions to mask with: set one of them'
-            )
+        self.mask_probs = settle_mask_probs(
+            mask_probs, num_layers, float(deep_supervision), deep_supervision
+        )
         if len(self.class_weight) != self.num_classes + 1:
             raise UserError(
                 f'loss_cls.class_weight has {len(self.class_weight)} values, expected '

@@ -1,8 +1,9 @@
 """Token merging: fewer tokens for the same image, at inference.
 
-`merge`, `windows`, `bipartite`, `batching`, `attention` and `rotary` are pure tensor
-functions; `algm` and `tome` are methods behind the interface of `base`; `merging_vit`
-runs a `QueryViT` on merged tokens.
+`algm` and `tome` are the methods, with the interface of `base`; `windows` and
+`bipartite` are the merges that they propose. `merge`, `attention` and `rotary` act on
+tokens, `batching` groups images, `merging_vit` runs a `QueryViT` on merged tokens, and
+`backbone` builds it.
 """
 
 from .algm import ALGM

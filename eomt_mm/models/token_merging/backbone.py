@@ -2,6 +2,7 @@
 
 from mmengine.logging import print_log
 
+from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
 from ..plain_vit import PlainViT
@@ -22,6 +23,10 @@ def build_backbone(token_merging: dict | None = None, **options) -> PlainViT:
         PlainViT: A `QueryViT`, a `MergingViT` with `token_merging`, or a plain ViT.
     """
     if options.get('num_queries') == 0:
+        if token_merging:
+            raise UserError(
+                'token_merging needs queries, but num_queries is 0: set one of them'
+            )
         print_log(
             "backbone 'eomt_mm.QueryViT' with num_queries=0 is 'eomt_mm.PlainViT' now",
             logger='current',

@@ -21,7 +21,7 @@ from .rotary import check_steps
 
 @dataclass
 class MergePoint:
-    """Input of a method: the patch tokens of a batch behind an attention residual.
+    """Input of a method: the patch tokens of a batch after an attention residual.
 
     Attributes:
         block (int): Number of the block, from 1.
@@ -70,7 +70,7 @@ class Merges(ABC):
 
 
 class TokenMerging(ABC):
-    """A method of token merging, configured as `token_merging` of a `QueryViT`.
+    """A method of token merging, named by `backbone.token_merging` of a config.
 
     It merges patches only, between the attention and the MLP of some blocks, all of
     them before the queries enter. It has no parameters: checkpoints stay as they are.

@@ -1,4 +1,4 @@
-"""Bipartite matching: tokens of one half merge into their most similar of the other.
+"""Bipartite matching: tokens of one half merge into the most similar of the other.
 
 The tokens at even places (set A) each name the most similar token at an odd place
 (set B), and the best pairs are merged. ToMe (arXiv 2210.09461) introduced it, with a
@@ -7,12 +7,12 @@ as many pairs as pass a threshold.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..precision import no_autocast
 from .base import Merges
 from .windows import descending_ranks, order_of, rows_of
 
@@ -37,17 +37,10 @@ def best_partners(features: Tensor, max_elements: int = 2**24) -> tuple[Tensor, 
     # An exported graph has no loop: its number of images is open.
     if not torch.compiler.is_exporting():
         portion = max(1, max_elements // (b.shape[0] * b.shape[2]))
-    with _full_precision(features.device.type):
+    with no_autocast(features.device):
         best = [(rows @ b).max(-1) for rows in a.split(portion, dim=1)]
     scores, partners = zip(*best, strict=True)
     return torch.cat(scores, 1), torch.cat(partners, 1)
-
-
-def _full_precision(device_type: str) -> AbstractContextManager:
-    """Return a context without autocast, on devices that have it."""
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()
 
 
 class PairMerges(Merges):

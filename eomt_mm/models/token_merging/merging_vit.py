@@ -226,12 +226,12 @@ def _divide(vit: nn.Module, batch: ImageGroup, number: int) -> Iterator[ImageGro
 def _attend_and_propose(
     vit: nn.Module, block: nn.Module, group: ImageGroup, number: int
 ) -> Merges | None:
-    """Run the attention half of a block and propose merges behind it."""
+    """Run the attention half of a block and propose merges after it."""
     keys = _add_attention(vit, block, group)
     # Profilers show this beside the work of the blocks.
     with record_function('token_merging.propose'):
-        if vit.token_merging.uses_keys:
-            keys = keys[:, :, group.first :].mean(1)  # (b, n, d)
+        uses_keys = vit.token_merging.uses_keys
+        keys = keys[:, :, group.first :].mean(1) if uses_keys else None  # (b, n, d)
         patches = group.tokens[:, group.first :]
         grid = vit.grid if group.source is None else None
         return vit.token_merging.propose(MergePoint(number, patches, grid, keys))
