@@ -31,6 +31,7 @@ PAGES = [
     'docs/token_merging.md',
     'docs/tools.md',
     'docs/structure.md',
+    'docs/scale.md',
     'docs/security.md',
     'docs/out_of_distribution.md',
     'configs/eomt/README.md',

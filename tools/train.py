@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> Runner:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    cli.join(cfg)
     check_length(cfg)
     set_precision(cfg, args.amp)
     fuse_optimizer(cfg)
