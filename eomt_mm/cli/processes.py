@@ -9,7 +9,7 @@ from mmengine.device import get_device
 from mmengine.dist import init_dist
 from mmengine.utils.dl_utils import set_multi_processing
 
-from eomt_mm.engine.resume_check import changed_lines
+from eomt_mm.checkpoints import changed_lines
 from eomt_mm.errors import UserError
 
 # Seconds that a collective waits for a process that is silent but not known dead.
