@@ -274,7 +274,7 @@ def test_calibration_within_a_loss(run_tool, tool, tiny, capsys, tmp_path):
     assert cli.run(main, [*argv, '--cfg-options', *ALGM]) == 2
     assert 'every threshold tried costs' in capsys.readouterr().err
     assert len(json.loads(out.read_text())['trials']) == 2
-    with pytest.raises(UserError, match='no calibration'):
+    with pytest.raises(UserError, match='is not a calibration'):
         read_threshold(str(out), 1, 2)
 
 
