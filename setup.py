@@ -66,10 +66,14 @@ if __name__ == '__main__':
         python_requires='>=3.10',
         install_requires=parse_requirements('runtime'),
         extras_require={
-            'all': parse_requirements('runtime', 'mminstall', 'optional', 'tests'),
+            # Neither stack of OpenMMLab: pip would put one over the other.
+            'all': parse_requirements('runtime', 'optional', 'deploy', 'tests'),
+            'deploy': parse_requirements('deploy'),
             'mim': parse_requirements('mminstall'),
+            'stock': parse_requirements('mminstall'),
+            'onedl': parse_requirements('onedl'),
             'optional': parse_requirements('optional'),
-            'tests': parse_requirements('tests'),
+            'tests': parse_requirements('deploy', 'tests'),
         },
         zip_safe=False,
     )

@@ -199,7 +199,7 @@ def test_both_results_in_one_test(run_tool, tiny, tmp_path, scenes):
 
 
 def test_encoded_masks_are_scored_written_and_painted(run_tool, tiny, tmp_path):
-    """As plain ones are."""
+    """Encoded masks score as plain ones do."""
     config = tiny('instance')
     run_tool('train', config, '--work-dir', tmp_path / 'run')
     found = {}
@@ -233,7 +233,7 @@ def test_a_score_of_results_that_are_not_asked_for(run_tool, tiny, tmp_path):
 
 
 def test_fine_tuning_on_other_classes(run_tool, tiny, tmp_path):
-    """From panoptic to instance segmentation, with fewer queries; then tested."""
+    """A panoptic model becomes an instance model with fewer queries."""
     run_tool('train', tiny('panoptic'), '--work-dir', tmp_path / 'run')
     checkpoint, run = tmp_path / 'run/iter_6.pth', tmp_path / 'fine'
     options = {'model.backbone.num_queries': 4, 'train_cfg.max_iters': 1}
@@ -253,7 +253,7 @@ def test_fine_tuning_on_other_classes(run_tool, tiny, tmp_path):
 
 
 def test_a_checkpoint_that_is_missing(run_tool, tiny, tmp_path):
-    """As in the ADE20K panoptic configs."""
+    """The ADE20K panoptic configs require it."""
     option = 'custom_hooks.2.required=True'
     with pytest.raises(UserError, match='add --cfg-options load_from=CHECKPOINT'):
         run_tool(

@@ -275,7 +275,7 @@ def test_second_setup_waits_for_the_lock(checkout):
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
 def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
     """Killed while `python -m venv` runs: that ends first, or goes with the set-up."""
-    slow = executable(checkout / 'python', 'echo > began; sleep 3; echo > ended')
+    slow = executable(checkout / 'python', 'echo > began; sleep 8; echo > ended')
     code = (
         'import os, signal, sys; sys.path.insert(0, "tools/misc"); import setup_env;'
         'signal.signal(signal.SIGTERM, signal.default_int_handler);'

@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> dict:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    cli.join(cfg)
     cli.check_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
     forgo_labels(cfg)

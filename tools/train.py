@@ -57,6 +57,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--amp', action='store_true', help='automatic mixed precision (accelerators)'
     )
     parser.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the blocks of the backbone: meant for long runs, takes a minute '
+        'or more at the start',
+    )
+    parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
         help='scale the learning rate by batch size / auto_scale_lr.base_batch_size',
@@ -79,8 +85,13 @@ def main(argv: list[str] | None = None) -> Runner:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    cli.join(cfg)
     check_length(cfg)
     set_precision(cfg, args.amp)
+    fuse_optimizer(cfg)
+    if args.compile:
+        hook = dict(type='eomt_mm.CompileHook')
+        cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), hook]
     auto_scale_lr = args.auto_scale_lr or scales_itself(cfg)
     if auto_scale_lr:
         check_scaling(cfg)
@@ -151,6 +162,15 @@ def set_precision(cfg: Config, amp: bool) -> None:
     if amp:
         wrapper.type = 'AmpOptimWrapper'
         wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def fuse_optimizer(cfg: Config) -> None:
+    """Takes PyTorch's fused optimizer, one launch for many parameters, on CUDA."""
+    optimizer = cfg.optim_wrapper.get('optimizer') or {}
+    kind = reading.type_name(optimizer.get('type', ''))
+    unset = not {'fused', 'foreach'} & set(optimizer)
+    if get_device() == 'cuda' and kind in ('Adam', 'AdamW', 'SGD') and unset:
+        optimizer.fused = True
 
 
 def scales_itself(cfg: Config) -> bool:

@@ -1,7 +1,7 @@
 # EoMT-L (DINOv2) trained on Cityscapes (eomt_vitl_cityscapes.py), tested on BRAVO.
 #
-#   python tools/analysis_tools/bravo_submission.py \
-#       configs/eomt/eomt_vitl_bravo.py CHECKPOINT --out submission
+#   python tools/analysis_tools/bravo_submission.py configs/eomt/eomt_vitl_bravo.py \
+#       CHECKPOINT --out submission
 #
 # mIoU out of distribution 77.2 (quoted, arXiv 2503.19108 Table 8); AUPRC of unknown
 # objects 89.7 (quoted, Table E). Neither was measured with this code.
@@ -14,15 +14,6 @@ test_dataloader = dict(
         type='eomt_mm.BravoDataset',
         data_root=data_root,
         test_mode=True,
-        pipeline=[
-            dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-            # 16-bit images too; there are no labels.
-            dict(type='eomt_mm.LoadSemanticAnnotations'),
-            dict(type='eomt_mm.ResizeShortSide', size=1024),
-            dict(
-                type='PackSegInputs',
-                meta_keys=('img_path', 'ori_shape', 'img_shape', 'bravo'),
-            ),
-        ],
+        pipeline={{_base_.test_pipeline}},
     )
 )

@@ -1,12 +1,13 @@
 """Checkpoints from anywhere, read as data and never executed."""
 
-from .config_text import NotLiteral, parse, read_literals
+from .config_text import NotLiteral, changed_lines, parse, read_literals
 from .content import refuse_other_optimizer, refuse_unresumable, weights_of
 from .reading import Meta, check_sums, config_of, read, refuse_nan
 
 __all__ = [
     'Meta',
     'NotLiteral',
+    'changed_lines',
     'check_sums',
     'config_of',
     'parse',

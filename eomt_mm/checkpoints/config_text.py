@@ -1,9 +1,14 @@
 """The config inside a checkpoint: Python's literals, read without running anything."""
 
 import ast
+import difflib
+from itertools import islice
 
 # COCO's config has 6,000 characters, one with LVIS' 1203 classes 100,000.
 MAX_LENGTH = 1_000_000
+# Differs between a run and its resumption by itself.
+_OF_THE_CALL = ('load_from', 'resume', 'work_dir', 'launcher')
+_SHOWN = 5
 
 
 class NotLiteral(ValueError):
@@ -64,3 +69,22 @@ class _WithoutCalls(ast.NodeTransformer):
             if len(node.args) == 1 and not names:
                 return node.args[0]
         return node  # which `literal_eval` refuses
+
+
+def changed_lines(before: str, after: str) -> list[str]:
+    """List the first lines in which two configs differ, as `- old` and `+ new`.
+
+    Args:
+        before (str): Text of the config in a checkpoint, compared as text.
+        after (str): Text of the config of this run.
+    """
+    texts = [
+        [line for line in text.splitlines() if not line.startswith(_OF_THE_CALL)]
+        for text in (before[: len(after) * 2 + 1000], after)
+    ]
+    changes = (
+        f'{line[0]} {line[1:].strip()[:80]}'
+        for line in difflib.unified_diff(*texts, n=0, lineterm='')
+        if not line.startswith(('---', '+++', '@@'))
+    )
+    return list(islice(changes, _SHOWN))

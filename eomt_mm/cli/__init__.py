@@ -17,6 +17,7 @@ from .options import (
     settings_of,
 )
 from .preflight import check_checkpoint, check_data, check_output
+from .processes import join
 from .progress import track
 from .steps import environment, iterations_done, last_checkpoint, read_scores
 
@@ -32,6 +33,7 @@ __all__ = [
     'environment',
     'fill_in',
     'iterations_done',
+    'join',
     'last_checkpoint',
     'load_config',
     'noted_interrupts',

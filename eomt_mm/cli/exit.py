@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -49,6 +50,16 @@ _UNREADABLE = re.compile(r'failed to load image: (.+)')
 _UNKNOWN_OPTION = re.compile(
     r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'"
 )
+# What gloo and NCCL raise in the others when a process is gone.
+_PEER_LOST = re.compile(
+    r'Connection (?:closed by|reset by) peer|remote process exited|Broken pipe'
+)
+_LOST = (
+    'another process of this run is gone: look at its log; to go on from the latest '
+    'checkpoint, start all again with --resume'
+)
+# Seconds in which a launcher, told of a failure, ends the other processes.
+_LAUNCHER_ACTS = 5
 _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
@@ -75,6 +86,10 @@ def run(main: Callable[[list[str] | None], object], argv: list[str] | None = Non
             message = one_line(error)
             if message is None:
                 raise
+            if _is_launched() and (rank() or message == _LOST):
+                # Every process meets a wrong option, and the loss of another one:
+                # the first to end has the others ended, before they tell it too.
+                time.sleep(_LAUNCHER_ACTS)
             _report(message)
             return USER_ERROR
     return 0
@@ -91,6 +106,10 @@ def rank() -> int:
     return int(next((os.environ[v] for v in _RANK_VARIABLES if v in os.environ), 0))
 
 
+def _is_launched() -> bool:
+    return 'TORCHELASTIC_RUN_ID' in os.environ
+
+
 @contextmanager
 def noted_interrupts() -> Iterator[list[int]]:
     """Note SIGINT, SIGTERM and SIGHUP, and raise KeyboardInterrupt for each.
@@ -104,10 +123,9 @@ def noted_interrupts() -> Iterator[list[int]]:
     noted: list[int] = []
     owner = os.getpid()
     # torchrun sends SIGTERM to the others when one rank fails: they end at once.
-    launched = 'TORCHELASTIC_RUN_ID' in os.environ
     before = {
         number: signal.getsignal(number)
-        for number in ([signal.SIGINT] if launched else _ENDINGS)
+        for number in ([signal.SIGINT] if _is_launched() else _ENDINGS)
     }
     if before.get(_HANGUP) is signal.SIG_IGN:  # under nohup
         del before[_HANGUP]
@@ -142,6 +160,8 @@ def one_line(error: BaseException) -> str | None:
                 f'{unknown[1]} has no option {unknown[2]!r}: look for a misspelling in '
                 'the config or in --cfg-options'
             )
+        if isinstance(link, RuntimeError) and _PEER_LOST.search(str(link)):
+            return _LOST
         if 'DecompressionBombError' in f'{type(link)} {link}':
             return f'an image cannot be read: {too_large(link)}'
         unreadable = _UNREADABLE.findall(str(link))

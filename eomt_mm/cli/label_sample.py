@@ -10,7 +10,6 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from eomt_mm.datasets import ReadableDataset
 from eomt_mm.errors import UserError
 
 READ = 8  # of the label maps, spread over the data set
@@ -29,6 +28,9 @@ def check_label_maps(dataset: BaseDataset, split: str) -> None:
     Raises:
         UserError: Label maps are missing, or have labels of no class.
     """
+    # Imported here: datasets bring the frameworks, without which other tools run.
+    from eomt_mm.datasets import ReadableDataset
+
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     infos = [info for info in infos if info.get('seg_map_path')]
     if not infos or 'reduce_zero_label' not in infos[0]:

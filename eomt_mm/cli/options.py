@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from eomt_mm.compat import refuse_mixed_stacks
 from eomt_mm.crop_size import set_crop_size
 from eomt_mm.errors import UserError
 
@@ -98,6 +99,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: The config is missing, has errors or refuses an option.
     """
+    refuse_mixed_stacks()
     cfg = read_config(args.config)
     override(cfg, args.cfg_options)
     cfg.launcher = getattr(args, 'launcher', 'none')

@@ -36,6 +36,7 @@ def check_data(cfg: Config, *splits: str) -> None:
         UserError: Names the missing path and the option that mends it.
     """
     for split in splits:
+        _check_balance((cfg.get(f'{split}_dataloader') or {}).get('dataset') or {})
         for dataset in reading.leaves_of(cfg, split):
             _check_paths(dataset, split)
             _check_classes(dataset, split, cfg)
@@ -67,6 +68,24 @@ def check_output(path: str | Path) -> None:
         raise UserError(
             f'{path} cannot be written ({error.strerror}): choose another place'
         ) from error
+
+
+def _check_balance(dataset: dict) -> None:
+    """ClassBalancedDataset asks what it wraps for the classes of each image."""
+    inner = dataset.get('dataset') or {}
+    mute = ('ConcatDataset', 'RepeatDataset')
+    if (
+        reading.type_name(dataset) == 'ClassBalancedDataset'
+        and reading.type_name(inner) in mute
+    ):
+        raise UserError(
+            f'ClassBalancedDataset is put around a {reading.type_name(inner)}, which '
+            'does not tell the classes of an image: put ClassBalancedDataset '
+            'innermost, around each dataset itself'
+        )
+    for child in (inner, *(dataset.get('datasets') or ())):
+        if child:
+            _check_balance(child)
 
 
 def _check_pipeline(dataset: dict, split: str, scope: str | None) -> None:

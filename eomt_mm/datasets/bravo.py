@@ -160,16 +160,19 @@ class UnknownObjectsDataset(ReadableDataset, BaseSegDataset):
         """List the images.
 
         Raises:
-            UserError: An image lacks its label map, or the reverse.
+            UserError: An image lacks its label map, or the reverse, unless `ann_file`
+                names the images.
         """
         data_list = super().load_data_list()
         wanted = {item['seg_map_path'] for item in data_list}
         folder = Path(self.data_prefix['seg_map_path'])
         found = {str(path) for path in folder.rglob(f'*{self.seg_map_suffix}')}
-        for what, names in (('missing', wanted - found), ('extra', found - wanted)):
+        extra = set() if self.ann_file else found - wanted
+        for what, names in (('missing', wanted - found), ('extra', extra)):
             if names:
                 raise UserError(
                     f'{what} label map {min(names)} ({len(names)} in all): each image '
-                    f'needs one, ending in {self.seg_map_suffix}, and no more'
+                    f'needs one, ending in {self.seg_map_suffix}, and no more; '
+                    'ann_file may name the images that have one'
                 )
         return data_list

@@ -57,6 +57,9 @@ class _Checked:
                 )
         sizes = check.check_images(self.path, content['images'])
         ids = check.check_categories(self.path, content['categories'], self.panoptic)
+        if self.panoptic:
+            # The heads take the first classes for things. Ids stay as they are.
+            content['categories'].sort(key=lambda category: not category['isthing'])
         annotations = content.get('annotations', [])
         entries = check.Entries(self.path, 'annotation', annotations)
         if any(('segments_info' in a) != self.panoptic for a in annotations):
@@ -128,6 +131,8 @@ class InstanceFile(_Checked, COCO):
 
 class PanopticFile(_Checked, COCOPanoptic):
     """COCO's panoptic segments: each annotation lists those of one image.
+
+    Categories are ordered anew where the file has stuff before things.
 
     Attributes:
         map_names (dict): File name of the panoptic map of each image by id. Images

@@ -57,7 +57,9 @@ class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
             return results
         path, segments = results['seg_map_path'], results['segments_info']
         shape = tuple(results['ori_shape'])
-        ids = self._read_ids(path) if path else np.zeros(shape, np.int32)
+        ids = np.zeros(shape, np.int32)
+        if path:
+            ids = read_segment_ids(path, self.backend_args)
         if ids.shape != shape:
             raise UserError(
                 f'panoptic map {path} has shape {ids.shape}, its image {shape}: '
@@ -98,16 +100,28 @@ class LoadPanopticAnnotations(SettlesPixels, BaseTransform):
             _add_instances(results, found, ids)
         return results
 
-    def _read_ids(self, path: str) -> np.ndarray:
-        """Read the segment of each pixel, red + 256 green + 65536 blue; 0 is void."""
-        with Image.open(io.BytesIO(fileio.get(path, self.backend_args))) as file:
-            if file.mode not in ('RGB', 'RGBA', 'P'):
-                raise UserError(
-                    f'panoptic map {path} is a grey image (mode {file.mode}); expected '
-                    'colours, of which red + 256 green + 65536 blue is the id of the '
-                    'segment'
-                )
-            return rgb2id(np.asarray(file.convert('RGB')))
+
+def read_segment_ids(path: str, backend_args: dict | None = None) -> np.ndarray:
+    """Read the segment of each pixel, red + 256 green + 65536 blue; 0 is void.
+
+    Args:
+        path (str): A panoptic map.
+        backend_args (dict, optional): MMEngine's file backend. Defaults to None.
+
+    Returns:
+        np.ndarray: Shape (H, W) int32.
+
+    Raises:
+        UserError: The image is grey.
+    """
+    with Image.open(io.BytesIO(fileio.get(path, backend_args))) as file:
+        if file.mode not in ('RGB', 'RGBA', 'P'):
+            raise UserError(
+                f'panoptic map {path} is a grey image (mode {file.mode}); expected '
+                'colours, of which red + 256 green + 65536 blue is the id of the '
+                'segment'
+            )
+        return rgb2id(np.asarray(file.convert('RGB')))
 
 
 def _add_instances(results: dict, segments: list[dict], ids: np.ndarray) -> None:

@@ -150,7 +150,7 @@ def _as_loaded(pixels: np.ndarray, file: Image.Image, results: dict) -> np.ndarr
 def announce_removal(name: str) -> None:
     """Say once that a transform of this name is not needed any more."""
     print_log(
-        f'{name} goes with the next release: eomt_mm.LoadSemanticAnnotations, '
+        f'{name} will be removed in the next release: eomt_mm.LoadSemanticAnnotations, '
         'LoadPanopticAnnotations and LoadInstanceAnnotations do its work; leave it out',
         logger='current',
         level=logging.WARNING,

@@ -54,9 +54,37 @@ class SegDataset(ReadableDataset, BaseSegDataset):
     """Any images with label maps: a user's own, with classes in `metainfo`.
 
     Args:
+        label_values (Sequence[int], optional): The stored value of each class; all
+            others are void. (0, 255) takes masks of black and white. None stands for
+            0, 1, 2 and so on, with 255 for void. Defaults to None.
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
         **kwargs: Arguments of `mmseg.BaseSegDataset`.
     """
+
+    def __init__(
+        self, *args, label_values: Sequence[int] | None = None, **kwargs
+    ) -> None:
+        self.label_values = label_values
+        super().__init__(*args, **kwargs)
+        # MMSegmentation's tools read the classes here, not in `metainfo`.
+        self.METAINFO = {k: self._metainfo.get(k) for k in ('classes', 'palette')}
+
+    def load_data_list(self) -> list[dict]:
+        """List the images.
+
+        Raises:
+            UserError: There are none, or not a value for each class.
+        """
+        if self.label_values is not None:
+            count = len(self.metainfo['classes'])
+            if len(set(self.label_values)) != count or self.reduce_zero_label:
+                raise UserError(
+                    f'label_values={tuple(self.label_values)} for {count} classes: '
+                    'expected a value for each class, and reduce_zero_label=False'
+                )
+            self.label_map = dict.fromkeys(range(256), self.ignore_index)
+            self.label_map |= {v: label for label, v in enumerate(self.label_values)}
+        return super().load_data_list()
 
 
 @DATASETS.register_module()

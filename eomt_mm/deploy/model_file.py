@@ -51,9 +51,9 @@ def read_meta(path: str | Path) -> dict:
     path = Path(path)
     try:
         with path.open('rb') as file:
+            # Unmapped with its last view: an error on the way out still holds some.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            with data, memoryview(data) as view:
-                found = list(_entries(view, 'model'))
+            found = list(_entries(memoryview(data), 'model'))
     except OSError as error:
         raise UserError(
             f'{path} cannot be read ({error.strerror}): give a file of '

@@ -7,7 +7,6 @@ config's test pipeline, then its post-processing.
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
 
 from eomt_mm.errors import UserError
@@ -36,14 +35,20 @@ class Predictor:
         meta (dict): The file's metadata: task, classes, palette, sizes, thresholds.
 
     Raises:
-        UserError: The file is no EoMT export, is damaged, or refers to weights outside
-            of its folder.
+        UserError: The file is not an EoMT export, is damaged, or refers to weights
+            outside of its folder.
     """
 
     def __init__(
         self, path: str | Path, providers: list[str] | None = None, threads: int = 0
     ) -> None:
         self.meta = read_meta(path)
+        try:
+            import onnxruntime
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f'{error.name} is not installed: pip install onnxruntime'
+            ) from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3

@@ -1,9 +1,12 @@
 """Training machinery: annealing, learning rates, seeds, files."""
 
+from .adaptive_annealing import AdaptiveMaskAnnealingHook
 from .checkpoint_hook import CheckpointHook
+from .compile_hook import CompileHook
 from .crop_size_check import CropSizeHook
 from .divergence import DivergenceHook
 from .due_validation import DueValidationHook
+from .ema import EMAHook
 from .fast_inference import FastInferenceHook
 from .interrupts import InterruptHook
 from .iteration_seed import IterationSeedHook
@@ -14,10 +17,13 @@ from .resume_check import ResumeCheckHook
 from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
 __all__ = [
+    'AdaptiveMaskAnnealingHook',
     'CheckpointHook',
+    'CompileHook',
     'CropSizeHook',
     'DivergenceHook',
     'DueValidationHook',
+    'EMAHook',
     'FastInferenceHook',
     'InterruptHook',
     'IterationSeedHook',

@@ -8,6 +8,8 @@ from mmengine.hooks import Hook
 
 from eomt_mm.registry import HOOKS
 
+from .data_stream import mixed_seeds, number_samples
+
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
@@ -16,12 +18,14 @@ class IterationSeedHook(Hook):
     Point sampling and mask annealing draw random numbers in every training step, and
     a checkpoint does not hold the generators' states. This hook seeds them from
     (seed, rank, iteration) before the step and hands the previous CPU states back
-    after it, so that the data pipeline, which draws in this process when
-    `num_workers=0`, has a stream of its own. Validation is isolated likewise.
+    after it. Validation is isolated likewise.
 
-    Only with `randomness=dict(seed=...)` in the config is a resumed run equal bit for
-    bit: MMEngine does restore the first run's seed from the checkpoint, but after the
-    sampler and the data workers were seeded.
+    The data are numbered (`engine/data_stream.py`): a sample's augmentation depends on
+    its number in the run, so that a resumed run reads no batch of the past, and 0 and
+    4 workers, 2 processes of 4 images and 1 of 8 see the same samples. Transforms with
+    a memory of earlier samples (MMDet's `CachedMosaic`) are beyond that.
+
+    With an `IterableDataset`, MMEngine reads the past batches again.
 
     Args:
         seed: Seed; the Runner's by default.
@@ -38,8 +42,10 @@ class IterationSeedHook(Hook):
         self._states: tuple | None = None
 
     def before_train(self, runner) -> None:
-        """Start the data stream at the seed, whatever was drawn during set-up."""
-        seed_everything(*self._identity(runner))
+        """Start the data stream at the loop's iteration, whatever was drawn so far."""
+        identity = self._identity(runner)
+        seed_everything(*identity)
+        number_samples(runner, identity[0])
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Seed the step."""
@@ -84,9 +90,7 @@ def seed_everything(*entropy: int) -> None:
     Args:
         entropy: Non-negative integers; (1, 2) and (2, 1) give unrelated streams.
     """
-    # The length is mixed in as well: numpy pads with zeros, (1, 2) equals (1, 2, 0).
-    sequence = np.random.SeedSequence((len(entropy), *entropy))
-    python, numpy, cpu = (int(word) for word in sequence.generate_state(3))
+    python, numpy, cpu = mixed_seeds(*entropy)
     random.seed(python)
     np.random.seed(numpy)
     torch.manual_seed(cpu)

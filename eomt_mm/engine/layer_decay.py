@@ -6,10 +6,10 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.freezing import EMBEDDINGS
 from eomt_mm.models.plain_vit import NEW_PARTS
 from eomt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-EMBEDDINGS = ('patch_embed', 'pos_embed', 'cls_token', 'reg_token', 'norm_pre')
 FINAL_NORMS = ('norm', 'fc_norm')
 
 
@@ -59,8 +59,8 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     the backbone's and `base_lr` the head's.
 
     Raises:
-        UserError: An unknown key in `paramwise_cfg`, no learning rate, or a
-            backbone that does not tell its `depth`.
+        UserError: If `paramwise_cfg` has an unknown key, the learning rate is missing,
+            or the backbone has no `depth`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None):
@@ -108,11 +108,13 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
     def _backbone_scale(self, model: nn.Module):
         backbone = getattr(model, 'backbone', None)
         depth = getattr(backbone, 'depth', None)
-        num_blocks = getattr(backbone, 'num_blocks', 0)  # a ViT without queries: none
+        # Only a ViT with queries has masked blocks.
+        num_blocks = getattr(backbone, 'num_blocks', 0)
         if depth is None:
             raise UserError(
-                f'LayerDecayConstructor needs `depth` of {type(model).__name__}'
-                ".backbone, which has none: use the backbone 'eomt_mm.QueryViT'"
+                f'{type(model).__name__}.backbone has no `depth`, which '
+                "LayerDecayConstructor needs: use the backbone 'eomt_mm.QueryViT' or "
+                "'eomt_mm.PlainViT'"
             )
         decay = self.paramwise_cfg['decay_rate']
         if self.paramwise_cfg['decay_last_blocks']:

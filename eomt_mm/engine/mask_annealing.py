@@ -179,6 +179,11 @@ class MaskAnnealingHook(Hook):
             num_blocks, max_iters, self.start, self.end, self.first_block
         )
 
+    def end_of(self, runner) -> int:
+        """The iteration from which nothing is masked in the run that begins."""
+        count = len(_masked_part(runner).mask_probs)
+        return max((e for _, e in self.windows(count, runner.max_iters)), default=0)
+
     def before_train(self, runner) -> None:
         """Refuse a schedule that cannot work, before any data is loaded."""
         self._loaded_iter = None

@@ -83,7 +83,7 @@ def attend(
     mask: Tensor | None = None,
     dropout_p: float = 0.0,
 ) -> Tensor:
-    """Compute the attention of a block; a faster kernel may take its place.
+    """Compute the attention of a block; on a CPU a faster kernel may replace it.
 
     Args:
         q (Tensor): Shape (B, heads, T, d).

@@ -4,7 +4,7 @@ Prediction, half precision and compilation are here; what a CPU does differently
 `cpu`. Half precision is PyTorch's autocast around the network alone. What decides
 results stays in fp32: the residual stream, norms, rotary codes, class logits, and
 everything behind the network. Weights of matrix products are cast once, not in every
-forward pass. Only a CPU that gains a tenth by it has residual and norms in bf16, too.
+forward pass. Only a CPU that gains a lot by it has residual and norms in bf16, too.
 """
 
 from collections.abc import Callable

@@ -117,7 +117,6 @@ def _download(arch: str, timm_args: dict) -> dict[str, Tensor]:
     )
     try:
         vit = timm.create_model(arch, pretrained=True, num_classes=0, **timm_args)
-    # Whatever the hub's client raises, the way out is the same.
     except Exception as error:
         # The client's "not found" is a ValueError, but an OSError too.
         if isinstance(error, MISFITS) and not isinstance(error, OSError):

@@ -15,7 +15,7 @@ from eomt_mm.errors import UserError
 
 from .mask_probs import settle_mask_probs
 from .masked_attention import query_patch_mask
-from .plain_vit import PlainViT, run_block
+from .plain_vit import PlainViT
 
 # (queries (B, K, C), patches (B, C, h, w)) -> (class logits, mask logits)
 Predict = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -52,6 +52,8 @@ class QueryViT(PlainViT):
             masking"). Defaults to True.
         timm_args (dict, optional): See `PlainViT`.
         init_cfg (dict, optional): See `PlainViT`.
+        checkpointing (bool): See `PlainViT`. Defaults to False.
+        frozen (dict, optional): See `PlainViT`.
 
     Raises:
         UserError: If queries, blocks or probabilities do not fit together.
@@ -74,8 +76,19 @@ class QueryViT(PlainViT):
         deep_supervision: bool = True,
         timm_args: dict | None = None,
         init_cfg: dict | None = None,
+        checkpointing: bool = False,
+        frozen: dict | None = None,
     ) -> None:
-        super().__init__(arch, img_size, patch_size, pretrained, timm_args, init_cfg)
+        super().__init__(
+            arch,
+            img_size,
+            patch_size,
+            pretrained,
+            timm_args,
+            init_cfg,
+            checkpointing,
+            frozen,
+        )
         if num_queries < 1:
             raise UserError(
                 f'num_queries is {num_queries}, expected 1 or more: a ViT without '
@@ -106,7 +119,7 @@ class QueryViT(PlainViT):
         """
         x, rope = self._enter_queries(images)
         for block in self.blocks[-self.num_blocks :]:
-            x = run_block(block, x, rope)
+            x = self.run_block(block, x, rope)
         return self._read(x)
 
     def forward_masked(
@@ -137,7 +150,7 @@ class QueryViT(PlainViT):
             mask = None
             if prob > 0:
                 mask = query_patch_mask(predictions[-1][1], self.grid, prob)
-            x = run_block(block, x, rope, mask)
+            x = self.run_block(block, x, rope, mask)
         predictions.append(predict(*self._read(x)))
         return predictions
 
@@ -148,7 +161,7 @@ class QueryViT(PlainViT):
         """
         x, rope = self.embed(images), self.rotary_codes()
         for block in self.blocks[: -self.num_blocks]:
-            x = run_block(block, x, rope)
+            x = self.run_block(block, x, rope)
         x = torch.cat((self.queries.expand(x.shape[0], -1, -1), x), dim=1)
         return x, rope  # x is (B, K + prefix + N, C)
 

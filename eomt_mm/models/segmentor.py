@@ -15,6 +15,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor
 
+from eomt_mm.compat import flips_channels
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
@@ -66,7 +67,7 @@ class EoMTSegDataPreProcessor(PadsToBackbone, SegDataPreProcessor):
             for side, has in zip(self.size, image.shape[1:], strict=True)
         )
         image = F.pad(image, (0, right, 0, bottom))
-        if self.channel_conversion:
+        if flips_channels(self):
             image = image.flip(0)
         image = image.float()
         return (image - self.mean) / self.std if self._enable_normalize else image

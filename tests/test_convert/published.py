@@ -141,7 +141,7 @@ DINOV3 = (
 
 
 def dinov2_shapes(size, image, queries, classes):
-    """Of an official `.bin` file, by name. `size` is a name or the numbers."""
+    """Shapes of an official `.bin` file by name; `size` is a name or the numbers."""
     c, depth, blocks, up, down = SIZES.get(size, size)
     vit = 'network.encoder.backbone.'
     shapes = {
@@ -170,7 +170,7 @@ def dinov2_shapes(size, image, queries, classes):
 
 
 def dinov3_shapes(size, queries, classes):
-    """Of an official `.bin` file, be it a delta or a whole network."""
+    """Shapes of an official `.bin` file, either a delta or a whole network."""
     c, _, blocks, *_ = SIZES.get(size, size)
     vit = 'network.encoder.backbone.'
     shapes = {
@@ -183,7 +183,7 @@ def dinov3_shapes(size, queries, classes):
 
 
 def dinov3_vit_shapes(size):
-    """Of `model.safetensors` of the pre-trained DINOv3."""
+    """Shapes of `model.safetensors` of the pre-trained DINOv3."""
     c, depth, _, up, down = SIZES.get(size, size)
     shapes = {
         'embeddings.cls_token': (1, 1, c),

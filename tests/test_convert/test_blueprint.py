@@ -12,7 +12,7 @@ from eomt_mm.errors import UserError
 
 
 def test_classes_of_ones_own(tmp_path):
-    """From the config's `metainfo`, in builtin types."""
+    """The classes come from the config's `metainfo`, in builtin types."""
     path = oracle.write_config(tmp_path / 'own.py', 'gelu', classes=', num_classes=2')
     path.write_text(
         path.read_text()

@@ -39,7 +39,7 @@ def make_vit(channels):
 
 
 def base_tensors(vit):
-    """As the authors of DINOv3 publish them: without `model.`."""
+    """Names as the authors of DINOv3 publish them: without `model.`."""
     return {
         name.removeprefix('model.'): value for name, value in vit.state_dict().items()
     }

@@ -228,3 +228,34 @@ def test_only_images_without_annotations_are_filtered(coco, build_coco, kind):
         f'scenes_{kind}', root, filter_cfg=dict(filter_empty_gt=True), **options
     )[0]
     assert [found.get_data_info(i)['img_id'] for i in range(len(found))] == [7]
+
+
+@needs_files
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        dict(area=10**30),
+        dict(area=0),
+        dict(bbox=[8, 6, 0, 16]),
+        dict(bbox=[900, 6, 20, 16]),
+    ],
+)
+def test_impossible_areas_and_boxes_are_those_of_the_masks(tmp_path, wrong):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    content['annotations'][0] |= wrong
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+    assert dataset.get_data_info(0)['instances'][0]['bbox'] == [8, 6, 28, 22]
+    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+
+
+@needs_files
+def test_masks_without_a_pixel_are_left_out(tmp_path):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    extra = content['annotations'][0] | dict(id=99, area=0, bbox=[3, 3, 0, 0])
+    extra['segmentation'] = [[3, 3, 3, 3, 3, 3]]
+    content['annotations'].append(extra)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+    assert [len(dataset.get_data_info(i)['instances']) for i in range(4)] == [1] * 4
+    assert score_of_truth(dataset, tmp_path / 'a.json') == 1

@@ -17,7 +17,7 @@ from mmengine.registry import METRICS
 from eomt_mm.errors import UserError
 
 VOID = 7
-BOUND = 5  # seconds a file may take
+BOUND = 5  # seconds of the processor that a file may take
 SCORE = {'instance': ('coco/segm_mAP', 1), 'panoptic': ('coco_panoptic/PQ', 100)}
 
 numbers = st.one_of(
@@ -123,7 +123,7 @@ def test_the_good_file(coco, build_coco, kind):
 
 @pytest.mark.parametrize('kind', ['instance', 'panoptic'])
 @settings(
-    max_examples=120,
+    max_examples=30,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -136,11 +136,11 @@ def test_any_file_one_field_away(coco, build_coco, tmp_path, kind, data):
     path = data.draw(st.sampled_from(list(places(good))[1:]))
     remove = data.draw(st.booleans()) and data.draw(st.booleans())
     content = changed(good, path, data.draw(values), remove)
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         score = try_everything(kind, tmp_path, build_coco, content)
     except UserError as error:
         assert '\n' not in str(error) and len(str(error)) < 1000
     else:
         assert score == pytest.approx(1)
-    assert time.perf_counter() - start < BOUND
+    assert time.process_time() - start < BOUND

@@ -139,7 +139,7 @@ def test_a_file_cut_short(coco, build_coco, kind):
         (
             'panoptic',
             dict(categories=lambda c: c[::-1]),
-            "is a 'square', but its place in the file is that of class 'sky'",
+            "is a 'square', but its place in the file is that of class 'star'",
         ),
         (
             'panoptic',

@@ -122,7 +122,7 @@ def test_crowds_are_no_instances(coco, build_coco, kind):
 
 
 def test_a_crop_of_nothing_but_a_crowd_is_tried_again(coco, build_coco):
-    """In panoptic training: no target comes of it."""
+    """Panoptic training makes no target of a crowd."""
     tries = []
 
     def crop(results):

@@ -82,7 +82,7 @@ def test_other_arguments_need_overwrite(tool, tmp_path):
 
 
 def test_what_an_older_version_wrote_is_written_anew(tool, tmp_path, capsys):
-    """Before there were panoptic maps; the same scenes, so nothing is lost."""
+    """Old versions wrote no panoptic maps; the scenes are the same."""
     out = tmp_path / 'scenes'
     tool.main([str(out), *ARGS])
     whole = contents(out)

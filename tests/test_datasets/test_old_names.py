@@ -7,7 +7,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from PIL import Image
 
-from eomt_mm.datasets import reading
+from eomt_mm.datasets.pixels import announce_removal
 from eomt_mm.models.plain_vit import PlainViT
 from eomt_mm.models.query_vit import QueryViT
 
@@ -17,9 +17,9 @@ def log(tmp_path):
     """The lines of the current log."""
     path = tmp_path / 'run.log'
     MMLogger.get_instance('old_names', log_file=str(path))
-    reading._announce_removal.cache_clear()
+    announce_removal.cache_clear()
     yield lambda: path.read_text().splitlines()
-    reading._announce_removal.cache_clear()
+    announce_removal.cache_clear()
 
 
 def test_old_transforms_do_what_the_loader_does(log, tmp_path):

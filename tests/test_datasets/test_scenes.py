@@ -46,7 +46,7 @@ def test_an_instance_is_one_thing_and_stuff_is_none():
 
 
 def test_areas_of_the_shapes():
-    """In units of the squared radius, from plane geometry."""
+    """Areas in units of the squared radius, from plane geometry."""
     axis = np.linspace(-1.2, 1.2, 801)
     u, v = np.meshgrid(axis, axis)
     pixel = (axis[1] - axis[0]) ** 2
@@ -64,7 +64,7 @@ def test_areas_of_the_shapes():
 
 
 def test_things_stand_out():
-    """In one channel at least, by about the 0.3 that colours are drawn apart."""
+    """Colours differ by about 0.3 in at least one channel."""
     for seed in range(40):
         image, semantic, instance = scene(seed, 128)
         if (instance == 1).sum() < 200 or (instance > 1).any():

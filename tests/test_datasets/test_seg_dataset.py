@@ -72,3 +72,16 @@ def test_a_label_map_of_another_size_is_refused(build, tmp_path):
 def test_a_folder_without_images_is_refused(build):
     with pytest.raises(UserError, match='no image found; SegDataset expects images'):
         build(img_suffix='.tif')
+
+
+def test_stored_values_of_classes(build, tmp_path):
+    dataset = build(metainfo=dict(classes=('no', 'yes')), label_values=(0, 255))
+    stored = np.zeros((8, 12), np.uint8)
+    stored[2:], stored[5:] = 255, 7
+    Image.fromarray(stored).save(tmp_path / 'labels/a.png')
+    labels = dataset[0]['data_samples'].gt_sem_seg.data[0].numpy()
+    expected = np.zeros((8, 12), int)
+    expected[2:], expected[5:] = 1, 255
+    assert (labels == expected).all()
+    with pytest.raises(UserError, match='a value for each class'):
+        build(label_values=(0, 255))

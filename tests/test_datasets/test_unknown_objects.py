@@ -119,3 +119,15 @@ def test_some_sets_of_scenes(scenes):
 def test_scenes_without_ood(tmp_path):
     with pytest.raises(UserError, match=r'make_scenes\.py DIR --ood'):
         OODScenesDataset(data_root=str(tmp_path), pipeline=[])
+
+
+def test_a_list_names_the_images_with_labels(layout, tmp_path):
+    """As of data sets whose test images come without."""
+    _, labels, suffix = LAYOUTS[layout['layout']]
+    (tmp_path / 'list.txt').write_text('b\n')
+    assert len(UnknownObjectsDataset(**layout, ann_file='list.txt', pipeline=[])) == 1
+    (tmp_path / labels / f'a{suffix}').unlink()
+    dataset = UnknownObjectsDataset(**layout, ann_file='list.txt', pipeline=[])
+    assert dataset.get_data_info(0)['seg_map_path'].endswith(f'b{suffix}')
+    with pytest.raises(UserError, match='ann_file may name the images'):
+        UnknownObjectsDataset(**layout, pipeline=[])

@@ -209,7 +209,7 @@ def test_another_number_of_last_blocks(make_runner, checkpoint, logged):
 
 
 def test_twice_the_size(make_runner, checkpoint, logged):
-    """As from 640 to 1280."""
+    """Position codes are resized, such as from 640 to 1280."""
     runner = make_runner(load_from=str(checkpoint), model=dict(img_size=64))
     state = runner.train().state_dict()
     assert differing(state, checkpoint) == {'backbone.pos_embed'}
@@ -326,7 +326,7 @@ def test_averaged_weights_start_alike(make_runner, checkpoint):
     ('old', 'new'), [((4, 4), (8, 8)), ((8, 8), (3, 5)), ((2, 8), (4, 4))]
 )
 def test_position_codes_are_resized_as_pillow_does(arch, old, new):
-    """With the code of CLS (the first) and without; the last has equal numbers."""
+    """Codes may include that of CLS (the first) or not; the last has equal numbers."""
     sizes = [tuple(8 * side for side in grid) for grid in (old, new)]
     theirs, ours = (build(arch=arch, img_size=size) for size in sizes)
     loaded = theirs.state_dict()

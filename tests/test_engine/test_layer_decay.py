@@ -5,6 +5,7 @@ from mmengine.optim import build_optim_wrapper
 
 from eomt_mm.engine import layer_decay_scale
 from eomt_mm.errors import UserError
+from eomt_mm.models.plain_vit import PlainViT
 
 
 def build(model, **paramwise_cfg):
@@ -103,6 +104,20 @@ def test_last_blocks_at_full_rate_leave_the_others(toy_model):
     settings = settings_of_parameters(deep, build(deep, decay_last_blocks=False))
     assert settings['backbone.blocks.1.weight']['lr_scale'] == pytest.approx(0.8**10)
     assert settings['backbone.blocks.10.weight']['lr_scale'] == 1
+
+
+def test_a_backbone_without_queries_has_no_masked_blocks():
+    """Steps (0) to (3) of the ladder train a plain ViT."""
+    model = torch.nn.Module()
+    small = dict(embed_dim=32, depth=3, num_heads=2)
+    model.backbone = PlainViT(
+        'vit_tiny_patch16_224', 32, pretrained=False, timm_args=small
+    )
+    for paramwise_cfg in ({}, dict(decay_last_blocks=False)):
+        settings = settings_of_parameters(model, build(model, **paramwise_cfg))
+        for i, factor in enumerate((0.64, 0.8, 1.0)):
+            found = settings[f'backbone.blocks.{i}.attn.qkv.weight']['lr_scale']
+            assert found == pytest.approx(factor)
 
 
 def test_defaults_apply_without_paramwise_cfg(toy_model):

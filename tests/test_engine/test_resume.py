@@ -15,15 +15,43 @@ def draw():
     return random.random(), np.random.rand(), torch.rand(1).item()
 
 
-@pytest.mark.parametrize('stop', [5, 10])
-def test_resumed_run_is_the_uninterrupted_run(toy_config, toy_run, stop):
-    whole = toy_run(toy_config(work_dir='whole'))
-    # As if killed: what was saved at `stop` is all that remains.
-    config = toy_config(work_dir='whole', resume=True)
-    work_dir = Path(config.work_dir)
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / f'iter_{stop}.pth'))
-    resumed = toy_run(config)
+def loader(sampler, workers):
+    return {
+        'dataset': {'type': 'EngineToyData'},
+        'batch_size': 2,
+        'num_workers': workers,
+        'persistent_workers': workers > 0,
+        'sampler': {'type': sampler},
+    }
 
+
+def run_and_resume(toy_config, toy_run, stop, **changes):
+    """The whole run, and one as if killed: all that remains is what `stop` saved."""
+    whole = toy_run(toy_config(work_dir='whole', **changes))
+    config = toy_config(work_dir='whole', resume=True, **changes)
+    work_dir = Path(config.work_dir)
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / f'{stop}.pth'))
+    return whole, toy_run(config)
+
+
+def assert_equal_weights(resumed, whole):
+    weights = whole.model.state_dict()
+    for name, value in resumed.model.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+@pytest.mark.parametrize('workers', [0, 4])
+@pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
+@pytest.mark.parametrize('stop', [5, 10])
+def test_resumed_run_is_the_uninterrupted_run(
+    toy_config, toy_run, stop, sampler, workers
+):
+    whole, resumed = run_and_resume(
+        toy_config,
+        toy_run,
+        f'iter_{stop}',
+        train_dataloader=loader(sampler, workers),
+    )
     weights = whole.model.state_dict()
     assert whole.iter == resumed.iter == 12
     for name, value in resumed.model.state_dict().items():
@@ -33,6 +61,26 @@ def test_resumed_run_is_the_uninterrupted_run(toy_config, toy_run, stop):
         theirs = whole.message_hub.get_scalar(f'train/{key}').data[0]
         assert len(ours) == 12
         assert np.array_equal(ours, theirs), key
+
+
+@pytest.mark.parametrize('workers', [0, 4])
+@pytest.mark.parametrize('stop', ['epoch_1', 'iter_6'])  # 6 is amid the second epoch
+def test_resumed_epochs_are_the_uninterrupted_ones(toy_config, toy_run, stop, workers):
+    checkpoint = {
+        'type': 'CheckpointHook',
+        'interval': 1 if stop == 'epoch_1' else 6,
+        'by_epoch': stop == 'epoch_1',
+    }
+    whole, resumed = run_and_resume(
+        toy_config,
+        toy_run,
+        stop,
+        train_dataloader=loader('DefaultSampler', workers),
+        train_cfg={'by_epoch': True, 'max_epochs': 3},
+        default_hooks={'checkpoint': checkpoint},
+    )
+    assert whole.iter == resumed.iter == 12
+    assert_equal_weights(resumed, whole)
 
 
 def test_without_the_hook_it_is_not(toy_config, toy_run):
@@ -51,10 +99,11 @@ def test_without_the_hook_it_is_not(toy_config, toy_run):
 
 
 def test_first_seed_survives_a_resume_without_one(toy_config, toy_run):
-    first = toy_run(toy_config(max_iters=10, randomness={'seed': None}))
-    config = toy_config(max_iters=12, randomness={'seed': None}, resume=True)
-    resumed = toy_run(config)
-    assert resumed.seed == first.seed
+    whole, resumed = run_and_resume(
+        toy_config, toy_run, 'iter_5', randomness={'seed': None}
+    )
+    assert resumed.seed == whole.seed
+    assert_equal_weights(resumed, whole)
 
 
 def test_step_depends_on_seed_rank_and_iteration():
@@ -75,7 +124,8 @@ def test_step_depends_on_seed_rank_and_iteration():
 
 def test_data_stream_is_untouched():
     hook = IterationSeedHook(seed=7)
-    runner = SimpleNamespace(seed=0, rank=0, iter=0)
+    unnumbered = SimpleNamespace(dataloader=None)
+    runner = SimpleNamespace(seed=0, rank=0, iter=0, train_loop=unnumbered)
     hook.before_train(runner)
     undisturbed = [draw() for _ in range(3)]
     hook.before_train(runner)

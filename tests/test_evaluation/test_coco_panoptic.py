@@ -158,9 +158,14 @@ def test_processes_follow_the_machine(coco):
 
 def with_categories(tmp_path, change):
     """A metric whose annotation file has its categories changed."""
-    meta = dict(classes=('cat', 'sky'), thing_classes=('cat',), stuff_classes=('sky',))
+    meta = dict(
+        classes=('cat', 'dog', 'sky'),
+        thing_classes=('cat', 'dog'),
+        stuff_classes=('sky',),
+    )
     categories = [
         dict(id=1, name='cat', isthing=1),
+        dict(id=3, name='dog', isthing=1),
         dict(id=2, name='sky', isthing=0),
     ]
     path = tmp_path / 'panoptic.json'
@@ -180,13 +185,18 @@ def with_categories(tmp_path, change):
 
 def test_categories_of_another_order(tmp_path):
     metric = with_categories(tmp_path, lambda categories: categories[::-1])
-    with pytest.raises(UserError, match=r"another order.*2 classes.*'cat' to 'sky'"):
+    with pytest.raises(UserError, match=r"another order.*3 classes.*'cat' to 'sky'"):
         metric.process({}, [])
+
+
+def test_stuff_may_come_first(tmp_path):
+    metric = with_categories(tmp_path, lambda found: [found[2], found[0], found[1]])
+    metric.process({}, [])
 
 
 def test_categories_of_other_names(tmp_path):
     metric = with_categories(tmp_path, lambda categories: categories[:1])
-    with pytest.raises(UserError, match="has no category 'sky'"):
+    with pytest.raises(UserError, match="has no category 'dog'"):
         metric.process({}, [])
 
 

@@ -91,7 +91,7 @@ def tiny_pair(swiglu=False, num_labels=5, image_size=64, num_queries=6, points=1
 
 
 def tiny_dinov3_pair(num_labels=5, image_size=64, num_queries=6):
-    """As `tiny_pair`, of DINOv3 with its rotary codes. In evaluation mode."""
+    """See `tiny_pair`; DINOv3 with its rotary codes, in evaluation mode."""
     torch.manual_seed(0)
     backbone = QueryViT(
         'vit_small_patch16_dinov3_qkvb',

@@ -307,7 +307,7 @@ def test_an_image_larger_than_the_network_is_refused(model):
 
 
 def training_batch(*images, size=(32, 32), stuff=4):
-    """For each image a list of (label, rows); the rest is stuff of one class."""
+    """Build a batch from (label, rows) of each image; the rest is one stuff class."""
     samples = []
     for things in images:
         masks = np.zeros((len(things), *size), np.uint8)

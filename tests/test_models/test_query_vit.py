@@ -253,6 +253,18 @@ def test_missing_and_broken_weights_are_explained(tmp_path):
         tiny(pretrained=str(other)).init_weights()
 
 
+def test_downloaded_weights_that_do_not_fit_are_no_matter_of_the_hub(monkeypatch):
+    def misfit(*_, **kwargs):
+        if kwargs.get('pretrained'):
+            raise RuntimeError('size mismatch for pos_embed')
+        return created(*_, **kwargs)
+
+    created = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', misfit)
+    with pytest.raises(UserError, match='do not fit .*size mismatch for pos_embed'):
+        tiny(pretrained=True).init_weights()
+
+
 def test_offline_download_names_model_file_and_option(monkeypatch):
     def offline(*_, **kwargs):
         if kwargs.get('pretrained'):
@@ -270,3 +282,28 @@ def test_offline_download_names_model_file_and_option(monkeypatch):
         'model.backbone.pretrained=PATH',
     ):
         assert part in str(error.value)
+
+
+def gradients(vit):
+    """Gradients of one masked step by name, from fixed weights and masks."""
+    torch.manual_seed(0)
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    head = MaskHead(num_classes=3, embed_dims=32, patch_size=16)
+    predictions = vit.train().forward_masked(torch.randn(2, 3, 64, 64), head)
+    sum(c.square().mean() + m.square().mean() for c, m in predictions).backward()
+    return {n: p.grad for n, p in vit.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.filterwarnings('ignore:torch.utils.checkpoint')
+def test_activation_checkpointing_leaves_gradients_as_they_are():
+    from mmengine.runner.activation_checkpointing import (
+        turn_on_activation_checkpointing,
+    )
+
+    masked = dict(mask_probs=[1.0, 1.0])
+    plain, sparing = gradients(tiny(**masked)), tiny(**masked)
+    turn_on_activation_checkpointing(sparing, [f'blocks.{i}' for i in range(4)])
+    for name, gradient in gradients(sparing).items():
+        assert torch.equal(gradient, plain.pop(name)), name
+    assert not plain

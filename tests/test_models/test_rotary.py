@@ -53,7 +53,7 @@ def timms(arch, state):
 @pytest.mark.parametrize('arch', ARCHS)
 @pytest.mark.parametrize('training', [False, True])
 def test_tokens_equal_timms_when_queries_are_absent(arch, training):
-    """In training too: the augmentation of rotary codes is off."""
+    """Training does not augment rotary codes either."""
     backbone = plain(arch).train(training)
     vit = timms(arch, backbone.state_dict()).train(training)
     images = torch.randn(2, 3, 64, 64)

@@ -274,7 +274,7 @@ def program(value: bytes) -> bytes:
 
 
 def archive(pickled: bytes, compress=zipfile.ZIP_STORED, also=()) -> bytes:
-    """As `torch.save` lays it out, with four floats."""
+    """A file laid out as by `torch.save`, with four floats."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, 'w', compress) as target:
         for name, data in (

@@ -120,7 +120,7 @@ ALONE = """
 
 
 def test_core_runs_without_compiled_operators(root, tmp_path):
-    """On torch, timm, scipy and MMEngine alone."""
+    """The core runs on torch, timm, scipy and MMEngine alone."""
     gone = 'mmcv mmdet mmseg transformers pycocotools'
     folder, path = root / 'tools/analysis_tools', tmp_path / 'figures.json'
     argv = [

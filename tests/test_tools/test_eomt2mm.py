@@ -174,7 +174,7 @@ def test_other_colours(refused, tmp_path, tensors, config, name):
 
 
 def test_missing_tensors(refused, tmp_path, config):
-    """In the other layouts, and parts of what is one tensor here."""
+    """Broken tensors in other layouts, which split some of this package's tensors."""
     whole = oracle.make_reference('dinov3').state_dict()
     for name, said in (
         ('layers.1.attention.k_proj.weight', 'lacks layers.1.attention.k_proj.weight'),

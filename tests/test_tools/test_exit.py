@@ -138,7 +138,7 @@ def test_a_signal_that_comes_out_as_another_exception(capsys):
 
 
 def test_notes_inside_notes(capsys):
-    """As in training, which says how to go on."""
+    """Training explains how to continue."""
 
     def main(argv):
         with noted_interrupts() as signals:

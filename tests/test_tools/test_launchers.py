@@ -11,7 +11,7 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 
 @pytest.fixture
 def call(tmp_path):
-    for name in ('torchrun', 'srun'):
+    for name in ('python', 'srun'):
         fake = tmp_path / name
         fake.write_text('#!/bin/sh\necho "$PYTHONPATH"\nprintf "%s\\n" "$@"\n')
         fake.chmod(0o755)
@@ -36,6 +36,7 @@ def test_dist_train(call):
     path, *words = done.stdout.splitlines()
     assert path == f'{TOOLS}/..:/mine'
     assert words == [
+        f'{TOOLS}/launch.py',
         '--nnodes=2',
         '--node_rank=1',
         '--master_addr=host',
@@ -54,6 +55,7 @@ def test_dist_train(call):
 def test_dist_test_defaults(call):
     words = call('dist_test.sh', 'c.py', 'w.pth', '2').stdout.splitlines()[1:]
     assert words == [
+        f'{TOOLS}/launch.py',
         '--nnodes=1',
         '--node_rank=0',
         '--master_addr=127.0.0.1',

@@ -49,7 +49,7 @@ def test_options_without_meaning(tool, options):
     ],
 )
 def test_options_that_would_make_the_tables_false(tool, tmp_path, option, message):
-    """Before anything is started."""
+    """The refusal precedes all work."""
     options = ('--work-dir', str(tmp_path / 'work'), '--cfg-options', 'a.b=1', option)
     with pytest.raises(UserError, match=message):
         tool('reproduce').main(options)

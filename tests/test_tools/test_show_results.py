@@ -161,9 +161,10 @@ def test_confidence_of_one_model_and_of_two(tool, semantic, tmp_path, with_confi
     one = main([*argv, '--out', str(tmp_path / 'one')])
     assert [path.name for path in one] == [
         *('scene_000000.png', 'scene_000001.png'),
-        *('scene_000000_2.png', 'scene_000001_3.png'),  # of the other folder
+        *('scene_000000.png', 'scene_000001.png'),  # of the other folder
         'panels.png',
     ]
+    assert len(set(one)) == 5
     second = [*([config] if with_config else []), str(semantic / '1.pth')]
     two = main([*argv, '--out', str(tmp_path / 'two'), '--second', *second])
     widths = [Image.open(paths[0]).width for paths in (one, two)]

@@ -161,7 +161,7 @@ def test_merging_by_options_and_back(tiny, measured):
 
 
 def test_another_method_replaces_that_of_the_config(root):
-    """As the error and the documentation say, through --cfg-options."""
+    """The --cfg-options of the error and the documentation work."""
     argv = [str(root / 'configs/demo/eomt_scenes_semantic_algm.py'), '--cfg-options']
     argv += [f'{METHOD}.type=eomt_mm.ToMe', f'{METHOD}.r=30']
     parser = argparse.ArgumentParser()
@@ -238,7 +238,7 @@ def test_numbers_are_positive(tool, capsys, option, number):
 
 
 def trials(*scores):
-    """Without merging, then with thresholds 0.9, 0.8, ..."""
+    """The trials are without merging, then with thresholds 0.9, 0.8, ..."""
     thresholds = [None, *(round(0.9 - 0.1 * i, 1) for i in range(len(scores)))]
     return [Trial(t, 0, [], 0, s) for t, s in zip(thresholds, scores, strict=False)]
 
@@ -274,7 +274,7 @@ def test_calibration_within_a_loss(run_tool, tool, tiny, capsys, tmp_path):
     assert cli.run(main, [*argv, '--cfg-options', *ALGM]) == 2
     assert 'every threshold tried costs' in capsys.readouterr().err
     assert len(json.loads(out.read_text())['trials']) == 2
-    with pytest.raises(UserError, match='not a calibration'):
+    with pytest.raises(UserError, match='is not a calibration'):
         read_threshold(str(out), 1, 2)
 
 

@@ -87,7 +87,7 @@ def test_resume_of_nothing_starts_anew(tool, config, tmp_path, capsys):
 
 
 def test_resume_needs_no_note(tool, config, trained, tmp_path, capsys):
-    """As after a kill -9: an empty note, and the newest file cut short."""
+    """A kill -9 leaves an empty record and a truncated newest file."""
     for name in ('iter_1.pth', 'iter_2.pth'):
         shutil.copy(trained.with_name(name), tmp_path)
     (tmp_path / 'last_checkpoint').touch()
@@ -399,3 +399,21 @@ def test_checkpoint_of_an_older_run_is_no_way_on(tool, tmp_path):
     assert way_on(cfg, 'python x --resume', newer).endswith('python x --resume')
     cfg.resume = True
     assert way_on(cfg, 'python x --resume', older).endswith('python x --resume')
+
+
+@pytest.mark.parametrize(
+    ('device', 'given', 'fused'),
+    [
+        ('cuda', dict(type='AdamW'), True),
+        ('cuda', dict(type='AdamW', fused=False), False),
+        ('cuda', dict(type='AdamW', foreach=True), None),
+        ('cuda', dict(type='LBFGS'), None),
+        ('cpu', dict(type='AdamW'), None),
+    ],
+)
+def test_the_optimizer_is_fused_on_cuda(tool, monkeypatch, device, given, fused):
+    train = tool('train')
+    monkeypatch.setattr(train, 'get_device', lambda: device)
+    cfg = Config(dict(optim_wrapper=dict(optimizer=given)))
+    train.fuse_optimizer(cfg)
+    assert cfg.optim_wrapper.optimizer.get('fused') == fused

@@ -26,7 +26,9 @@ TMP = VENV / 'tmp'  # a killed pip leaves gigabytes behind
 # Measured: the finished .venv, and the wheels that pip keeps while it installs torch.
 VENV_BYTES, WHEELS_BYTES = 6.0e9, 2.5e9
 
-REQUIREMENTS = [f'requirements/{name}.txt' for name in ('runtime', 'optional', 'tests')]
+REQUIREMENTS = [
+    f'requirements/{name}.txt' for name in ('runtime', 'optional', 'deploy', 'tests')
+]
 CONSTRAINTS = 'requirements/constraints.txt'
 INPUTS = [CONSTRAINTS, *REQUIREMENTS, 'setup.py', 'eomt_mm/version.py', __file__]
 

@@ -9,24 +9,17 @@
 #   set_crop_size(_base_, (896, 896))
 # The files are those of the semantic config and, beside them, what
 # tools/dataset_converters/ade20k_panoptic.py writes.
-_base_ = './detection.py'
+_base_ = './panoptic.py'
 dataset_type = 'eomt_mm.ADE20KPanopticDataset'
 data_root = 'data/ade/ADEChallengeData2016'
-load_annotations = dict(type='eomt_mm.LoadPanopticAnnotations')
 train_pipeline = [
     {{_base_.load_image}},
-    load_annotations,
+    {{_base_.load_annotations}},
     dict(
         type='eomt_mm.RetryUntilLabelled',
         transforms=[dict(type='eomt_mm.ColorJitter'), *_base_.augment],
     ),
     dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    {{_base_.resize}},
-    {{_base_.pack}},
 ]
 train_dataloader = dict(
     dataset=dict(
@@ -43,13 +36,11 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='ade20k_panoptic_val.json',
         data_prefix=dict(img='images/validation', seg='ade20k_panoptic_val'),
-        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='eomt_mm.CocoPanopticMetric',
     ann_file=data_root + '/ade20k_panoptic_val.json',
     seg_prefix=data_root + '/ade20k_panoptic_val',
 )

@@ -6,22 +6,9 @@
 # Another crop size, in a config that inherits this one:
 #   from eomt_mm.crop_size import set_crop_size
 #   set_crop_size(_base_, (896, 896))
-_base_ = './detection.py'
+_base_ = './instance.py'
 dataset_type = 'eomt_mm.CocoInstanceDataset'
 data_root = 'data/coco'
-load_annotations = dict(type='eomt_mm.LoadInstanceAnnotations')
-train_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    dict(type='eomt_mm.RetryUntilLabelled', transforms={{_base_.augment}}),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    {{_base_.resize}},
-    {{_base_.pack}},
-]
 train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
@@ -30,7 +17,6 @@ train_dataloader = dict(
         data_prefix=dict(img='train2017'),
         # 1,021 images have no instance.
         filter_cfg=dict(filter_empty_gt=True),
-        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -39,15 +25,9 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/instances_val2017.json',
         data_prefix=dict(img='val2017'),
-        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
-# The boxes are those around the masks: `segm` is the score.
-val_evaluator = dict(
-    type='eomt_mm.CocoMetric',
-    ann_file=data_root + '/annotations/instances_val2017.json',
-    metric='segm',
-)
+val_evaluator = dict(ann_file=data_root + '/annotations/instances_val2017.json')
 test_evaluator = val_evaluator

@@ -6,29 +6,15 @@
 # Another crop size, in a config that inherits this one:
 #   from eomt_mm.crop_size import set_crop_size
 #   set_crop_size(_base_, (896, 896))
-_base_ = './detection.py'
+_base_ = './panoptic.py'
 dataset_type = 'eomt_mm.CocoPanopticDataset'
 data_root = 'data/coco'
-load_annotations = dict(type='eomt_mm.LoadPanopticAnnotations')
-train_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    dict(type='eomt_mm.RetryUntilLabelled', transforms={{_base_.augment}}),
-    dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    {{_base_.resize}},
-    {{_base_.pack}},
-]
 train_dataloader = dict(
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
         ann_file='annotations/panoptic_train2017.json',
         data_prefix=dict(img='train2017', seg='annotations/panoptic_train2017'),
-        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -37,13 +23,11 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='annotations/panoptic_val2017.json',
         data_prefix=dict(img='val2017', seg='annotations/panoptic_val2017'),
-        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='eomt_mm.CocoPanopticMetric',
     ann_file=data_root + '/annotations/panoptic_val2017.json',
     seg_prefix=data_root + '/annotations/panoptic_val2017',
 )

@@ -1,5 +1,4 @@
-# What the panoptic and instance datasets share: pipelines and loaders. A dataset adds
-# its type, its annotations, its files and, through set_crop_size, its crop.
+# Shared by the panoptic and instance datasets: steps of pipelines, and loaders.
 crop_size = (640, 640)
 # Pillow raises on a truncated file.
 load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')

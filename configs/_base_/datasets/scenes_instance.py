@@ -4,25 +4,18 @@
 # Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
 # override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
 # into them when this file is read.
-_base_ = './detection.py'
+_base_ = './instance.py'
 from eomt_mm.crop_size import set_crop_size
 
 set_crop_size(_base_, (64, 64))
 dataset_type = 'eomt_mm.ScenesInstanceDataset'
 data_root = 'data/scenes/ADEChallengeData2016'
-load_annotations = dict(type='eomt_mm.LoadInstanceAnnotations')
 train_pipeline = [
     {{_base_.load_image}},
-    load_annotations,
+    {{_base_.load_annotations}},
     # The scenes have the size of the crop, and colours at random: flipping is enough.
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    {{_base_.resize}},
-    {{_base_.pack}},
 ]
 train_dataloader = dict(
     batch_size=16,
@@ -44,15 +37,9 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='instances_validation.json',
         data_prefix=dict(img='images/validation'),
-        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
-# The boxes are those around the masks: `segm` is the score.
-val_evaluator = dict(
-    type='eomt_mm.CocoMetric',
-    ann_file=data_root + '/instances_validation.json',
-    metric='segm',
-)
+val_evaluator = dict(ann_file=data_root + '/instances_validation.json')
 test_evaluator = val_evaluator

@@ -4,25 +4,18 @@
 # Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
 # override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
 # into them when this file is read.
-_base_ = './detection.py'
+_base_ = './panoptic.py'
 from eomt_mm.crop_size import set_crop_size
 
 set_crop_size(_base_, (64, 64))
 dataset_type = 'eomt_mm.ScenesPanopticDataset'
 data_root = 'data/scenes/ADEChallengeData2016'
-load_annotations = dict(type='eomt_mm.LoadPanopticAnnotations')
 train_pipeline = [
     {{_base_.load_image}},
-    load_annotations,
+    {{_base_.load_annotations}},
     # The scenes have the size of the crop, and colours at random: flipping is enough.
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
-]
-test_pipeline = [
-    {{_base_.load_image}},
-    load_annotations,
-    {{_base_.resize}},
-    {{_base_.pack}},
 ]
 train_dataloader = dict(
     batch_size=16,
@@ -44,13 +37,11 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='panoptic_validation.json',
         data_prefix=dict(img='images/validation', seg='panoptic/validation'),
-        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    type='eomt_mm.CocoPanopticMetric',
     ann_file=data_root + '/panoptic_validation.json',
     seg_prefix=data_root + '/panoptic/validation',
 )

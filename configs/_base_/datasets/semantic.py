@@ -1,4 +1,4 @@
-# What the semantic datasets share: pipelines, loaders, evaluator. A dataset adds its
+# Shared by the semantic datasets: pipelines, loaders and evaluator. A dataset adds its
 # type, its files and, through set_crop_size, its crop.
 crop_size = (512, 512)
 train_pipeline = [

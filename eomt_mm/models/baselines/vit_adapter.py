@@ -5,7 +5,7 @@ from torch import Tensor
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
-from ..plain_vit import PlainViT, run_block
+from ..plain_vit import PlainViT
 from .adapter import STAGES, Adapter
 
 
@@ -102,7 +102,7 @@ class ViTAdapter(PlainViT):
         def run_stage(stage: int, x: Tensor) -> Tensor:
             first = stage * blocks_per_stage
             for block in self.blocks[first : first + blocks_per_stage]:
-                x = run_block(block, x, rope)
+                x = self.run_block(block, x, rope)
             return x
 
         return self.adapter(images, tokens, run_stage)

@@ -15,10 +15,11 @@ from .choice import fastest
 
 PYTORCH, ONEDNN = 'PyTorch', 'oneDNN'
 AUTOCAST, THROUGHOUT = 'autocast', 'throughout'
-# Multiply-adds of one call that is timed: as many as a thread does in some 30 ms.
-WORK = 2e9
-# A residual stream in bf16 has 40 times the error in class scores. It must be worth it.
-GAIN_OF_THROUGHOUT = 0.1
+# Multiply-adds of one call that is timed: as many as a thread does in some 20 ms. Of
+# fewer rows oneDNN would mostly bring weights into its own order.
+WORK = {torch.float32: 1e9, torch.bfloat16: 4e9}
+# A residual stream in bf16 has 40 times the error in class logits. It must be worth it.
+GAIN_OF_THROUGHOUT = 0.15
 
 
 def prepare(backbone: QueryViT, head: MaskHead, dtype: torch.dtype) -> bool:
@@ -58,7 +59,7 @@ def _choose_kernels(backbone: QueryViT, head: MaskHead, dtype: torch.dtype) -> N
     block, dims = backbone.blocks[0], backbone.embed_dims
     mlp, faster = block.mlp, copy.deepcopy(block.mlp)
     layers.use_linear(faster)
-    x = _numbers(1, _rows(backbone, mlp), dims)
+    x = _numbers(1, _rows(backbone, mlp, dtype), dims)
     ways = {PYTORCH: lambda: mlp(x), ONEDNN: lambda: faster(x)}
     if fastest(f'linear layers, {name}', tuple(x.shape), ways) == ONEDNN:
         for module in (backbone, head):
@@ -74,7 +75,9 @@ def _choose_kernels(backbone: QueryViT, head: MaskHead, dtype: torch.dtype) -> N
 
     embeddings = _numbers(1, backbone.num_queries, dims).to(dtype)
     height, width = (side // MASK_STRIDE for side in backbone.img_size)
-    height = max(1, min(height, int(WORK / (embeddings.numel() * width))))
+    height = max(
+        1, min(height, int(WORK[torch.float32] / (embeddings.numel() * width)))
+    )
     features = _numbers(1, height, width, dims).to(dtype).permute(0, 3, 1, 2)
     ways = _ways(MaskProduct(), layers.OneDnnMaskProduct(), embeddings, features)
     shape = (*embeddings.shape, height, width)
@@ -87,7 +90,8 @@ def _throughout_is_faster(backbone: QueryViT) -> bool:
     block = backbone.blocks[0]
     half = copy.deepcopy(block)
     cast_throughout(half)
-    x = _numbers(1, _rows(backbone, block), backbone.embed_dims)
+    rows = _rows(backbone, block, torch.bfloat16)
+    x = _numbers(1, rows, backbone.embed_dims)
     x_half, rope = x.bfloat16(), backbone.rotary_codes()
     rope = None if rope is None else rope[: x.shape[1]]
     cast = torch.autocast('cpu', torch.bfloat16)
@@ -110,10 +114,10 @@ def _tokens(backbone: QueryViT) -> int:
     return backbone.num_queries + backbone.num_prefix_tokens + rows * cols
 
 
-def _rows(backbone: QueryViT, module: nn.Module) -> int:
+def _rows(backbone: QueryViT, module: nn.Module, dtype: torch.dtype) -> int:
     """Tokens for which a module is timed: all, or as many as there is time for."""
     weights = sum(parameter.numel() for parameter in module.parameters())
-    affordable = int(torch.get_num_threads() * WORK / weights)
+    affordable = int(torch.get_num_threads() * WORK[dtype] / weights)
     return max(1, min(_tokens(backbone), affordable))
 
 

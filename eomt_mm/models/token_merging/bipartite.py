@@ -1,4 +1,4 @@
-"""Bipartite matching: tokens of one half merge into their most similar of the other.
+"""Bipartite matching: tokens of one half merge into the most similar of the other.
 
 The tokens at even places each name the most similar token at an odd place, and the
 best pairs are merged. ToMe (arXiv 2210.09461) introduced it, with a

@@ -19,7 +19,7 @@ STRIDES = (4, 8, 16, 32)
 
 @pytest.fixture
 def backbone(adapter_config):
-    """With parameters that let every part matter."""
+    """An adapter whose parameters let every part matter."""
     torch.manual_seed(0)
     backbone = MODELS.build(adapter_config)
     for name, parameter in backbone.named_parameters():

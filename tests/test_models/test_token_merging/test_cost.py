@@ -105,7 +105,7 @@ def test_extra_channels_of_narrow_heads(tiny, head, images, policy):
 @pytest.mark.parametrize('arch', ['dinov2', 'eva02', 'dinov3'])
 @pytest.mark.parametrize('policy', ['min', 'group', 'image'])
 def test_formula_equals_the_count_for_mixed_batches(tiny, head, images, arch, policy):
-    """On a CPU, with every policy: the mean over images of different lengths."""
+    """The cost is the mean over images of different lengths, with every policy."""
     method = dict(type='eomt_mm.ALGM', threshold=0.75, global_block=3, policy=policy)
     vit = tiny(method, arch=arch)
     with count_tokens(vit) as tokens:

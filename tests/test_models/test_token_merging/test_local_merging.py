@@ -65,7 +65,7 @@ def test_no_tensor_of_pairs_is_made():
 
 
 def test_similarity_is_computed_in_single_precision():
-    """Of half-precision tokens, and of large ones that would overflow it."""
+    """Tokens may be in half precision, or so large that they would overflow it."""
     torch.manual_seed(0)
     tokens = (100 + torch.randn(1, 16, 64)).half()
     found = window_similarity(tokens, (4, 4), 2)

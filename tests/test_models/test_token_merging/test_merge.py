@@ -48,7 +48,7 @@ def test_composed_map_is_in_range_and_onto(tokens):
 
 
 def test_unmerging_gives_the_plain_mean_of_each_group(tokens):
-    """Of all original patches, after two merges."""
+    """Sizes count the original patches after two merges."""
     x, _, source = merge_twice(tokens)
     full = unmerge(x, source)
     for b in range(3):

@@ -50,7 +50,7 @@ def test_a_single_row_has_no_step():
 
 
 def angles_by_timm(arch, rope, grid, place):
-    """From timm's own bands, at any place."""
+    """Codes at any place, from timm's own bands."""
     if arch == 'eva02':
         scales = [16 / side for side in grid]
         angles = [

@@ -1,4 +1,4 @@
-"""From similarities and scores to a threshold of token merging."""
+"""The threshold of token merging from similarities and scores."""
 
 import pytest
 import torch

@@ -100,7 +100,7 @@ time.sleep(60)
 
 @pytest.fixture
 def heeds_interrupts():
-    """As a tool does: whatever a shell starts in the background ignores SIGINT."""
+    """Restore SIGINT as a tool does: background jobs of a shell ignore it."""
     with noted_interrupts():
         yield
 

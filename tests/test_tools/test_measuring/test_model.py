@@ -87,7 +87,7 @@ def test_a_reason_is_told_once():
 
 @pytest.mark.parametrize('config', [STEP5, STEP0])
 def test_what_is_timed_is_what_is_counted(root, config):
-    """At another size than the config's, too, and without any weights."""
+    """The size may differ from the config's, and no weights are needed."""
     model = Model('x', str(root / config))
     count(model, (96, 64))
     assert model.size == (96, 64)

@@ -15,6 +15,7 @@ from eomt_mm.errors import UserError
 
 from .files import INPUT
 from .graph import RawNetwork
+from .silence import quiet
 
 # The largest difference of an output, as a share of its largest value.
 LIMITS = {'fp32': 1e-4, 'fp16': 2e-2, 'int8': float('inf')}
@@ -33,7 +34,8 @@ def windows_of(photo: str, meta: dict) -> Tensor:
 def open_file(path: Path) -> Run:
     """The network in a file of either format, by the runtime that it is for."""
     if path.suffix == '.pt2':
-        module = torch.export.load(path).module()
+        with quiet():
+            module = torch.export.load(path).module()
         return lambda images: list(module(images))
     import onnxruntime
 
@@ -54,7 +56,8 @@ def open_file(path: Path) -> Run:
 def read_program_meta(path: Path) -> dict:
     """The metadata of a `.pt2` file."""
     found = {f'{KEY}.json': ''}
-    torch.export.load(path, extra_files=found)
+    with quiet():
+        torch.export.load(path, extra_files=found)
     return json.loads(found[f'{KEY}.json'])
 
 

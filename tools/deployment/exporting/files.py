@@ -1,16 +1,20 @@
 """Writing ONNX, with weights in a file beside it where they are large, and `.pt2`."""
 
+from __future__ import annotations
+
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from eomt_mm.deploy.model_file import KEY
 from eomt_mm.errors import UserError
+
+from .silence import quiet
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSETS = (18, 23)  # the oldest that PyTorch writes, the newest tried here
 INPUT = 'images'
@@ -43,7 +47,7 @@ def write_onnx(
         table = {torch.ops.aten.sort.stable: _stable_sort()}
     except ModuleNotFoundError as error:
         raise _missing(error) from error
-    with _quiet():
+    with quiet():
         found = torch.onnx.export(
             program,
             dynamo=True,
@@ -95,20 +99,24 @@ def quantize(source: Path, target: Path) -> None:
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     graph = onnx.load(source, load_external_data=False).graph
-    classifiers = [
-        node.name
-        for node in graph.node
-        if any('class_head' in name for name in (*node.input, node.name))
-    ]
-    with _quiet():
+    with quiet():
         quantize_dynamic(
             source,
             target,
             op_types_to_quantize=QUANTIZED,
             per_channel=True,
             weight_type=QuantType.QInt8,
-            nodes_to_exclude=classifiers,
+            nodes_to_exclude=[classifier(graph).name],
         )
+
+
+def classifier(graph: onnx.GraphProto) -> onnx.NodeProto:
+    """Find the product that makes `class_logits`; its weights have lost their name."""
+    makers = {output: node for node in graph.node for output in node.output}
+    node = makers['class_logits']
+    while node.op_type not in QUANTIZED:
+        node = next(makers[name] for name in node.input if name in makers)
+    return node
 
 
 def _missing(error: ModuleNotFoundError) -> UserError:
@@ -116,16 +124,3 @@ def _missing(error: ModuleNotFoundError) -> UserError:
         f'{error.name} is not installed, and ONNX files need it: pip install '
         '"eomt_mm[deploy]", or write a .pt2 file'
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporters say of their own parts."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(level)

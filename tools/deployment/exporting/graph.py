@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from eomt_mm.models.network import NetworkModel
 
+from .silence import quiet
+
 LOGITS = ['class_logits', 'mask_logits']
 
 
@@ -146,5 +148,5 @@ def program_of(
     if dynamic:
         # A dimension of 1 would be taken for a constant.
         images = images[:1].expand(2, -1, -1, -1).contiguous()
-    with torch.no_grad():
+    with torch.no_grad(), quiet():
         return torch.export.export(network, (images,), dynamic_shapes=shapes)

@@ -1,8 +1,9 @@
 """Half precision that a graph can carry: casts inside layers, where autocast has them.
 
 Weights and products are fp16. What decides results is fp32: the residual stream, norms,
-attention scores with their softmax, rotary codes, class logits. fp16 scores overflow or
-lose what tells tokens apart, and engines that fuse them give maps of one class.
+attention scores with their softmax, rotary codes, activations, class logits. fp16
+scores overflow or lose what tells tokens apart, and engines that fuse them give maps of
+one class.
 """
 
 import torch
@@ -36,24 +37,23 @@ def halve(network: RawNetwork) -> None:
         cast_weights(module, torch.float16)
         for child in module.modules():
             weight = getattr(child, 'weight', None)
-            if isinstance(child, nn.LayerNorm):
-                child.register_forward_pre_hook(_cast_to_full)
-            elif weight is not None and weight.dtype == torch.float16:
-                child.register_forward_pre_hook(_cast_to_half)
-            elif isinstance(child, MaskProduct):
-                child.register_forward_pre_hook(_cast_to_half)
+            is_half = weight is not None and weight.dtype == torch.float16
+            if is_half or isinstance(child, MaskProduct):
+                child.register_forward_pre_hook(_to_half)
+                child.register_forward_hook(_to_full)
             elif isinstance(child, MaskedAttention):
                 child.attend = attend
-            if isinstance(child, RotarySplitAttention):
-                child.__class__ = HalfRotaryAttention
+                if isinstance(child, RotarySplitAttention):
+                    child.__class__ = HalfRotaryAttention
 
 
-def _cast_to_half(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _to_half(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.half() for x in inputs)
 
 
-def _cast_to_full(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return tuple(x.float() for x in inputs)
+# Between products all is fp32: exporters stumble over sums of two types.
+def _to_full(_: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return output.float()
 
 
 def attend(
@@ -73,16 +73,15 @@ def attend(
         dropout_p (float): Nor dropout.
 
     Returns:
-        Tensor: Shape (B, heads, T, d), in the dtype of `v`.
+        Tensor: Shape (B, heads, T, d) fp32.
     """
-    scores = (q.float() * q.shape[-1] ** -0.5) @ k.float().mT
-    return scores.softmax(-1).to(v.dtype) @ v
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT
+    return (scores.softmax(-1).half() @ v.half()).float()
 
 
 class HalfRotaryAttention(RotarySplitAttention):
     """Rotary attention whose joint product casts its input, as a layer's would."""
 
     def _qkv(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        weight = self.qkv.weight
-        bias = None if bias is None else bias.to(weight.dtype)
-        return super()._qkv(x.to(weight.dtype), bias)
+        bias = None if bias is None else bias.half()
+        return super()._qkv(x.half(), bias).float()

@@ -1,0 +1,21 @@
+# Shared by the panoptic datasets: annotations, pipelines and evaluator. A dataset adds
+# its type, its files and, through set_crop_size, its crop.
+_base_ = './detection.py'
+load_annotations = dict(type='eomt_mm.LoadPanopticAnnotations')
+train_pipeline = [
+    {{_base_.load_image}},
+    load_annotations,
+    dict(type='eomt_mm.RetryUntilLabelled', transforms={{_base_.augment}}),
+    dict(type='PackDetInputs'),
+]
+test_pipeline = [
+    {{_base_.load_image}},
+    load_annotations,
+    {{_base_.resize}},
+    {{_base_.pack}},
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='eomt_mm.CocoPanopticMetric')
+test_evaluator = val_evaluator

@@ -1,0 +1,171 @@
+"""Pairs of photos and label maps, found by their names."""
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from eomt_mm.datasets.annotation_check import few
+from eomt_mm.errors import UserError
+
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
+ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16')
+MOST_VALUES = 64  # in one label map; a grey photo has more
+LOOKED_AT = 3  # files of a folder
+_SPLITS = {
+    'train': re.compile(r'(?<![a-z])train(ing)?(?![a-z])', re.IGNORECASE),
+    'val': re.compile(r'(?<![a-z])val(id|idation)?(?![a-z])', re.IGNORECASE),
+    'test': re.compile(r'(?<![a-z])test(ing)?(?![a-z])', re.IGNORECASE),
+}
+
+
+@dataclass
+class Group:
+    """Images of one folder, subfolders included, that end alike.
+
+    Args:
+        folder (str): Relative to the root of the dataset.
+        suffix (str): As '.png'.
+        files (list[str]): Names below `folder`.
+    """
+
+    folder: str
+    suffix: str
+    files: list[str] = field(default_factory=list)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name is that of an image."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name speaks of: 'train', 'val', 'test' or None."""
+    return next((s for s, word in _SPLITS.items() if word.search(name)), None)
+
+
+def split_of_path(path: str) -> str:
+    """The split that a path speaks of, its last part first; else 'train'."""
+    parts = reversed(Path(path).parts)
+    return next((s for part in parts if (s := split_of(part))), 'train')
+
+
+def pair(
+    root: Path, images: list[str], strict: bool
+) -> dict[str, tuple[Group, Group, tuple[str, str]]]:
+    """Pair photos with label maps.
+
+    Args:
+        root (Path): The folder.
+        images (list[str]): Images below it.
+        strict (bool): Whether photos without labels are an error.
+
+    Returns:
+        dict[str, tuple]: Photos, label maps, and what ends the names of each, by split.
+
+    Raises:
+        UserError: Some photos of a folder have no label map, several label maps, or
+            one in colours.
+    """
+    groups = _group(images)
+    labels = [group for group in groups if _is_labels(root, group)]
+    photos = [group for group in groups if group not in labels]
+    pairs: dict[str, tuple[Group, Group, tuple[str, str]]] = {}
+    for group in photos:
+        split = split_of_path(group.folder)
+        fits = [
+            (other, ends)
+            for other in labels
+            if split_of_path(other.folder) == split and (ends := _ends(group, other))
+        ]
+        if split == 'test' or not fits:
+            continue
+        if len(fits) > 1 or split in pairs:
+            others = [other.folder for other, _ in fits]
+            others += [pairs[split][1].folder] if split in pairs else []
+            raise UserError(
+                f'{root} has several folders of label maps for {split} '
+                f'({few(sorted(set(others)))}): give a folder with one of them'
+            )
+        _refuse_unlabelled(root, group, *fits[0])
+        pairs[split] = (group, *fits[0])
+    if strict and not pairs:
+        _refuse_colours(root, photos)
+    if pairs and 'train' not in pairs:
+        pairs = {'train': next(iter(pairs.values()))}
+    return {split: pairs[split] for split in ('train', 'val') if split in pairs}
+
+
+def _group(images: list[str]) -> list[Group]:
+    groups: dict[tuple[str, str], Group] = {}
+    for image in images:
+        parts = Path(image).parts[:-1]
+        # images/train/day holds photos of images/train, and train/images of its own.
+        at = next((i for i, part in enumerate(parts) if split_of(part)), 0)
+        depth = 2 if at == 0 and parts and split_of(parts[0]) else at + 1
+        folder = os.path.join(*parts[:depth]) if parts else ''
+        suffix = Path(image).suffix
+        group = groups.setdefault((folder, suffix), Group(folder, suffix))
+        group.files.append(os.path.relpath(image, folder or '.'))
+    return list(groups.values())
+
+
+def _is_labels(root: Path, group: Group) -> bool:
+    if group.suffix.lower() not in LOSSLESS:
+        return False
+    for name in group.files[:LOOKED_AT]:
+        path = root / group.folder / name
+        try:
+            with Image.open(path) as image:
+                if image.mode not in ONE_CHANNEL:
+                    return False
+                if len(np.unique(np.asarray(image))) > MOST_VALUES:
+                    return False
+        except OSError as error:
+            raise UserError(
+                f'{path} is not an image that can be read: {error}'
+            ) from error
+    return True
+
+
+def _ends(photos: Group, labels: Group) -> tuple[str, str] | None:
+    """What ends the names of photos and label maps; None if they do not belong."""
+    first = photos.files[0].removesuffix(photos.suffix)
+    shared = {
+        name: len(os.path.commonprefix([first, name.removesuffix(labels.suffix)]))
+        for name in labels.files
+    }
+    best = max(shared, key=lambda name: (shared[name], -len(name)))
+    ends = photos.files[0][shared[best] :], best[shared[best] :]
+    stems = {name.removesuffix(ends[0]) for name in photos.files}
+    found = {name.removesuffix(ends[1]) for name in labels.files}
+    return ends if len(stems & found) * 2 > len(stems) else None
+
+
+def _refuse_unlabelled(
+    root: Path, photos: Group, labels: Group, ends: tuple[str, str]
+) -> None:
+    found = set(labels.files)
+    lost = [n for n in photos.files if n.removesuffix(ends[0]) + ends[1] not in found]
+    if lost:
+        raise UserError(
+            f'{len(lost)} of {len(photos.files)} photos in {root / photos.folder} have '
+            f'no label map in {root / labels.folder}, the first is {lost[0]}: add the '
+            f'maps (NAME{ends[1]}) or remove the photos'
+        )
+
+
+def _refuse_colours(root: Path, groups: list[Group]) -> None:
+    """Label maps painted for the eye are common."""
+    for group in groups:
+        others = [other for other in groups if other.folder != group.folder]
+        if group.suffix.lower() in LOSSLESS and any(_ends(o, group) for o in others):
+            raise UserError(
+                f'{root / group.folder} pairs with photos, but holds images in colours '
+                'or greys and no label maps: expected one channel with the number of '
+                'the class (0, 1, 2, ..., 255 for void), or an annotation file of COCO'
+            )

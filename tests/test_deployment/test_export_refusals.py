@@ -1,0 +1,137 @@
+"""What the export refuses, in one line, with nothing left behind."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from eomt_mm.errors import UserError
+from exporting import check
+from exporting.files import OPSETS
+
+THRESHOLD = dict(type='eomt_mm.ALGM', threshold=0.9, local_block=1, global_block=2)
+SIZED = dict(type='eomt_mm.ToMe', r=3)
+
+
+def changed(model, tmp_path, *replacements):
+    """The same checkpoint with a config that says something else."""
+    text = model.config.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    config = tmp_path / 'changed.py'
+    config.write_text(text)
+    return SimpleNamespace(config=config, checkpoint=model.checkpoint)
+
+
+@pytest.fixture
+def refused(export, tmp_path):
+    """`refused(model, message, *options)`; nothing is written."""
+
+    def check(model, message, *options, out=None):
+        folder = tmp_path / 'out'
+        with pytest.raises(UserError, match=message) as caught:
+            export(model, out or folder / 'model.onnx', *options)
+        assert '\n' not in str(caught.value)
+        assert not folder.exists() or not any(folder.iterdir())
+
+    return check
+
+
+@pytest.fixture(scope='module')
+def model(tiny):
+    return tiny('semantic')
+
+
+def test_a_checkpoint_that_does_not_fit(model, refused, tmp_path):
+    other = changed(model, tmp_path, ('num_queries=8', 'num_queries=9'))
+    refused(other, 'the checkpoint does not fit the config')
+    missing = SimpleNamespace(config=model.config, checkpoint=tmp_path / 'none.pth')
+    refused(missing, 'checkpoint not found')
+
+
+def test_annealing_that_is_not_finished(model, refused, tmp_path):
+    masked = changed(
+        model, tmp_path, ('num_blocks=2,', 'num_blocks=2, mask_probs=[0.0, 0.5],')
+    )
+    refused(masked, r'mask_probs is \[0.0, 0.5\]: the mask annealing is not finished')
+    hook = "custom_hooks = [dict(type='eomt_mm.MaskAnnealingHook')]\n"
+    hook += 'train_cfg = dict(max_iters=120)\ndefault_scope'
+    annealed = changed(model, tmp_path, ('default_scope', hook))
+    content = torch.load(model.checkpoint)
+    annealed.checkpoint = tmp_path / 'early.pth'
+    torch.save(content | {'meta': {'iter': 60}}, annealed.checkpoint)
+    refused(annealed, 'iteration 60, .* ends, at iteration 100 of 120. Export a later')
+
+
+def test_merging(tiny, refused):
+    refused(tiny('semantic', 'dinov2', THRESHOLD), 'fix the numbers with .*keep')
+    sized = tiny('semantic', 'dinov2', SIZED)
+    refused(sized, 'fp16 with .*proportional_attention', '--dtype', 'fp16')
+
+
+def test_outputs(model, refused, tmp_path):
+    (tmp_path / 'file').touch()
+    refused(model, 'cannot be written', out=tmp_path / 'file/model.onnx')
+    refused(model, 'ending in .onnx or .pt2', out=tmp_path / 'out/model.pth')
+    (tmp_path / 'taken.onnx').mkdir()
+    refused(model, 'cannot be written', out=tmp_path / 'taken.onnx')
+
+
+@pytest.mark.parametrize('opset', [OPSETS[0] - 1, OPSETS[1] + 1])
+def test_opsets(model, refused, opset):
+    refused(model, f'--opset {opset}: expected {OPSETS[0]}', '--opset', opset)
+
+
+def test_photos(model, refused, tmp_path):
+    refused(model, 'no such file', '--photo', tmp_path / 'none.jpg')
+    (tmp_path / 'text.jpg').write_text('hello')
+    refused(model, 'not an image that can be read', '--photo', tmp_path / 'text.jpg')
+
+
+def test_no_photo_at_hand(model, run_tool, tmp_path):
+    with pytest.raises(UserError, match='give one with --photo'):
+        run_tool(
+            'deployment/export',
+            *(model.config, model.checkpoint, '--out', tmp_path / 'model.onnx'),
+        )
+
+
+def test_other_models_and_pipelines(model, refused, tmp_path):
+    stock = changed(
+        model,
+        tmp_path,
+        ('eomt_mm.EoMTSegmentor', 'EncoderDecoder'),
+        ('test_cfg=dict()', "test_cfg=dict(mode='whole')"),
+    )
+    refused(stock, 'EncoderDecoder is no EoMT of this package')
+    before = ('eomt_mm.EoMTSegDataPreProcessor', 'SegDataPreProcessor')
+    refused(changed(model, tmp_path, before), 'pads after the normalisation')
+    step = (
+        "type='eomt_mm.ResizeShortSide', size=64",
+        "type='Resize', scale=(64, 64), keep_ratio=True",
+    )
+    refused(changed(model, tmp_path, step), 'a step Resize, which .* cannot repeat')
+    classes = ("'sky', 'sea')", "'sky')")
+    refused(changed(model, tmp_path, classes), '4 classes, but the test dataset has 3')
+
+
+def test_a_file_that_differs_is_not_kept(model, refused, monkeypatch):
+    monkeypatch.setitem(check.LIMITS, 'fp32', 0.0)
+    refused(model, 'differs from PyTorch: .* expected at most 0e.00 in fp32. Nothing')
+
+
+def test_no_number_is_a_difference():
+    def run(images):
+        return [torch.full((1, 2), float('nan')), torch.ones(1, 2)]
+
+    class Network:
+        outputs = ['class_logits', 'mask_logits']
+
+        def __call__(self, images):
+            return torch.ones(1, 2), torch.ones(1, 2)
+
+    found = check.differences(run, Network(), torch.zeros(1, 3, 2, 2), 1)
+    assert found == {'class_logits': float('inf'), 'mask_logits': 0.0}
+    with pytest.raises(UserError, match='class_logits by inf'):
+        check.require(found, 'fp16')

@@ -1,0 +1,106 @@
+"""tools/analysis_tools/predict_video.py and the frames it reads and writes."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from eomt_mm import cli
+from eomt_mm.datasets.frames import VideoFrames, video_writer
+
+NAME = 'analysis_tools/predict_video'
+
+
+@pytest.fixture
+def frames(ade_root):
+    """Eight photographs (32, 32, 3)."""
+    paths = sorted(ade_root.glob('images/*/*.jpg'))
+    return [np.asarray(Image.open(path)) for path in paths]
+
+
+@pytest.fixture
+def video(tmp_path, frames):
+    path = tmp_path / 'ride.avi'
+    with video_writer(path, 12) as writer:
+        for frame in frames:
+            writer.add(frame)
+    return path
+
+
+def read(path):
+    capture = cv2.VideoCapture(str(path))
+    found = []
+    while (answer := capture.read())[0]:
+        found.append(answer[1][..., ::-1])
+    return capture.get(cv2.CAP_PROP_FPS), np.stack(found)
+
+
+def test_a_video_comes_back(video, frames):
+    found = list(VideoFrames(video))
+    assert len(found) == 8 and VideoFrames(video).fps == 12
+    assert np.abs(found[0].astype(int) - frames[0]).mean() < 12  # JPEG
+
+
+@pytest.mark.parametrize('suffix', ['.mp4', '.avi'])
+def test_every_frame_is_painted(tool, config, trained, video, tmp_path, suffix):
+    out = tmp_path / f'seen{suffix}'
+    argv = [str(config), str(trained), str(video), '--out', str(out), '--batch', '3']
+    assert tool(NAME).main(argv) == 8
+    fps, seen = read(out)
+    assert seen.shape == (8, 32, 32, 3) and fps == 12
+    assert np.abs(seen.astype(int) - read(video)[1]).mean() > 5
+
+
+def test_batches_do_not_change_what_is_seen(tool, config, trained, video, tmp_path):
+    seen = []
+    for size in ('1', '5'):
+        out = tmp_path / f'{size}.avi'
+        argv = [str(config), str(trained), str(video), '--out', str(out)]
+        tool(NAME).main([*argv, '--batch', size])
+        seen.append(read(out)[1])
+    assert (seen[0] == seen[1]).all()
+
+
+def test_a_folder_of_frames(tool, config, trained, ade_root, tmp_path):
+    out = tmp_path / 'seen.mp4'
+    folder = ade_root / 'images/training'
+    argv = [str(config), str(trained), str(folder), '--out', str(out), '--fps', '5']
+    assert tool(NAME).main([*argv, '--frames', '3']) == 3
+    fps, seen = read(out)
+    assert len(seen) == 3 and fps == 5
+
+
+def test_a_video_cut_short(tool, config, trained, video, tmp_path, capsys):
+    cut = tmp_path / 'cut.avi'
+    whole = video.read_bytes()
+    cut.write_bytes(whole[: int(0.7 * len(whole))])
+    out = tmp_path / 'seen.mp4'
+    argv = [str(config), str(trained), str(cut), '--out', str(out)]
+    assert cli.run(tool(NAME).main, argv) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert 'ends in frame' in error and 'of 8' in error and not out.exists()
+    enough = error.rpartition('--frames ')[2]
+    assert tool(NAME).main([*argv, '--frames', enough]) == int(enough) < 8
+
+
+@pytest.mark.parametrize(
+    ('source', 'out', 'expected'),
+    [
+        ('ride.avi', 'seen.gif', "ends in '.gif'"),
+        ('text.mp4', 'seen.mp4', 'cannot be opened as a video'),
+        ('empty', 'seen.mp4', 'has no frames'),
+        ('sizes', 'seen.mp4', 'bring all to one size'),
+    ],
+)
+def test_bad_input(
+    tool, config, trained, video, tmp_path, capfd, source, out, expected
+):
+    (tmp_path / 'text.mp4').write_text('no video')
+    for folder in ('empty', 'sizes'):
+        (tmp_path / folder).mkdir()
+    for side in (16, 24):
+        Image.new('RGB', (side, side)).save(tmp_path / f'sizes/{side}.png')
+    argv = [config, trained, tmp_path / source, '--out', tmp_path / out]
+    assert cli.run(tool(NAME).main, [str(arg) for arg in argv]) == 2
+    assert expected in capfd.readouterr().err
+    assert not (tmp_path / out).exists()
