@@ -5,6 +5,7 @@ TASK ?= semantic
 PYTHON ?=
 MMCV_CUDA ?=
 ARGS ?=
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo reproduce test campaign lint clean
@@ -15,7 +16,8 @@ help:
 	@echo '              two tables of the paper in miniature, 3 seeds, 40 to 60 minutes on'
 	@echo '              2 cores (ARGS="--table annealing --seeds 0 1 2 3 4"); out of'
 	@echo '              distribution with ARGS="--table ood"'
-	@echo 'make test     the whole test suite (ARGS="-k windows" is passed to pytest)'
+	@echo 'make test     the whole test suite in WORKERS=$(WORKERS) processes, about 3 GB each'
+	@echo '              (ARGS="-k windows" is passed to pytest)'
 	@echo 'make campaign trainings killed in every phase and resumed, about 20 minutes'
 	@echo 'make env      only the environment in .venv; demo and test do it by themselves'
 	@echo 'make lint     ruff: rules and format'
@@ -45,7 +47,8 @@ reproduce: env
 	@.venv/bin/python tools/reproduce.py $(ARGS)
 
 test: env
-	@.venv/bin/python -m pytest -m 'not campaign' $(ARGS)
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m 'not campaign' \
+	    --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 campaign: env
 	@.venv/bin/python -m pytest -m campaign -s $(ARGS)

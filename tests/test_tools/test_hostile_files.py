@@ -20,9 +20,15 @@ from eomt_mm.errors import UserError
 sys.path.insert(0, str(Path(__file__).parent))
 from hostile_files import files, hub_folders  # noqa: E402
 
-SECONDS, BYTES = 60, 6 * 2**30
+SECONDS, BYTES = 60, 6 * 2**30  # the memory beyond what the tests themselves hold
 ADVICE = ('add_safe_globals', 'weights_only', 'safe_globals')
 TRACEBACK = 101
+
+
+def held() -> int:
+    """Bytes of address space of this process."""
+    pages = int(Path('/proc/self/statm').read_text().split()[0])
+    return pages * resource.getpagesize()
 
 
 def attempt(work, path: Path, canary: Path, said: Path) -> str:
@@ -33,7 +39,8 @@ def attempt(work, path: Path, canary: Path, said: Path) -> str:
         try:
             os.chdir(path.parent)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+            limit = held() + BYTES
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
             with said.open('w') as log:
                 os.dup2(log.fileno(), 1)
                 os.dup2(log.fileno(), 2)
