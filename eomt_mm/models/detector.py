@@ -17,11 +17,16 @@ from eomt_mm.errors import UserError
 from eomt_mm.evaluation import provide_panopticapi
 from eomt_mm.registry import MODELS
 
+from .backbone_sizes import (
+    PadsToBackbone,
+    complete_config,
+    follows_backbone,
+    set_input_size,
+)
 from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
-from .sizes import PadsToBackbone, complete_config, follows_backbone, set_input_size
 from .targets import panoptic_targets
 
 # MMDet paints and saves panoptic results with its help.

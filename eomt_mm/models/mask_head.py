@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
+from .backbone_sizes import FollowsBackbone
 from .precision import no_autocast
-from .sizes import FollowsBackbone
 
 # Stride 4, as in Mask2Former, where the patch size allows it; there is always one
 # block, as in the reference.

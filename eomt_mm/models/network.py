@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from eomt_mm.errors import UserError
 
 from . import cpu
+from .backbone_sizes import HEADS
 from .criterion import Prediction
 from .mask_head import MaskHead
 from .query_vit import QueryViT
-from .sizes import HEADS
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # Layers that autocast runs in half precision anyway.

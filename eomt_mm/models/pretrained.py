@@ -7,6 +7,7 @@ fp32 (arXiv 2503.19108, Sec. 4.1).
 
 import difflib
 import os
+import re
 
 import safetensors.torch
 import timm
@@ -25,6 +26,7 @@ MISFITS = (
     AssertionError,
     ArithmeticError,
 )
+BLOCK_NUMBER = re.compile(r'(?:^|\.)blocks\.(\d+)\.')
 
 
 def check_arch(arch: str) -> None:
@@ -69,7 +71,9 @@ def load_timm_weights(
     """
     if source is True:
         return _download(arch, timm_args)
-    overlay = dict(state_dict=_read_file(source))
+    content = _read_file(source)
+    names = list(checkpoints.weights_of(content, source))  # timm empties what it reads
+    overlay = dict(state_dict=content)
     try:
         vit = timm.create_model(
             arch,
@@ -83,6 +87,14 @@ def load_timm_weights(
             f'{source} does not hold weights of {arch}: {_reason(error)}. '
             'Set backbone.arch to the model the file was made for'
         ) from error
+    # timm loads without a word what lacks whole blocks, if it also drops a classifier.
+    found = {number for key in names for number in BLOCK_NUMBER.findall(key)}
+    if found and len(found) < len(vit.blocks):
+        raise UserError(
+            f'{source} does not hold weights of {arch}: it has {len(found)} blocks, '
+            f'expected {len(vit.blocks)}. Set backbone.arch to the model the file was '
+            'made for'
+        )
     return _norm_of_tokens(vit.state_dict())
 
 

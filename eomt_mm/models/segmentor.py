@@ -19,13 +19,18 @@ from eomt_mm.compat import flips_channels
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
+from .backbone_sizes import (
+    PadsToBackbone,
+    complete_config,
+    follows_backbone,
+    set_input_size,
+)
 from .checkpoint_check import refuse_misfit
 from .confidence import check_confidence, confidence_map
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
 from .options import complete_test_cfg
-from .sizes import PadsToBackbone, complete_config, follows_backbone, set_input_size
 from .targets import check_labels, semantic_targets
 from .windows import WindowAverage, class_map, resized_argmax
 

@@ -29,6 +29,17 @@ def test_odd_shapes(tmp_path, key, shape):
         load_timm_weights(ARCH, str(tmp_path / 'vit.pth'), ARGS)
 
 
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_blocks_that_the_file_lacks(tmp_path, wrapped):
+    # Weights of a classifier of another size: timm drops the classifier and no longer
+    # says what else is missing.
+    weights = timm.create_model(ARCH, num_classes=7, **ARGS).state_dict()
+    torch.save(dict(state_dict=weights) if wrapped else weights, tmp_path / 'vit.pth')
+    with pytest.raises(UserError, match='it has 1 blocks, expected 2'):
+        load_timm_weights(ARCH, str(tmp_path / 'vit.pth'), dict(depth=2))
+    assert load_timm_weights(ARCH, str(tmp_path / 'vit.pth'), ARGS)
+
+
 def hub_that(monkeypatch, answer):
     """Let timm get its weights from `answer`, as if from the hub."""
     monkeypatch.setattr('timm.models._builder.load_state_dict_from_hf', answer)

@@ -13,8 +13,8 @@ from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.backbone_sizes import write_sizes
 from eomt_mm.models.segmentor import EoMTSegDataPreProcessor
-from eomt_mm.models.sizes import write_sizes
 from eomt_mm.models.targets import semantic_targets
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]

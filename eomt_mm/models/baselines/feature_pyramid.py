@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
+from ..backbone_sizes import FollowsBackbone
 from ..mask_head import ScaleBlock
-from ..sizes import FollowsBackbone
 
 
 @MODELS.register_module()

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from eomt_mm.errors import UserError
 
+from ..backbone_sizes import FollowsBackbone
 from ..criterion import Prediction
 from ..mask_probs import settle_mask_probs
 from ..masked_attention import query_patch_mask
 from ..plain_vit import PlainViT
 from ..precision import no_autocast
-from ..sizes import FollowsBackbone
 
 
 class MaskedDecoder(FollowsBackbone):

@@ -10,8 +10,8 @@ from mmseg.structures import SegDataSample
 
 from eomt_mm.engine.fine_tuning import fit_weights
 from eomt_mm.errors import UserError
+from eomt_mm.models.backbone_sizes import write_sizes
 from eomt_mm.models.network import speed_up
-from eomt_mm.models.sizes import write_sizes
 
 
 def detector(head_config, adapter_config, **changes):

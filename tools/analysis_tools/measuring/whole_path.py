@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
+from eomt_mm.models.backbone_sizes import write_sizes
 from eomt_mm.models.network import DTYPES, is_eomt, speed_up
 from eomt_mm.models.postprocess import INSTANCE_OFFSET
-from eomt_mm.models.sizes import write_sizes
 
 from . import hugging_face as hf
 from . import inputs

@@ -8,8 +8,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.backbone_sizes import write_sizes
 from eomt_mm.models.network import head_of
-from eomt_mm.models.sizes import write_sizes
 
 # task: config, and what MMSegmentation and MMDetection call the model.
 TASKS = {
