@@ -23,20 +23,20 @@ default_scope = {scope!r}
 model = dict(
     type={model!r},
     data_preprocessor=dict(
-        type={before!r}, size=(64, 64), bgr_to_rgb=True,
+        type={before!r}, size=({size}, {size}), bgr_to_rgb=True,
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
     backbone=dict(
-        type='eomt_mm.QueryViT', arch={arch!r}, img_size=64, patch_size=8,
+        type='eomt_mm.QueryViT', arch={arch!r}, img_size={size}, patch_size={patch},
         num_queries=8, num_blocks=2, pretrained=False, token_merging={merging!r},
-        timm_args=dict(embed_dim=32, depth=4, num_heads=2)),
-    {head}=dict(type={head_type!r}, embed_dims=32, patch_size=8, {counts}),
+        timm_args={timm_args!r}),
+    {head}=dict(type={head_type!r}, {counts}),
     test_cfg=dict({test}))
 test_dataloader = dict(dataset=dict(
     type={dataset!r}, ann_file={ann_file!r},
     metainfo=dict(classes=('cat', 'dog', 'sky', 'sea'), {things}
                   palette=[[200, 40, 40], [40, 200, 40], [40, 40, 200], [9, 9, 9]]),
     pipeline=[dict(type='LoadImageFromFile', imdecode_backend='pillow'),
-              dict(type={resize!r}, size=64), dict(type={pack!r})]))
+              dict(type={resize!r}, size={size}), dict(type={pack!r})]))
 """
 SEMANTIC = dict(
     scope='mmseg',
@@ -73,6 +73,7 @@ INSTANCE = PANOPTIC | dict(
     dataset='eomt_mm.CocoInstanceDataset',
     things='',
 )
+SMALL = dict(size=64, patch=8, timm_args=dict(embed_dim=32, depth=4, num_heads=2))
 TASKS = dict(semantic=SEMANTIC, panoptic=PANOPTIC, instance=INSTANCE)
 
 
@@ -80,17 +81,18 @@ TASKS = dict(semantic=SEMANTIC, panoptic=PANOPTIC, instance=INSTANCE)
 def tiny(tmp_path_factory):
     """`tiny('panoptic', arch='eva02')` has a `config` and a `checkpoint`, as paths."""
 
-    def make(task='semantic', arch='plain', merging=None, **changes):
+    def make(task='semantic', arch='plain', merging=None, std=0.25, **changes):
         folder = tmp_path_factory.mktemp(f'{task}_{arch}')
         config = folder / 'tiny.py'
-        parts = TASKS[task] | dict(arch=ARCHS[arch], merging=merging) | changes
-        config.write_text(CONFIG.format(**parts))
+        parts = TASKS[task] | SMALL | changes
+        text = CONFIG.format(**parts, arch=ARCHS[arch], merging=merging)
+        config.write_text(text)
         cfg = Config.fromfile(config)
         model = load_model(cfg, None, torch.device('cpu'))
         # Seeds and scales whose results are no pictures of one class.
         torch.manual_seed(4 if task == 'semantic' else 3)
         for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.25)
+            torch.nn.init.normal_(parameter, std=std)
         with torch.no_grad():
             model.backbone.queries *= 12
             model.mask_head.class_head.weight *= 4
