@@ -1,4 +1,4 @@
-"""Every task, backbone and format of the export, at the sizes of ViT-S; prints a table."""
+"""Every task, backbone and format of the export at the size of ViT-S, as a table."""
 
 import numpy as np
 import pytest
