@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT / 'tools/misc'))
 import setup_env  # noqa: E402
 from setup_env import SetupError  # noqa: E402
 
+OTHERS = ['requirements/onedl.txt', 'requirements/onedl_constraints.txt']
 COMMAND = [sys.executable, '-u', 'tools/misc/setup_env.py']
 
 
@@ -32,7 +33,7 @@ def executable(path, text):
 @pytest.fixture
 def checkout(tmp_path):
     """A copy of all that the set-up reads."""
-    for name in (*setup_env.INPUTS[:-1], COMMAND[-1], 'Makefile'):
+    for name in (*setup_env.INPUTS[:-1], *OTHERS, COMMAND[-1], 'Makefile'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
@@ -51,6 +52,7 @@ def venv(tmp_path, monkeypatch):
         LOG=folder / 'setup.log',
         TMP=folder / 'tmp',
         INPUTS=[],
+        REQUIREMENTS=[],
     ).items():
         monkeypatch.setattr(setup_env, name, value)
     return folder
@@ -91,6 +93,36 @@ def test_named_python_is_never_replaced(checkout, version):
         result = make_env(checkout, PYTHON=python)
         assert result.returncode == 2 and result.stdout == ''
         assert f'{python} is no Python 3.10 to 3.12' in result.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    'stack, there, absent',
+    [
+        ('stock', ['mmengine', 'mmdet', 'mmsegmentation'], ['mmcv', 'onedl']),
+        ('onedl', ['onedl-mmengine', 'onedl-mmdetection'], ['onedl-mmcv', 'mm']),
+    ],
+)
+def test_each_stack_gets_its_own_packages(checkout, stack, there, absent):
+    code = 'import sys; sys.path.insert(0, "tools/misc"); import setup_env as s; '
+    code += 'print(s.VENV.name, s.CONSTRAINTS, *s.needed(), sep="\\n")'
+    venv, constraints, *lines = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=checkout,
+        env={**os.environ, 'STACK': stack},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert venv == dict(stock='.venv', onedl='.venv-onedl')[stack]
+    assert (checkout / constraints).exists()
+    assert all(any(line.startswith(name) for line in lines) for name in there)
+    assert not any(line.startswith(name) for line in lines for name in absent)
+
+
+def test_an_unknown_stack(checkout):
+    result = make_env(checkout, STACK='mmlab', PYTHON=sys.executable)
+    assert result.returncode == 2
+    assert 'STACK=mmlab: stock or onedl is expected' in result.stderr
 
 
 def test_full_disk_is_reported_before_the_start(venv, monkeypatch):

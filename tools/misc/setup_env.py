@@ -2,7 +2,8 @@
 
 A supported Python runs it and becomes that of `.venv`. The record `.venv/setup.json`
 marks the folder as made here and lists the content of a finished set-up. An unfinished
-one starts anew from pip's cache, which holds earlier downloads and builds.
+one starts anew from pip's cache, which holds earlier downloads and builds. STACK=onedl
+sets up the maintained fork of OpenMMLab, in `.venv-onedl`.
 """
 
 import fcntl
@@ -18,7 +19,9 @@ import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-VENV = ROOT / '.venv'
+STACK = os.environ.get('STACK') or 'stock'
+FORK = {'stock': '', 'onedl': 'onedl-'}.get(STACK)
+VENV = ROOT / ('.venv' if STACK == 'stock' else f'.venv-{STACK}')
 PYTHON = VENV / 'bin/python'
 RECORD, LOG = VENV / 'setup.json', VENV / 'setup.log'
 TMP = VENV / 'tmp'  # a killed pip leaves gigabytes behind
@@ -26,10 +29,12 @@ TMP = VENV / 'tmp'  # a killed pip leaves gigabytes behind
 # Measured: the finished .venv, and the wheels that pip keeps while it installs torch.
 VENV_BYTES, WHEELS_BYTES = 6.0e9, 2.5e9
 
-REQUIREMENTS = [
-    f'requirements/{name}.txt' for name in ('runtime', 'optional', 'deploy', 'tests')
-]
-CONSTRAINTS = 'requirements/constraints.txt'
+OPENMMLAB = 'onedl' if FORK else 'mminstall'
+NAMES = ('runtime', OPENMMLAB, 'optional', 'deploy', 'tests')
+REQUIREMENTS = [f'requirements/{name}.txt' for name in NAMES]
+CONSTRAINTS = f'requirements/{FORK and "onedl_"}constraints.txt'
+# Compiled apart, and what the other stack would put over this one.
+LEFT_OUT = r'onedl-mmcv|mmdet' if FORK else r'mmcv'
 INPUTS = [CONSTRAINTS, *REQUIREMENTS, 'setup.py', 'eomt_mm/version.py', __file__]
 
 HAS_CUDA = 'import mmcv._ext as ext; int(ext.get_compiling_cuda_version()[0])'
@@ -163,6 +168,13 @@ def pip(lock, *arguments, **env):
         raise SetupError(f'{last}; log: {LOG}')
 
 
+def needed():
+    """Return the lines of all requirements that pip installs at once."""
+    lines = [line for name in REQUIREMENTS for line in (ROOT / name).open()]
+    lines = [line.partition('#')[0].strip() for line in lines]
+    return [line for line in lines if line and not re.match(LEFT_OUT, line)]
+
+
 def create_venv(lock):
     """Create a fresh `.venv`, and remove an earlier one except its record."""
     for path in {*VENV.iterdir()} - {RECORD}:
@@ -180,7 +192,7 @@ def install_mmcv(lock, compiler, jobs, cuda):
     env.update({'FORCE_CUDA': '1'} if cuda else {'CUDA_VISIBLE_DEVICES': ''})
     # pip's cache knows neither which torch a wheel was built for nor about CUDA.
     for again in ([], ['--no-cache-dir', '--force-reinstall']):
-        pip(lock, 'mmcv', '--no-build-isolation', '--no-deps', *again, **env)
+        pip(lock, f'{FORK}mmcv', '--no-build-isolation', '--no-deps', *again, **env)
         if can_run(lock, HAS_CUDA if cuda else 'import mmcv._ext'):
             return
         print('      mmcv was built for another torch, or without CUDA')
@@ -191,7 +203,7 @@ def build(lock, wanted, whole):
     """Create the missing parts; the lock is held."""
     compiler, jobs = find_compiler(), compile_jobs()
     check_disk()
-    print('setting up .venv with Python {}.{}'.format(*wanted['python']))
+    print('setting up {} with Python {}.{}'.format(VENV.name, *wanted['python']))
     RECORD.write_text(json.dumps(dict(cuda=wanted['cuda'])))
     if not whole:
         create_venv(lock)
@@ -203,8 +215,7 @@ def build(lock, wanted, whole):
     print('[2/5] torch: 2 GB, 2 to 10 minutes; less where pip has it cached')
     pip(lock, 'torch', 'torchvision')
     print('[3/5] OpenMMLab, timm, test tools: 1 to 3 minutes')
-    needed = [word for name in REQUIREMENTS for word in ('-r', name)]
-    pip(lock, *needed, 'mmengine', 'mmsegmentation')
+    pip(lock, *needed())
     if not can_run(lock, 'import cv2'):
         # Servers without libGL: the headless build brings the same cv2.
         run(lock, PYTHON, '-m', 'pip', 'uninstall', '-y', 'opencv-python')
@@ -224,6 +235,8 @@ def build(lock, wanted, whole):
 
 def main():
     """Set up `.venv`; return at once if it is complete."""
+    if FORK is None:
+        raise SetupError(f'STACK={STACK}: stock or onedl is expected')
     *wanted, ready = read_state()
     if not ready:
         lock = take_lock()
@@ -236,7 +249,7 @@ def main():
         *wanted, ready = read_state()  # another set-up may have ended in between
         if not ready:
             build(lock, *wanted)
-    print('.venv is ready')
+    print(f'{VENV.name} is ready')
 
 
 if __name__ == '__main__':
