@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from eomt_mm.errors import UserError
 from eomt_mm.pixel_limit import too_large
@@ -86,11 +87,11 @@ def run(main: Callable[[list[str] | None], object], argv: list[str] | None = Non
             message = one_line(error)
             if message is None:
                 raise
-            if _is_launched() and (rank() or message == _LOST):
-                # Every process meets a wrong option, and the loss of another one:
-                # the first to end has the others ended, before they tell it too.
+            if _is_launched() and message == _LOST:
+                # The launcher ends what is left, and knows what has ended the other.
                 time.sleep(_LAUNCHER_ACTS)
-            _report(message)
+            if _is_first_to_report():
+                _report(message)
             return USER_ERROR
     return 0
 
@@ -108,6 +109,24 @@ def rank() -> int:
 
 def _is_launched() -> bool:
     return 'TORCHELASTIC_RUN_ID' in os.environ
+
+
+def _is_first_to_report() -> bool:
+    """Whether no other process of this launch met the error, as a wrong option, before.
+
+    torchrun gives each process a file for its error, all of them below one folder of
+    the machine.
+    """
+    own = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if not own:
+        return True
+    try:
+        (Path(own).parents[1] / 'reported').touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    except OSError:  # twice is better than never
+        return True
+    return True
 
 
 @contextmanager

@@ -284,7 +284,8 @@ def archive(pickled: bytes, compress=zipfile.ZIP_STORED, also=()) -> bytes:
             ('file/version', b'3\n'),
             *also,
         ):
-            target.writestr(name, data)
+            # A fixed date: files are the same at each call.
+            target.writestr(zipfile.ZipInfo(name), data, compress)
     return file.getvalue()
 
 

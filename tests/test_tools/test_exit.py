@@ -186,6 +186,21 @@ def test_signals_that_are_left_alone(monkeypatch):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def test_one_process_of_a_launch_reports(monkeypatch, tmp_path, capfd):
+    def fail(argv):
+        raise UserError('a wrong option')
+
+    for attempt in (0, 1):
+        for number in (1, 0):
+            folder = tmp_path / f'attempt_{attempt}/{number}'
+            folder.mkdir(parents=True)
+            monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(folder / 'error.json'))
+            monkeypatch.setenv('RANK', str(number))
+            assert run(fail) == 2
+    line = 'error: (rank 1) a wrong option\n'
+    assert capfd.readouterr().err == 2 * line
+
+
 def test_defect_is_raised():
     with pytest.raises(ZeroDivisionError):
         run(lambda argv: 1 / 0)
