@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 import eomt_mm.engine.checkpoint_hook
-import eomt_mm.files
+import eomt_mm.file_backend
 
 PHASES = ('start', 'data', 'iteration', 'fork', 'validation', 'checkpoint', 'note')
 _phase = os.environ.get('KILL_AT')
@@ -60,7 +60,7 @@ def _building(build):
 mmengine.runner.Runner.build_dataloader = staticmethod(
     _building(mmengine.runner.Runner.build_dataloader)
 )
-_atomic_path = eomt_mm.files.atomic_path
+_atomic_path = eomt_mm.file_backend.atomic_path
 
 
 @contextmanager
@@ -76,7 +76,8 @@ def _writing(path):
         partial.write_bytes(content)
 
 
-eomt_mm.files.atomic_path = _writing
-eomt_mm.engine.checkpoint_hook.atomic_path = _writing
+for module in (eomt_mm.file_backend, eomt_mm.engine.checkpoint_hook):
+    assert module.atomic_path is _atomic_path  # else nothing would be killed there
+    module.atomic_path = _writing
 # Python drops what a handler raises here. Before training nothing is to be tested.
 os.register_at_fork(before=lambda: Killer.trains and reach('fork'))

@@ -150,7 +150,7 @@ def test_a_sample_of_kills(start, uninterrupted, tmp_path):
     kills = [
         (signal.SIGKILL, 'note', 1),
         (signal.SIGTERM, 'fork', 1),
-        (signal.SIGKILL, 'validation', 2),
+        (signal.SIGKILL, 'checkpoint', 2),
         (signal.SIGINT, 'iteration', 2),
         (signal.SIGTERM, 'validation', 2),
     ]
