@@ -4,7 +4,7 @@ BRAVO (arXiv 2409.15107, https://github.com/valeoai/bravo_challenge): a folder
 `bravo_SUBSET` for each of six subsets; ground truth has the same tree in another root,
 with the suffix of the image replaced. Semantic maps hold the 19 train ids and 255;
 masks are 0 where a pixel is valid, something else where it is of an unknown object or
-hidden by a corruption.
+hidden by a corruption. What hides it is no unknown object: those are in two subsets.
 """
 
 from dataclasses import dataclass
@@ -42,11 +42,9 @@ class Subset:
     ood: bool = False
 
 
-def _driving(folder: str, image: str, ood: bool = False) -> Subset:
+def _driving(folder: str, image: str) -> Subset:
     stem = image.removesuffix('.png')
-    return Subset(
-        folder, image, stem, '_gt_labelTrainIds.png', '_gt_invIds.png', ood=ood
-    )
+    return Subset(folder, image, stem, '_gt_labelTrainIds.png', '_gt_invIds.png')
 
 
 SUBSETS = {
@@ -54,7 +52,7 @@ SUBSETS = {
         f'ACDC{weather}': _driving(f'bravo_ACDC/{weather}', '_rgb_anon.png')
         for weather in ('fog', 'rain', 'night', 'snow')
     },
-    'synrain': _driving('bravo_synrain', '_leftImg8bit.png', ood=True),
+    'synrain': _driving('bravo_synrain', '_leftImg8bit.png'),
     'SMIYC': Subset(
         'bravo_SMIYC',
         '.jpg',
@@ -65,9 +63,11 @@ SUBSETS = {
         ood=True,
     ),
     'synobjs': Subset('bravo_synobjs', '.png', '', '_gt.png', '_mask.png', ood=True),
-    'synflare': _driving('bravo_synflare', '_leftImg8bit.png', ood=True),
+    'synflare': _driving('bravo_synflare', '_leftImg8bit.png'),
     'outofcontext': _driving('bravo_outofcontext', '_leftImg8bit.png'),
 }
+# The challenge's own, in all subsets.
+NUM_IMAGES = 3901
 
 
 def images_of(root: Path) -> list[tuple[str, Path, str]]:
