@@ -1,10 +1,9 @@
-"""The trees of BRAVO and of the data sets of unknown objects.
+"""The tree of BRAVO (arXiv 2409.15107, https://github.com/valeoai/bravo_challenge).
 
-BRAVO (arXiv 2409.15107, https://github.com/valeoai/bravo_challenge): a folder
-`bravo_SUBSET` for each of six subsets; ground truth has the same tree in another root,
-with the suffix of the image replaced. Semantic maps hold the 19 train ids and 255;
-masks are 0 where a pixel is valid, something else where it is of an unknown object or
-hidden by a corruption. What hides it is no unknown object: those are in two subsets.
+There is a folder `bravo_SUBSET` for each of six subsets. Ground truth has the same tree
+in another root, with the suffix of the image replaced. Semantic maps hold the 19 train
+ids and 255. Masks are 0 where a pixel is valid, something else where it is of an
+unknown object or hidden by a corruption; unknown objects are in two of the subsets.
 """
 
 from dataclasses import dataclass
@@ -122,57 +121,3 @@ class BravoDataset(ReadableDataset, BaseSegDataset):
             )
             for name, path, base in images_of(root)
         ]
-
-
-# Suffixes of images and label maps, and their folders below the root.
-LAYOUTS = {
-    'smiyc': ('images', 'labels_masks', '_labels_semantic.png'),
-    'fishyscapes': ('images', 'labels', '_labels.png'),
-    'road_anomaly': ('original', 'labels', '.png'),
-}
-
-
-@DATASETS.register_module()
-class UnknownObjectsDataset(ReadableDataset, BaseSegDataset):
-    """SegmentMeIfYouCan, Fishyscapes or RoadAnomaly: 0 known, 1 unknown, 255 void.
-
-    Args:
-        layout (str): 'smiyc' (images/NAME.jpg, labels_masks/NAME_labels_semantic.png),
-            'fishyscapes' (images/NAME.png, labels/NAME_labels.png) or 'road_anomaly'
-            (original/NAME.jpg, labels/NAME.png). Defaults to 'smiyc'.
-        img_suffix (str): Defaults to '.jpg'.
-        **kwargs: Those of `mmseg.BaseSegDataset`; `metainfo` names the classes that
-            are predicted, and they are not those of the labels.
-    """
-
-    def __init__(
-        self, layout: str = 'smiyc', img_suffix: str = '.jpg', **kwargs
-    ) -> None:
-        if layout not in LAYOUTS:
-            raise UserError(
-                f'layout is {layout!r}, expected one of {", ".join(LAYOUTS)}'
-            )
-        images, labels, suffix = LAYOUTS[layout]
-        kwargs.setdefault('data_prefix', dict(img_path=images, seg_map_path=labels))
-        super().__init__(img_suffix=img_suffix, seg_map_suffix=suffix, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """List the images.
-
-        Raises:
-            UserError: An image lacks its label map, or the reverse, unless `ann_file`
-                names the images.
-        """
-        data_list = super().load_data_list()
-        wanted = {item['seg_map_path'] for item in data_list}
-        folder = Path(self.data_prefix['seg_map_path'])
-        found = {str(path) for path in folder.rglob(f'*{self.seg_map_suffix}')}
-        extra = set() if self.ann_file else found - wanted
-        for what, names in (('missing', wanted - found), ('extra', extra)):
-            if names:
-                raise UserError(
-                    f'{what} label map {min(names)} ({len(names)} in all): each image '
-                    f'needs one, ending in {self.seg_map_suffix}, and no more; '
-                    'ann_file may name the images that have one'
-                )
-        return data_list
