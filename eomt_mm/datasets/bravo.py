@@ -65,7 +65,9 @@ SUBSETS = {
     'synflare': _driving('bravo_synflare', '_leftImg8bit.png'),
     'outofcontext': _driving('bravo_outofcontext', '_leftImg8bit.png'),
 }
-# The challenge's own, in all subsets.
+# Endings of a submission's files.
+PAIR = ('_pred.png', '_conf.png')
+# The challenge's images, in all subsets.
 NUM_IMAGES = 3901
 
 
@@ -86,7 +88,8 @@ def images_of(root: Path) -> list[tuple[str, Path, str]]:
     for name, subset in SUBSETS.items():
         for path in sorted((root / subset.folder).rglob(f'*{subset.image}')):
             base = str(path.relative_to(root))[: -len(subset.image)]
-            if not f'{base}{subset.image}'.endswith((subset.labels, subset.mask)):
+            # Ground truth and submissions may lie in the same tree.
+            if not path.name.endswith((subset.labels, subset.mask, *PAIR)):
                 found.append((name, path.relative_to(root), base))
     if not found:
         folders = ', '.join(sorted({subset.folder for subset in SUBSETS.values()}))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eomt_mm.datasets.bravo import SUBSETS, images_of
+from eomt_mm.datasets.bravo import PAIR, SUBSETS, images_of
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
 
@@ -41,8 +41,8 @@ def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
         subset (str): Name of its subset.
         base (str): Path of the image below the root, without suffix.
     """
-    stem = SUBSETS[subset].stem
-    return out / f'{base}{stem}_pred.png', out / f'{base}{stem}_conf.png'
+    pred, conf = (out / f'{base}{SUBSETS[subset].stem}{ending}' for ending in PAIR)
+    return pred, conf
 
 
 def save_pair(

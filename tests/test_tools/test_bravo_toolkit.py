@@ -156,6 +156,17 @@ def test_names_are_those_of_the_toolkit(trees):
         assert (subset.ood, subset.semantic) == (unknown, name != 'SMIYC')
 
 
+def test_one_tree_for_images_truth_and_submission(trees):
+    """What is written is not taken for an image in the next call."""
+    images, truth, out = trees
+    listed = images_of(images)
+    expected = evaluate(images, out, truth)
+    write_tree(images, images)
+    write_noise(images, truth, images)
+    assert images_of(images) == listed
+    assert evaluate(images, images, images) == expected
+
+
 def test_a_pair_as_opencv_reads_it(tmp_path):
     """Its toolkit reads predictions as grey and confidence as it is stored."""
     pair = tmp_path / 'a_pred.png', tmp_path / 'a_conf.png'
