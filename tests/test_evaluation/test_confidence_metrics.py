@@ -183,6 +183,11 @@ def test_other_labels_and_missing_maps_are_refused():
         OODMetric().evaluate(0)
 
 
+def test_a_set_with_the_name_of_the_pool_is_refused():
+    with pytest.raises(UserError, match="sets of OODMetric has 'all'"):
+        OODMetric(sets=dict(all='/fog/', night='/night/'))
+
+
 def test_sizes_that_differ_are_refused():
     (sample,) = samples(1, None)
     sample['confidence'] = dict(data=torch.rand(1, 3, 8))
