@@ -99,7 +99,7 @@ def make_folder(folder: Path, option: str) -> None:
 
 
 @contextmanager
-def sole_user(folder: Path) -> Iterator[int]:
+def sole_user(folder: Path, option: str = '--work-dir') -> Iterator[int]:
     """Hold a folder's lock, so that no second process works in it.
 
     The lock ends with the process, however that ends. Forked processes do not hold it:
@@ -107,6 +107,7 @@ def sole_user(folder: Path) -> Iterator[int]:
 
     Args:
         folder (Path): Created if need be.
+        option (str): The option that names it. Defaults to '--work-dir'.
 
     Yields:
         int: A file descriptor; a command that inherits it keeps the lock. On a file
@@ -115,11 +116,11 @@ def sole_user(folder: Path) -> Iterator[int]:
     Raises:
         UserError: The folder is in use, or cannot be written to.
     """
-    make_folder(folder, '--work-dir')
+    make_folder(folder, option)
     descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
     _held.add(descriptor)
     try:
-        _lock(descriptor, folder)
+        _lock(descriptor, folder, option)
         yield descriptor
     finally:
         if descriptor in _held:  # not in a forked process
@@ -127,7 +128,7 @@ def sole_user(folder: Path) -> Iterator[int]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, folder: Path) -> None:
+def _lock(descriptor: int, folder: Path, option: str) -> None:
     try:
         if fcntl is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -136,7 +137,7 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise UserError(
             f'{folder} is in use by another call of this tool, or by a training '
             'that a killed one left behind: wait until it has ended, or give '
-            'another --work-dir'
+            f'another {option}'
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:

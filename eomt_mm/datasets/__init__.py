@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 if find_spec('mmseg'):
-    from .bravo import BravoDataset, UnknownObjectsDataset
+    from .bravo import BravoDataset
     from .semantic import (
         ADE20KDataset,
         CityscapesDataset,
@@ -43,6 +43,7 @@ if find_spec('mmseg'):
         SegDataset,
     )
     from .semantic_loading import LoadSemanticAnnotations
+    from .unknown_objects import UnknownObjectsDataset
 
     __all__ += [
         'ADE20KDataset',

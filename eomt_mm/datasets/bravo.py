@@ -1,10 +1,9 @@
-"""The trees of BRAVO and of the data sets of unknown objects.
+"""The tree of BRAVO (arXiv 2409.15107, https://github.com/valeoai/bravo_challenge).
 
-BRAVO (arXiv 2409.15107, https://github.com/valeoai/bravo_challenge): a folder
-`bravo_SUBSET` for each of six subsets; ground truth has the same tree in another root,
-with the suffix of the image replaced. Semantic maps hold the 19 train ids and 255;
-masks are 0 where a pixel is valid, something else where it is of an unknown object or
-hidden by a corruption.
+There is a folder `bravo_SUBSET` for each of six subsets. Ground truth has the same tree
+in another root, with the suffix of the image replaced. Semantic maps hold the 19 train
+ids and 255. Masks are 0 where a pixel is valid, something else where it is of an
+unknown object or hidden by a corruption; unknown objects are in two of the subsets.
 """
 
 from dataclasses import dataclass
@@ -42,11 +41,9 @@ class Subset:
     ood: bool = False
 
 
-def _driving(folder: str, image: str, ood: bool = False) -> Subset:
+def _driving(folder: str, image: str) -> Subset:
     stem = image.removesuffix('.png')
-    return Subset(
-        folder, image, stem, '_gt_labelTrainIds.png', '_gt_invIds.png', ood=ood
-    )
+    return Subset(folder, image, stem, '_gt_labelTrainIds.png', '_gt_invIds.png')
 
 
 SUBSETS = {
@@ -54,7 +51,7 @@ SUBSETS = {
         f'ACDC{weather}': _driving(f'bravo_ACDC/{weather}', '_rgb_anon.png')
         for weather in ('fog', 'rain', 'night', 'snow')
     },
-    'synrain': _driving('bravo_synrain', '_leftImg8bit.png', ood=True),
+    'synrain': _driving('bravo_synrain', '_leftImg8bit.png'),
     'SMIYC': Subset(
         'bravo_SMIYC',
         '.jpg',
@@ -65,9 +62,13 @@ SUBSETS = {
         ood=True,
     ),
     'synobjs': Subset('bravo_synobjs', '.png', '', '_gt.png', '_mask.png', ood=True),
-    'synflare': _driving('bravo_synflare', '_leftImg8bit.png', ood=True),
+    'synflare': _driving('bravo_synflare', '_leftImg8bit.png'),
     'outofcontext': _driving('bravo_outofcontext', '_leftImg8bit.png'),
 }
+# Endings of a submission's files.
+PAIR = ('_pred.png', '_conf.png')
+# The challenge's images, in all subsets.
+NUM_IMAGES = 3901
 
 
 def images_of(root: Path) -> list[tuple[str, Path, str]]:
@@ -87,7 +88,8 @@ def images_of(root: Path) -> list[tuple[str, Path, str]]:
     for name, subset in SUBSETS.items():
         for path in sorted((root / subset.folder).rglob(f'*{subset.image}')):
             base = str(path.relative_to(root))[: -len(subset.image)]
-            if not f'{base}{subset.image}'.endswith((subset.labels, subset.mask)):
+            # Ground truth and submissions may lie in the same tree.
+            if not path.name.endswith((subset.labels, subset.mask, *PAIR)):
                 found.append((name, path.relative_to(root), base))
     if not found:
         folders = ', '.join(sorted({subset.folder for subset in SUBSETS.values()}))
@@ -122,57 +124,3 @@ class BravoDataset(ReadableDataset, BaseSegDataset):
             )
             for name, path, base in images_of(root)
         ]
-
-
-# Suffixes of images and label maps, and their folders below the root.
-LAYOUTS = {
-    'smiyc': ('images', 'labels_masks', '_labels_semantic.png'),
-    'fishyscapes': ('images', 'labels', '_labels.png'),
-    'road_anomaly': ('original', 'labels', '.png'),
-}
-
-
-@DATASETS.register_module()
-class UnknownObjectsDataset(ReadableDataset, BaseSegDataset):
-    """SegmentMeIfYouCan, Fishyscapes or RoadAnomaly: 0 known, 1 unknown, 255 void.
-
-    Args:
-        layout (str): 'smiyc' (images/NAME.jpg, labels_masks/NAME_labels_semantic.png),
-            'fishyscapes' (images/NAME.png, labels/NAME_labels.png) or 'road_anomaly'
-            (original/NAME.jpg, labels/NAME.png). Defaults to 'smiyc'.
-        img_suffix (str): Defaults to '.jpg'.
-        **kwargs: Those of `mmseg.BaseSegDataset`; `metainfo` names the classes that
-            are predicted, and they are not those of the labels.
-    """
-
-    def __init__(
-        self, layout: str = 'smiyc', img_suffix: str = '.jpg', **kwargs
-    ) -> None:
-        if layout not in LAYOUTS:
-            raise UserError(
-                f'layout is {layout!r}, expected one of {", ".join(LAYOUTS)}'
-            )
-        images, labels, suffix = LAYOUTS[layout]
-        kwargs.setdefault('data_prefix', dict(img_path=images, seg_map_path=labels))
-        super().__init__(img_suffix=img_suffix, seg_map_suffix=suffix, **kwargs)
-
-    def load_data_list(self) -> list[dict]:
-        """List the images.
-
-        Raises:
-            UserError: An image lacks its label map, or the reverse, unless `ann_file`
-                names the images.
-        """
-        data_list = super().load_data_list()
-        wanted = {item['seg_map_path'] for item in data_list}
-        folder = Path(self.data_prefix['seg_map_path'])
-        found = {str(path) for path in folder.rglob(f'*{self.seg_map_suffix}')}
-        extra = set() if self.ann_file else found - wanted
-        for what, names in (('missing', wanted - found), ('extra', extra)):
-            if names:
-                raise UserError(
-                    f'{what} label map {min(names)} ({len(names)} in all): each image '
-                    f'needs one, ending in {self.seg_map_suffix}, and no more; '
-                    'ann_file may name the images that have one'
-                )
-        return data_list

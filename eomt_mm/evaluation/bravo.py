@@ -1,15 +1,19 @@
 """Submissions to BRAVO: pairs of PNG files, their completeness and their metrics.
 
-Every pixel counts; the challenge's server samples 100,000 pixels of each image for
-the curves, so that its figures differ in the last digits.
+Definitions and names are those of the challenge's toolkit: semantic metrics count valid
+pixels alone, those of unknown objects all that are not void. Every pixel counts; the
+challenge's server samples 100,000 pixels of each image for the curves, so that its
+figures differ in the last digits.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from eomt_mm.datasets.bravo import SUBSETS, images_of
+from eomt_mm.datasets.bravo import PAIR, SUBSETS, images_of
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
 
@@ -18,6 +22,15 @@ from .confidence import unknown as unknown_scores
 from .ood import VOID, check_ood_labels, semantic_counts
 
 CLASSES = 19
+# The toolkit's names.
+SEMANTIC_NAMES = dict(
+    mIoU='miou',
+    ECE='ece',
+    AUROC='auroc',
+    FPR95='fpr95',
+    AUPR_success='auprc_success',
+    AUPR_error='auprc_error',
+)
 
 
 def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
@@ -28,8 +41,8 @@ def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
         subset (str): Name of its subset.
         base (str): Path of the image below the root, without suffix.
     """
-    stem = SUBSETS[subset].stem
-    return out / f'{base}{stem}_pred.png', out / f'{base}{stem}_conf.png'
+    pred, conf = (out / f'{base}{SUBSETS[subset].stem}{ending}' for ending in PAIR)
+    return pred, conf
 
 
 def save_pair(
@@ -63,8 +76,8 @@ def check_complete(root: Path, out: Path, others: set[str], partly=False) -> Non
     wanted = {path for n, _, base in images_of(root) for path in pair_of(out, n, base)}
     found = {path for path in out.rglob('*') if path.is_file()}
     found -= {out / name for name in others}
-    # What a killed call left is written over.
-    found = {path for path in found if not path.name.startswith('.partial-')}
+    # What a killed call left is written over; a lock is hidden, too.
+    found = {path for path in found if not path.name.startswith(('.partial-', '.lock'))}
     missing, extra = wanted - found, found - wanted
     if missing and not partly:
         raise UserError(
@@ -87,8 +100,9 @@ def evaluate(root: Path, out: Path, truth: Path) -> dict[str, float]:
         truth (Path): Root of the ground truth.
 
     Returns:
-        dict[str, float]: Fractions by `SUBSET_metric`, of each subset that is there,
-        `SUBSET_hmean` of these, and `semantic`, `ood` and `bravo`: harmonic means.
+        dict[str, float]: Fractions of each subset that is there, `SUBSET_metric_valid`
+        and `SUBSET_metric_ood`, `SUBSET_hmean` of these, `semantic_hmean` and
+        `ood_hmean` of all subsets, and `bravo_index`, the harmonic mean of the two.
         Those of errors count in a mean as 1 - error.
 
     Raises:
@@ -96,35 +110,40 @@ def evaluate(root: Path, out: Path, truth: Path) -> dict[str, float]:
     """
     counts: dict[str, list[np.ndarray]] = {}
     for name, path, base in images_of(root):
-        with Image.open(root / path) as photo:
+        with _opened(root / path) as photo:
             size = photo.size
         new = _counts_of(name, base, out, truth, size)
         old = counts.get(name)
         counts[name] = [a + b for a, b in zip(old, new, strict=True)] if old else new
     results: dict[str, float] = {}
-    goodness = dict(semantic=[], ood=[])
     for name, (right, wrong, confusion, inside, outside) in counts.items():
-        subset, scores = SUBSETS[name], {}
-        if subset.semantic:
-            scores['semantic'] = dict(
-                mIoU=mean_iou(confusion), **misclassification(right, wrong)
-            )
-        if subset.ood:
+        scores: dict[str, float] = {}
+        if SUBSETS[name].semantic:
+            found = dict(mIoU=mean_iou(confusion), **misclassification(right, wrong))
+            scores = {f'{SEMANTIC_NAMES[k]}_valid': v for k, v in found.items()}
+        if SUBSETS[name].ood:
             found = unknown_scores(inside, outside)
-            scores['ood'] = {f'{key}_ood': value for key, value in found.items()}
-        for kind, named in scores.items():
-            results |= {f'{name}_{key}': value for key, value in named.items()}
-            goodness[kind] += [_goodness(key, value) for key, value in named.items()]
-        means = [_goodness(k, v) for named in scores.values() for k, v in named.items()]
-        results[f'{name}_hmean'] = harmonic_mean(means)
-    for kind, values in goodness.items():
-        results[kind] = harmonic_mean(values)
-    results['bravo'] = harmonic_mean([results['semantic'], results['ood']])
-    return results
+            scores |= {f'{k.lower()}_ood': v for k, v in found.items()}
+        results |= {f'{name}_{key}': value for key, value in scores.items()}
+    means = {
+        f'{name}_hmean': _mean_of(results, lambda key, n=name: key.startswith(f'{n}_'))
+        for name in counts
+    }
+    means['semantic_hmean'] = _mean_of(results, lambda key: key.endswith('_valid'))
+    means['ood_hmean'] = _mean_of(results, lambda key: key.endswith('_ood'))
+    means['bravo_index'] = harmonic_mean([means['semantic_hmean'], means['ood_hmean']])
+    return results | means
 
 
-def _goodness(metric: str, value: float) -> float:
-    return 1 - value if metric.startswith(('ECE', 'FPR95')) else value
+def _mean_of(results: dict[str, float], wanted: Callable[[str], bool]) -> float:
+    """Harmonic mean of some results; the lower an error, the better."""
+    return harmonic_mean(
+        [
+            1 - value if '_ece_' in key or '_fpr95_' in key else value
+            for key, value in results.items()
+            if wanted(key)
+        ]
+    )
 
 
 def _counts_of(
@@ -135,36 +154,47 @@ def _counts_of(
     pred_path, conf_path = pair_of(out, name, base)
     predicted = _read(pred_path, 'L', size)
     confidence = _read(conf_path, 'I;16', size)
-    labels = _read(truth / f'{base}{subset.labels}', 'L', size)
+    source = truth / f'{base}{subset.labels}'
+    labels = _read(source, 'L', size)
     mask = _read(truth / f'{base}{subset.mask}', 'L', size)
     known = labels != VOID
-    if subset.semantic:
-        source = truth / f'{base}{subset.labels}'
-        semantic = semantic_counts(labels, predicted, confidence, CLASSES, source)
-    else:  # its maps are placeholders
-        empty = histogram(confidence[:0])
-        semantic = empty, empty, np.zeros((CLASSES, CLASSES), int)
+    if not subset.semantic:  # its maps are placeholders
         check_ood_labels(mask, truth / f'{base}{subset.mask}')
-        known = known & (mask != VOID)
+        known &= mask != VOID
+        labels = np.full_like(labels, VOID)
     valid = mask == 0
+    labels = np.where(valid, labels, VOID)
     return [
-        *semantic,
+        *semantic_counts(labels, predicted, confidence, CLASSES, source),
         histogram(confidence[known & valid]),
         histogram(confidence[known & ~valid]),
     ]
 
 
 def _read(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
+    """Read a PNG file of the given kind, width and height."""
+    with _opened(path) as file:
+        if file.mode != mode or file.size != size:
+            raise UserError(
+                f'{path} is {file.mode} of {file.size[0]} x {file.size[1]} pixels, '
+                f'expected {mode} of {size[0]} x {size[1]}'
+            )
+        array = np.array(file)
+    return array.astype(np.uint16) if mode == 'I;16' else array
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image; raise a UserError if it is missing or turns out to be broken."""
     try:
         with Image.open(path) as file:
-            if file.mode != mode or file.size != size:
-                raise UserError(
-                    f'{path} is {file.mode} of {file.size[0]} x {file.size[1]} pixels, '
-                    f'expected {mode} of {size[0]} x {size[1]}'
-                )
-            array = np.array(file)
+            yield file
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f'{path} is missing: it belongs to an image') from error
-    except UnidentifiedImageError as error:
-        raise UserError(f'{path} is no image: write it again') from error
-    return array.astype(np.uint16) if mode == 'I;16' else array
+    except (OSError, SyntaxError, ValueError) as error:  # all that Pillow raises
+        raise UserError(
+            f'{path} cannot be read ({error}): remove it and get it again, a '
+            'prediction with the call that wrote it'
+        ) from error

@@ -29,6 +29,11 @@ class _CountingMetric(BaseMetric):
     def __init__(self, sets: dict[str, str] | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.sets = sets or {}
+        if 'all' in self.sets:
+            raise UserError(
+                f"sets of {type(self).__name__} has 'all', which would count its "
+                'images twice in the pool of all sets: give it another name'
+            )
         self._reset()
 
     def _reset(self) -> None:

@@ -6,6 +6,7 @@ has low scores for all classes. One rule brings all measures to [0, 1], `to_unit
 monotone, so that rankings (AUROC, AUPRC, FPR) are those of the publications.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -15,8 +16,11 @@ from torch import Tensor
 
 from eomt_mm.errors import UserError
 
-BAND = 2**22  # scores that are worked on at once: 16 MiB
+from .blocks import BAND, BLOCK_BYTES
+
 KNEE = 31 / 32
+# What a measure takes at its peak for each score: fp32, itself and four more like it.
+BYTES_PER_SCORE = 20
 
 
 def class_score(scores: Tensor) -> Tensor:
@@ -58,7 +62,8 @@ def entropy(scores: Tensor) -> Tensor:
         Tensor: Shape (...), from 0 to log(classes).
     """
     log_shares = scores.log_softmax(-1)
-    return (log_shares.exp() * (log_shares + math.log(scores.shape[-1]))).sum(-1)
+    shares = log_shares.exp()
+    return shares.mul_(log_shares.add_(math.log(scores.shape[-1]))).sum(-1)
 
 
 def energy(scores: Tensor) -> Tensor:
@@ -124,33 +129,53 @@ def to_unit(values: Tensor, name: str, classes: int) -> Tensor:
     Returns:
         Tensor: The same shape.
     """
-    ends = torch.zeros(2, classes, dtype=values.dtype, device=values.device)
-    ends[1, 0] = 1
-    low, high = CONFIDENCES[name](ends)
+    low, high = _ends(name, classes)
     x = values.sub_(low).div_(high - low).clamp_(min=0)
     # Clamped, so that the unused branch stays finite.
     above = 1 - (1 - KNEE) ** 2 / (x.clamp(min=KNEE) + (1 - 2 * KNEE))
     return torch.where(x > KNEE, above, x)
 
 
-def confidence_map(scores: Tensor, name: str, size: tuple[int, int]) -> Tensor:
+@functools.cache
+def _ends(name: str, classes: int) -> tuple[float, float]:
+    """Return a measure where no class claims a pixel, and where one does wholly."""
+    ends = torch.zeros(2, classes, dtype=torch.float64)
+    ends[1, 0] = 1
+    low, high = CONFIDENCES[name](ends).tolist()
+    return low, high
+
+
+def confidence_map(
+    scores: Tensor,
+    name: str,
+    size: tuple[int, int],
+    block_bytes: int | None = None,
+) -> Tensor:
     """Measure the confidence at each pixel of the original image.
 
     The measure is taken at the size of the scores, in bands of rows, and one map is
-    resized: no scores of all classes at the original size are ever in memory.
+    resized: besides the map there is never more than a band in memory.
 
     Args:
         scores (Tensor): Averaged class scores, shape (classes, h, w).
         name (str): A key of `CONFIDENCES`.
         size (tuple[int, int]): Height and width of the original in pixels.
+        block_bytes (int, optional): Memory that a band may take; one row is always
+            taken. Defaults to what stays in the cache of a CPU, and
+            `blocks.BLOCK_BYTES` on other devices.
 
     Returns:
         Tensor: Shape (H, W) fp32, from 0 to 1.
     """
+    classes, height, width = scores.shape
+    if block_bytes is None:
+        block_bytes = 4 * BAND if scores.device.type == 'cpu' else BLOCK_BYTES
+    rows = max(1, block_bytes // (BYTES_PER_SCORE * classes * width))
+    found = torch.empty(height, width, dtype=torch.float32, device=scores.device)
     pixels = scores.permute(1, 2, 0)
-    rows = max(1, BAND // (pixels.shape[1] * pixels.shape[2]))
-    bands = [CONFIDENCES[name](band.float()) for band in pixels.split(rows)]
-    found = to_unit(torch.cat(bands), name, len(scores))
+    for band, place in zip(pixels.split(rows), found.split(rows), strict=True):
+        values = CONFIDENCES[name](band.float())
+        place.copy_(to_unit(values, name, classes))
     if tuple(found.shape) == tuple(size):
         return found
     return F.interpolate(found[None, None], size, mode='bilinear')[0, 0]

@@ -1,17 +1,24 @@
 """Scenes out of distribution and the layouts of data sets of unknown objects."""
 
+import json
+import re
+
 import numpy as np
 import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from eomt_mm.crop_size import set_crop_size
 from eomt_mm.datasets import (
     LoadSemanticAnnotations,
     OODScenesDataset,
     ScenesDataset,
 )
-from eomt_mm.datasets.bravo import LAYOUTS, UnknownObjectsDataset
 from eomt_mm.datasets.scenes import draw_scene
 from eomt_mm.datasets.scenes_ood import CORRUPTIONS, add_unknown, corrupt
+from eomt_mm.datasets.unknown_objects import LAYOUTS, UnknownObjectsDataset
 from eomt_mm.errors import UserError
 
 
@@ -40,33 +47,137 @@ def test_corruptions_grow_with_their_strength(kind):
     assert 0.5 < changes[0] < changes[1] < changes[2]
 
 
-@pytest.fixture(params=LAYOUTS)
-def layout(request, tmp_path):
-    images, labels, suffix = LAYOUTS[request.param]
+# Image and label map as a release has them, its layout, and what is stored for 0, 1.
+RELEASES = {
+    'RoadAnomaly21': (
+        'images/{}.jpg',
+        'labels_masks/{}_labels_semantic.png',
+        dict(),
+        (0, 1),
+    ),
+    'RoadObstacle21': (
+        'images/{}.webp',
+        'labels_masks/{}_labels_semantic.png',
+        dict(img_suffix='.webp'),
+        (0, 1),
+    ),
+    'RoadAnomaly': (
+        'frames/{}.jpg',
+        'frames/{}.labels/labels_semantic.png',
+        dict(layout='road_anomaly'),
+        (1, 2),  # road, which is known, and anomaly; background is 0
+    ),
+    'Fishyscapes': (
+        'leftImg8bit/test/04_Weg_8/{}_leftImg8bit.png',
+        'fishyscapes_lostandfound/0007_{}_labels.png',
+        dict(layout='fishyscapes'),
+        (0, 1),
+    ),
+}
+
+
+@pytest.fixture(params=RELEASES)
+def release(request, tmp_path):
+    """Two images with label maps; a painted map lies beside as in SMIYC."""
+    image, labels, options, (known, unknown) = RELEASES[request.param]
     for name in ('a', 'b'):
-        for folder, ending in ((images, '.png'), (labels, suffix)):
-            path = tmp_path / folder / f'{name}{ending}'
-            path.parent.mkdir(exist_ok=True)
-            Image.new('L', (4, 4)).save(path)
-    return dict(data_root=str(tmp_path), layout=request.param, img_suffix='.png')
+        pixels = np.full((4, 5), 255, np.uint8)
+        pixels[:3] = 0
+        pixels[0] = known
+        pixels[1, :2] = unknown
+        for template, picture in (
+            (image, np.zeros((4, 5, 3), np.uint8)),
+            (labels, pixels),
+        ):
+            path = tmp_path / template.format(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+        colour = str(path).replace('.png', '_color.png')
+        Image.new('RGB', (5, 4)).save(colour)
+    return image, labels, dict(data_root=str(tmp_path), **options)
 
 
-def test_layouts(layout):
-    dataset = UnknownObjectsDataset(**layout, pipeline=[])
-    assert len(dataset) == 2
-    assert dataset.get_data_info(1)['seg_map_path'].endswith(
-        f'b{LAYOUTS[layout["layout"]][2]}'
-    )
+def test_releases(release):
+    *_, options = release
+    dataset = UnknownObjectsDataset(**options, test_mode=True, pipeline=[])
+    assert len(dataset) == 2 and len(dataset.metainfo['classes']) == 19
+    expected = np.full((4, 5), 255)
+    expected[:3] = 0
+    expected[1, :2] = 1
+    for index in range(2):
+        assert (labels_of(dataset, index, (4, 5)) == expected).all()
 
 
-def test_missing_and_extra_label_maps(layout, tmp_path):
-    _, labels, suffix = LAYOUTS[layout['layout']]
-    (tmp_path / labels / f'a{suffix}').rename(tmp_path / labels / f'c{suffix}')
-    with pytest.raises(UserError, match='missing label map'):
-        UnknownObjectsDataset(**layout, pipeline=[])
-    Image.new('L', (4, 4)).save(tmp_path / labels / f'a{suffix}')
-    with pytest.raises(UserError, match='extra label map'):
-        UnknownObjectsDataset(**layout, pipeline=[])
+def test_missing_and_extra_files(release, tmp_path):
+    image, labels, options = release
+    first = tmp_path / labels.format('a')
+    renamed = tmp_path / labels.format('c')
+    renamed.parent.mkdir(exist_ok=True)
+    first.rename(renamed)
+    by_labels = options.get('layout') == 'fishyscapes'
+    wanted = 'c_leftImg8bit.png, the image of' if by_labels else 'missing label map'
+    with pytest.raises(UserError, match=wanted):
+        UnknownObjectsDataset(**options, pipeline=[])
+    Image.new('L', (5, 4)).save(first)
+    with pytest.raises(UserError, match=wanted if by_labels else 'extra label map'):
+        UnknownObjectsDataset(**options, pipeline=[])
+
+
+def test_a_list_names_the_images_with_labels(release, tmp_path):
+    """As of data sets whose test images come without."""
+    _, labels, options = release
+    (tmp_path / 'list.txt').write_text('b\n')
+    options['ann_file'] = 'list.txt'
+    if options.get('layout') == 'fishyscapes':
+        with pytest.raises(UserError, match='name its images; leave ann_file out'):
+            UnknownObjectsDataset(**options, pipeline=[])
+        return
+    assert len(UnknownObjectsDataset(**options, pipeline=[])) == 1
+    (tmp_path / labels.format('a')).unlink()
+    dataset = UnknownObjectsDataset(**options, pipeline=[])
+    assert dataset.get_data_info(0)['seg_map_path'].endswith(labels.format('b'))
+    del options['ann_file']
+    with pytest.raises(UserError, match='ann_file may name the images'):
+        UnknownObjectsDataset(**options, pipeline=[])
+
+
+TINY = """
+_base_ = './smiyc.py'
+model = dict(
+    backbone=dict(arch='vit_tiny_patch16_224', pretrained=False, num_queries=10,
+                  timm_args=dict(embed_dim=32, depth=3, num_heads=4), num_blocks=2),
+    decode_head=dict(embed_dims=32))
+test_dataloader = dict(num_workers=0, persistent_workers=False)
+"""
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs(release, root, tmp_path, load_tool):
+    """The config that the page shows, on each release, with a small model."""
+    *_, options = release
+    page = (root / 'docs/out_of_distribution.md').read_text()
+    code = re.search(r'```python\n(.*?)```', page, re.DOTALL)[1]
+    code = code.replace('./eomt/', f'{root}/configs/eomt/')
+    (tmp_path / 'smiyc.py').write_text(code)
+    config = tmp_path / 'tiny.py'
+    config.write_text(TINY)
+    cfg = Config.fromfile(config)
+    set_crop_size(cfg, 64)
+    init_default_scope('mmseg')
+    torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'tiny.pth')
+    argv = [str(config), str(tmp_path / 'tiny.pth'), '--work-dir', str(tmp_path / 'w')]
+    words = [f'test_dataloader.dataset.{k}={v}' for k, v in options.items()]
+    words += ['crop_size=(64,64)']
+    load_tool('test').main([*argv, '--cfg-options', *words])
+    (scores,) = (tmp_path / 'w').rglob('*.json')
+    found = json.loads(scores.read_text().splitlines()[-1])
+    assert {'ood/AUROC', 'ood/AUPRC', 'ood/FPR95'} <= found.keys()
+
+
+def test_an_empty_folder(tmp_path):
+    for layout in LAYOUTS:
+        with pytest.raises(UserError, match='data_root=DIR'):
+            UnknownObjectsDataset(layout, data_root=str(tmp_path), pipeline=[])
 
 
 def test_unknown_layout():
@@ -82,10 +193,9 @@ def scenes(tmp_path_factory, run_tool):
     return str(out / 'ADEChallengeData2016')
 
 
-def labels_of(dataset, index):
+def labels_of(dataset, index, shape=(64, 64)):
     return LoadSemanticAnnotations()(
-        dataset.get_data_info(index)
-        | dict(img=np.zeros((64, 64, 3)), ori_shape=(64, 64))
+        dataset.get_data_info(index) | dict(img=np.zeros((*shape, 3)), ori_shape=shape)
     )['gt_seg_map']
 
 
@@ -119,15 +229,3 @@ def test_some_sets_of_scenes(scenes):
 def test_scenes_without_ood(tmp_path):
     with pytest.raises(UserError, match=r'make_scenes\.py DIR --ood'):
         OODScenesDataset(data_root=str(tmp_path), pipeline=[])
-
-
-def test_a_list_names_the_images_with_labels(layout, tmp_path):
-    """As of data sets whose test images come without."""
-    _, labels, suffix = LAYOUTS[layout['layout']]
-    (tmp_path / 'list.txt').write_text('b\n')
-    assert len(UnknownObjectsDataset(**layout, ann_file='list.txt', pipeline=[])) == 1
-    (tmp_path / labels / f'a{suffix}').unlink()
-    dataset = UnknownObjectsDataset(**layout, ann_file='list.txt', pipeline=[])
-    assert dataset.get_data_info(0)['seg_map_path'].endswith(f'b{suffix}')
-    with pytest.raises(UserError, match='ann_file may name the images'):
-        UnknownObjectsDataset(**layout, pipeline=[])

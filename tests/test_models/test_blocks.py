@@ -3,13 +3,12 @@
 import os
 import subprocess
 import sys
-import weakref
 from pathlib import Path
 
 import pytest
 import torch
+from operators import Operators
 from test_postprocess import arguments, logits_of, random_case
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.blocks import BLOCK_BYTES, Block, block_of, room_for
@@ -27,41 +26,6 @@ TASKS = {
     'instance': instance_result,
     'semantic': semantic_result,
 }
-
-
-class Operators(TorchDispatchMode):
-    """Counts operators, and the bytes of tensors that are alive.
-
-    Attributes:
-        count (int): Operators that compute something; views do not.
-        peak (int): Most bytes that were alive at once.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.count = self.alive = self.peak = 0
-        self.known = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.count += not func.is_view
-        for tensor in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                self.add(tensor.untyped_storage())
-        return out
-
-    def add(self, storage):
-        key = storage._cdata
-        if key in self.known:
-            return
-        self.known.add(key)
-        self.alive += storage.nbytes()
-        self.peak = max(self.peak, self.alive)
-        weakref.finalize(storage, self.drop, key, storage.nbytes())
-
-    def drop(self, key, size):
-        self.known.discard(key)
-        self.alive -= size
 
 
 def compare(count):

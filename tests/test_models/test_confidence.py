@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from operators import Operators
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.confidence import (
@@ -72,13 +73,26 @@ def test_the_rule_goes_on_smoothly():
 
 
 @MEASURES
-def test_bands_change_nothing(name, monkeypatch):
+def test_bands_change_nothing(name):
     torch.manual_seed(0)
     scores = torch.rand(7, 20, 30)
-    whole = confidence_map(scores, name, (20, 30))
-    monkeypatch.setattr('eomt_mm.models.confidence.BAND', 7 * 30 * 3)
-    torch.testing.assert_close(confidence_map(scores, name, (20, 30)), whole)
+    whole = confidence_map(scores, name, (20, 30), block_bytes=2**30)
+    for block_bytes in (1, 20 * 7 * 30 * 3, 2**30):  # one row, three, all
+        bands = confidence_map(scores, name, (20, 30), block_bytes)
+        torch.testing.assert_close(bands, whole)
     assert confidence_map(scores, name, (41, 57)).shape == (41, 57)
+
+
+@MEASURES
+def test_memory_does_not_grow_with_the_classes(name):
+    """Besides the map, a band is all that is held, however many classes there are."""
+    peaks = []
+    for classes in (5, 50):
+        scores = torch.rand(classes, 60, 40)
+        with Operators() as held:
+            confidence_map(scores, name, (60, 40), block_bytes=40_000)
+        peaks.append(held.peak - 4 * 60 * 40 - scores.nbytes)
+    assert max(peaks) <= 40_000
 
 
 @MEASURES

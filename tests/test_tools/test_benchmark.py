@@ -1,5 +1,6 @@
 """tools/analysis_tools/benchmark.py: every mode, on toys."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -8,9 +9,12 @@ import textwrap
 
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
+from eomt_mm.models.confidence import CONFIDENCES
 from measuring import core, hugging_face, naive
 
 ONCE = '--kept 3 --ori 48 64 --rounds 1'.split()
@@ -206,9 +210,61 @@ def test_whole_path_of_hugging_face(benchmark, tmp_path, root, task):
     assert row['results'].startswith('equal') or float(row['results'].split('%')[0]) < 5
 
 
+SMALL = ['--ori', '64', '80', '--rounds', '1', '--processor-time']
+SEMANTIC = 'configs/demo/eomt_scenes_semantic.py'
+
+
+def test_confidence_against_none(benchmark, root):
+    rows = benchmark('confidence', root / SEMANTIC, *SMALL, *NOTHING_MORE)
+    maps, frame = 'scores of 7 classes at 80 x 64', 'file of 80 x 64'
+    expected = {(maps, who) for who in ('without', *CONFIDENCES)}
+    expected |= {(frame, who) for who in ('without', 'class_score')}
+    assert rows.keys() == {(f'{case} to result', who) for case, who in expected}
+    for (_, who), row in rows.items():
+        assert row['error'] is None and row['milliseconds'] > 0
+        assert who == 'without' or row['results'].startswith('equal')
+
+
+@pytest.mark.slow
+def test_confidence_takes_memory(benchmark, root, tmp_path):
+    """Of fresh processes; the checkpoint and one case alone are options."""
+    cfg = Config.fromfile(root / SEMANTIC)
+    init_default_scope('mmseg')
+    torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'model.pth')
+    argv = [root / SEMANTIC, tmp_path / 'model.pth', '--maps', '--frame', 'entropy']
+    rows = benchmark('confidence', *argv, *SMALL)
+    assert {who for _, who in rows} == {'without', 'entropy'} and len(rows) == 2
+    assert all(row['mebibytes'] > 0 for row in rows.values())
+
+
+def test_a_confidence_that_changes_the_result_is_an_error(benchmark, root, monkeypatch):
+    calls = itertools.count()
+
+    def wrong(scores, size):
+        return scores.argmax(0).roll(next(calls), 0)
+
+    monkeypatch.setattr('measuring.confidence_cost.resized_argmax', wrong)
+    argv = ['--maps', 'rba', '--frame', *SMALL, *NOTHING_MORE]
+    with pytest.raises(UserError, match='results differ.*rba'):
+        benchmark('confidence', root / SEMANTIC, *argv)
+
+
+def test_confidence_of_a_panoptic_model(tool, root, capsys):
+    argv = ['confidence', str(root / 'configs/demo/eomt_scenes_panoptic.py')]
+    assert cli.run(tool('analysis_tools/benchmark').main, argv) == 2
+    assert 'has no confidence maps' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ('argv', 'words'),
     [
+        (['confidence', 'a.py', '--frame', '--maps'], 'give some measures'),
+        (['confidence', 'a.py', '--frame', 'margin'], 'invalid choice'),
+        (['confidence', 'nowhere.py'], 'config not found'),
+        (
+            ['confidence', 'a.py', '--device', 'cuda', '--processor-time'],
+            '--processor-time is of a CPU',
+        ),
         (['--core', '--device', 'nonsense'], 'does not work'),
         (['--core', 'config.py'], 'takes no configs'),
         ([], 'give --core'),

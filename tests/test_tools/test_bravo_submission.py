@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from bravo_trees import write_noise, write_tree
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
@@ -13,13 +14,11 @@ from mmengine.structures import PixelData
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.datasets.bravo import SUBSETS, images_of
+from eomt_mm.datasets.bravo import images_of
 from eomt_mm.errors import UserError
-from eomt_mm.evaluation.bravo import pair_of
-from eomt_mm.evaluation.confidence import ranking
+from eomt_mm.evaluation.bravo import SEMANTIC_NAMES, pair_of
 from eomt_mm.evaluation.ood import ConfidenceMetric, OODMetric
-
-METRICS = pytest.importorskip('sklearn.metrics')
+from eomt_mm.files import sole_user
 
 TINY = """
 _base_ = {base!r}
@@ -42,23 +41,8 @@ test_dataloader = dict(dataset=dict(data_root=data_root, pipeline=[
 @pytest.fixture
 def tree(tmp_path):
     """Three images for each subset, and their ground truth."""
-    rng = np.random.default_rng(0)
     images, truth = tmp_path / 'images', tmp_path / 'truth'
-    for name, subset in SUBSETS.items():
-        for i in range(3):
-            base = f'{subset.folder}/town/{name}_{i}'
-            size = (40, 72 + i)
-            labels = rng.integers(0, 19, size).astype(np.uint8)
-            labels[:2] = 255
-            mask = (rng.random(size) < 0.2).astype(np.uint8)
-            photo = rng.integers(0, 255, (*size, 3), np.uint8)
-            for path, array in (
-                (images / f'{base}{subset.image}', photo),
-                (truth / f'{base}{subset.labels}', labels),
-                (truth / f'{base}{subset.mask}', mask),
-            ):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(array).save(path)
+    write_tree(images, truth)
     return images, truth
 
 
@@ -111,23 +95,13 @@ def test_files_and_metrics(tool, written, tree, tmp_path):
 
     found = main(measure)
     assert json.loads((out / 'metrics.json').read_text()) == pytest.approx(found)
-    confidence, outside = [], []
-    for name, _, base in listed:
-        if name == 'synobjs':
-            labels, mask = (
-                np.array(Image.open(truth / f'{base}{suffix}'))
-                for suffix in ('_gt.png', '_mask.png')
-            )
-            known = labels != 255
-            confidence.append(np.array(Image.open(pair_of(out, name, base)[1]))[known])
-            outside.append(mask[known] > 0)
-    doubt = 65535 - np.concatenate(confidence).astype(int)
-    outside = np.concatenate(outside)
-    expected = METRICS.average_precision_score(outside, doubt)
-    assert found['synobjs_AUPRC_ood'] == pytest.approx(expected, abs=1e-12)
-    expected = METRICS.roc_auc_score(outside, doubt)
-    assert found['synobjs_AUROC_ood'] == pytest.approx(expected, abs=1e-12)
-    assert ranking(np.bincount([1], minlength=4), np.bincount([0], minlength=4))
+
+    # Metrics are no part of the pairs, and go when these change.
+    main(argv)
+    assert (out / 'metrics.json').is_file()
+    lost.unlink()
+    main(argv)
+    assert lost.read_bytes() == content and not (out / 'metrics.json').exists()
 
 
 @pytest.mark.parametrize(
@@ -142,13 +116,7 @@ def test_files_and_metrics(tool, written, tree, tmp_path):
 def test_bad_submission(tool, written, tree, tmp_path, capsys, fault, expected):
     images, truth = tree
     out, (config, *_) = tmp_path / 'out', written()
-    rng = np.random.default_rng(0)
-    for name, path, base in images_of(images):
-        shape = Image.open(images / path).size[::-1]
-        pred, conf = pair_of(out, name, base)
-        pred.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 19, shape).astype(np.uint8)).save(pred)
-        Image.fromarray(rng.integers(0, 65536, shape).astype(np.uint16)).save(conf)
+    write_noise(images, truth, out)
     fog = 'bravo_ACDC/fog/town/ACDCfog_0'
     smiyc = 'bravo_SMIYC/town/SMIYC_0_labels_semantic.png'
     if fault == 'extra':
@@ -202,7 +170,7 @@ def test_disk_full_and_interrupted(tool, written, capsys, tmp_path, monkeypatch)
             assert cli.run(module.main, argv) in (2, 130)
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
         left = {path.name for path in (tmp_path / 'out').rglob('*') if path.is_file()}
-        assert left == {'submission.json'}
+        assert left == {'submission.json', '.lock'}
     module.main(argv)
     assert len([*(tmp_path / 'out').rglob('*.png')]) == 54
 
@@ -321,15 +289,39 @@ def test_png_pairs_say_what_the_evaluators_say(tool, written, tree, tmp_path):
             torch.from_numpy(np.array(Image.open(truth / f'{base}{suffix}')))[None]
             for suffix in ('_gt.png', '_mask.png')
         )
-        sample.gt_sem_seg = PixelData(data=labels)
+        valid = labels.masked_fill(mask != 0, 255)
+        sample.gt_sem_seg = PixelData(data=valid)
         semantic.process({}, [sample.to_dict()])
         mask[labels == 255] = 255
         sample.gt_sem_seg = PixelData(data=mask)
         unknown.process({}, [sample.to_dict()])
-    scores = {f'synobjs_{k}': v for k, v in semantic.evaluate(3).items()}
-    scores |= {f'synobjs_{k}_ood': v for k, v in unknown.evaluate(3).items()}
+    scores = {
+        f'synobjs_{SEMANTIC_NAMES[key.removeprefix("confidence/")]}_valid': value
+        for key, value in semantic.evaluate(3).items()
+    }
+    for key, value in unknown.evaluate(3).items():
+        scores[f'synobjs_{key.removeprefix("ood/").lower()}_ood'] = value
     assert len(scores) == 9
-    for name, value in scores.items():
-        assert 100 * found[name.replace('confidence/', '').replace('ood/', '')] == (
-            pytest.approx(value, abs=6e-5)  # evaluators round to four digits
-        ), name
+    for name, value in scores.items():  # evaluators round to four digits
+        assert 100 * found[name] == pytest.approx(value, abs=6e-5), name
+
+
+def test_two_calls_at_once(tool, written, tmp_path, capsys):
+    main, argv = tool('analysis_tools/bravo_submission').main, written()
+    with sole_user(tmp_path / 'out', '--out'):
+        assert cli.run(main, argv) == 2
+    error = capsys.readouterr().err
+    assert 'is in use by another call' in error and 'another --out' in error
+    assert error.count('\n') == 1
+    main(argv)  # the lock is hidden, and no file of the submission
+
+
+def test_what_a_killed_call_left_is_no_obstacle(tool, written, tmp_path, capsys):
+    main, argv = tool('analysis_tools/bravo_submission').main, written()
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out/.partial-submission.json').write_text('{')
+    main(argv)
+    assert '27 images, expected the 3,901 of the challenge' in capsys.readouterr().out
+    (tmp_path / 'out/submission.json').write_bytes(b'\xff{')
+    assert cli.run(main, argv) == 2
+    assert 'another checkpoint or config' in capsys.readouterr().err

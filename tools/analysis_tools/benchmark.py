@@ -5,6 +5,7 @@
     python tools/analysis_tools/benchmark.py CONFIG [CHECKPOINT] CONFIG ... --batch 1 8
     python tools/analysis_tools/benchmark.py --whole-path --photo photo.jpg
     python tools/analysis_tools/benchmark.py merging CONFIG [CHECKPOINT]
+    python tools/analysis_tools/benchmark.py confidence CONFIG [CHECKPOINT]
 
 Contenders are alternated in one run and compared with the first of their table; the
 median counts. `--core` needs torch, timm, scipy and MMEngine alone, and sets this
@@ -13,7 +14,7 @@ post-processing also against MMDetection's (`--against mmdet`), and its attentio
 against a full mask. Configs, of this repository or stock ones, are measured as a
 network alone and from an image file to its result. `--whole-path` also writes the
 result, against the same weights in MMDet's MaskFormer, MMSeg's EncoderDecoder and
-transformers. `merging` has its own options: `merging --help`.
+transformers. `merging` and `confidence` have their own options: `merging --help`.
 """
 
 import signal
@@ -27,6 +28,7 @@ import itertools
 import os
 import sys
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +51,7 @@ from measuring.contest import (
     refuse_differing,
 )
 from measuring.limit import matmul_rate
-from measuring.measure import bound_memory, peak_memory
+from measuring.measure import Clock, bound_memory, peak_memory
 from measuring.rows import machine, markdown, write_rows
 
 
@@ -181,6 +183,8 @@ def core_contests(args: argparse.Namespace, device: torch.device) -> list[Contes
 
 
 def make_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
+    if 'fp16' in args.dtype and device.type == 'cpu':
+        raise UserError('--dtype fp16: a CPU computes in bf16 or fp32; take bf16')
     if args.core:
         return core_contests(args, device)
     if args.whole_path:
@@ -280,21 +284,28 @@ def main(argv: list[str] | None = None) -> dict | None:
         from measuring import merging
 
         return merging.main(argv[1:])
-    args = parse_args(argv)
+    if argv[:1] == ['confidence']:
+        from measuring import confidence_cost
+
+        args = confidence_cost.parse_args(argv[1:])
+        clock = time.process_time if args.processor_time else time.perf_counter
+    else:
+        args, clock = parse_args(argv), time.perf_counter
     device = check_device(args.device)
     # Where fp32 is asked for, it is meant.
     torch.backends.cudnn.allow_tf32 = False
-    if 'fp16' in args.dtype and device.type == 'cpu':
-        raise UserError('--dtype fp16: a CPU computes in bf16 or fp32; take bf16')
     if args.json:
         make_folder(Path(args.json).parent, '--json')
     with tempfile.TemporaryDirectory(prefix='eomt-benchmark-') as folder:
         args.folder = Path(folder)
-        contests = make_contests(args, device)
+        if argv[:1] == ['confidence']:
+            contests = confidence_cost.contests(args, device, made_up_photo(args))
+        else:
+            contests = make_contests(args, device)
         if args.memory_of:
             print(memory_alone(contests, *args.memory_of, device))
         else:
-            measure(args, contests, device, argv)
+            measure(args, contests, device, argv, clock)
 
 
 def memory_alone(
@@ -313,9 +324,12 @@ def measure(
     contests: list[Contest],
     device: torch.device,
     argv: list[str],
+    clock: Clock,
 ) -> None:
     """Run all cases, print and write their results."""
     about = machine(device)
+    if clock is time.process_time:
+        about['seconds'] = 'of the processor'
     print(', '.join(f'{key} {value}' for key, value in about.items()))
     rows, differing = [], []
     for index, contest in enumerate(contests):
@@ -326,7 +340,7 @@ def measure(
                 own = os.path.abspath(__file__)
                 return [own, *argv, '--memory-of', str(index), who]
 
-        plan = Plan(device, args.rounds, args.warmup, fresh)
+        plan = Plan(device, args.rounds, args.warmup, fresh, clock)
         found, different = hold(contest, plan)
         print(markdown(found), flush=True)
         rows += found

@@ -26,13 +26,13 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 
 from eomt_mm import cli
-from eomt_mm.datasets.bravo import SUBSETS, BravoDataset, images_of
+from eomt_mm.datasets.bravo import NUM_IMAGES, SUBSETS, BravoDataset, images_of
 from eomt_mm.errors import UserError
 from eomt_mm.evaluation.bravo import check_complete, evaluate, pair_of, save_pair
-from eomt_mm.files import atomic_path, make_folder
+from eomt_mm.files import atomic_path, make_folder, sole_user
 from measuring.inference import ask_for_confidence, load_model
 
-MANIFEST = 'submission.json'
+MANIFEST, METRICS = 'submission.json', 'metrics.json'
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -68,9 +68,9 @@ def main(argv: list[str] | None = None) -> dict:
     cfg = cli.load_config(args)
     root = image_root(cfg)
     if args.truth:
-        check_complete(root, args.out, {MANIFEST, 'metrics.json'})
+        check_complete(root, args.out, {MANIFEST, METRICS})
         metrics = evaluate(root, args.out, args.truth)
-        with atomic_path(args.out / 'metrics.json') as partial:
+        with atomic_path(args.out / METRICS) as partial:
             partial.write_text(json.dumps(metrics, indent=2) + '\n')
         for name, value in metrics.items():
             print(f'{name:32} {100 * value:8.3f}')
@@ -110,46 +110,59 @@ def write(cfg: Config, checkpoint: str, out: Path, root: Path) -> None:
         )
     model = load_model(cfg, checkpoint)
     make_folder(out, '--out')
-    claim(out, cfg, checkpoint)
-    check_complete(root, out, {MANIFEST}, partly=True)
-    for index in cli.track(range(len(dataset)), len(dataset)):
-        name, base = dataset.get_data_info(index)['bravo']
-        pair = pair_of(out, name, base)
-        if not all(path.is_file() for path in pair):
-            with torch.no_grad():
-                sample = model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
-            save_pair(
-                pair,
-                sample.pred_sem_seg.data[0].numpy(),
-                sample.confidence.data[0].numpy(),
-            )
-    check_complete(root, out, {MANIFEST})
+    manifest = made_with(cfg, checkpoint)
+    refuse_others(out, manifest)
+    with sole_user(out, '--out'):
+        if not (out / MANIFEST).is_file():
+            with atomic_path(out / MANIFEST) as partial:
+                partial.write_text(manifest)
+        check_complete(root, out, {MANIFEST, METRICS}, partly=True)
+        for index in cli.track(range(len(dataset)), len(dataset)):
+            name, base = dataset.get_data_info(index)['bravo']
+            pair = pair_of(out, name, base)
+            if not all(path.is_file() for path in pair):
+                (out / METRICS).unlink(missing_ok=True)  # they were of other files
+                with torch.no_grad():
+                    sample = model.test_step(pseudo_collate([dataset[index]]))[0].cpu()
+                save_pair(
+                    pair,
+                    sample.pred_sem_seg.data[0].numpy(),
+                    sample.confidence.data[0].numpy(),
+                )
+        check_complete(root, out, {MANIFEST, METRICS})
     print(f'{2 * len(dataset)} files in {out}')
     absent = SUBSETS.keys() - {name for name, *_ in images_of(root)}
     if absent:
         print(f'no images of {", ".join(sorted(absent))}: the challenge wants all')
+    elif len(dataset) != NUM_IMAGES:
+        print(
+            f'{len(dataset):,} images, expected the {NUM_IMAGES:,} of the challenge: '
+            'its encoder stops at others (of ACDC it wants test/ alone)'
+        )
 
 
-def claim(out: Path, cfg: Config, checkpoint: str) -> None:
-    """Notes what a submission is made with; refuses to go on with something else."""
+def made_with(cfg: Config, checkpoint: str) -> str:
+    """Return the text that tells submissions of different models apart."""
     digest = hashlib.sha256()
     with open(checkpoint, 'rb') as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
     model = hashlib.sha256(str(cfg.model.to_dict()).encode()).hexdigest()
-    made_with = dict(weights=digest.hexdigest(), model=model)
+    return json.dumps(dict(weights=digest.hexdigest(), model=model)) + '\n'
+
+
+def refuse_others(out: Path, manifest: str) -> None:
+    """Raise a UserError if a folder holds something else than this submission."""
     path = out / MANIFEST
     if path.is_file():
-        if json.loads(path.read_text()) != made_with:
+        if path.read_text(errors='replace') != manifest:
             raise UserError(
                 f'{out} holds a submission of another checkpoint or config: give '
                 'another --out'
             )
-        return
-    if any(out.iterdir()):
+    # What a killed call left, and the lock, are hidden.
+    elif any(not entry.name.startswith('.') for entry in out.iterdir()):
         raise UserError(f'{out} is not empty and no submission: give another --out')
-    with atomic_path(path) as partial:
-        partial.write_text(json.dumps(made_with) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """One case: all contenders are alternated, compared and put into rows."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,7 +10,15 @@ import torch
 from eomt_mm.errors import UserError
 
 from .check import compare
-from .measure import Outcome, Work, alternate, first_line, memory_of, peak_memory
+from .measure import (
+    Clock,
+    Outcome,
+    Work,
+    alternate,
+    first_line,
+    memory_of,
+    peak_memory,
+)
 from .rows import Row
 
 
@@ -46,12 +55,14 @@ class Plan:
         warmup (int): Calls of each before them.
         fresh (Callable, optional): Returns the command that measures a contender's
             memory in a process of its own. None leaves memory out.
+        clock (Callable): Seconds of a CPU. Defaults to `time.perf_counter`.
     """
 
     device: torch.device
     rounds: int
     warmup: int
     fresh: Callable[[str], list[str]] | None = None
+    clock: Clock = time.perf_counter
 
 
 def hold(contest: Contest, plan: Plan) -> tuple[list[Row], list[str]]:
@@ -78,7 +89,7 @@ def hold(contest: Contest, plan: Plan) -> tuple[list[Row], list[str]]:
             # One that cannot be built gets a row that says why; the others go on.
             except Exception as error:
                 rows[who].error = first_line(error)
-    outcomes = alternate(work, plan.rounds, plan.warmup, plan.device)
+    outcomes = alternate(work, plan.rounds, plan.warmup, plan.device, plan.clock)
     for who, outcome in outcomes.items():
         rows[who].error = outcome.error
         if outcome.error is None:

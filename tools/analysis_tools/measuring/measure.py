@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass
@@ -50,7 +51,11 @@ class Outcome:
 
 
 def alternate(
-    contenders: Mapping[str, Work], rounds: int, warmup: int, device: torch.device
+    contenders: Mapping[str, Work],
+    rounds: int,
+    warmup: int,
+    device: torch.device,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Outcome]:
     """Run all contenders in turn, and time each call.
 
@@ -59,6 +64,7 @@ def alternate(
         rounds (int): Measured calls of each.
         warmup (int): Calls of each before them.
         device (torch.device): Device of the work; a GPU is timed by its own events.
+        clock (Callable): Seconds of a CPU. Defaults to `time.perf_counter`.
 
     Returns:
         dict[str, Outcome]: One for each. A contender that fails stops with a reason;
@@ -73,7 +79,7 @@ def alternate(
             outcome = outcomes[who]
             outcome.result = None  # frees the last one before the next is made
             try:
-                seconds, outcome.result = timed(contenders[who], device)
+                seconds, outcome.result = timed(contenders[who], device, clock)
             # Whatever is wrong with one contender, it is not the others' fault.
             except Exception as error:
                 outcome.error = first_line(error)
@@ -84,12 +90,14 @@ def alternate(
     return outcomes
 
 
-def timed(work: Work, device: torch.device) -> tuple[float, object]:
+def timed(
+    work: Work, device: torch.device, clock: Clock = time.perf_counter
+) -> tuple[float, object]:
     """Return the seconds of one call, and its result."""
     if device.type != 'cuda':
-        start = time.perf_counter()
+        start = clock()
         result = work()
-        return time.perf_counter() - start, result
+        return clock() - start, result
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize(device)
     start.record()
