@@ -38,7 +38,9 @@ if find_spec('mmseg'):
     from .semantic import (
         ADE20KDataset,
         CityscapesDataset,
+        COCOStuffDataset,
         OODScenesDataset,
+        PascalVOCDataset,
         ScenesDataset,
         SegDataset,
     )
@@ -47,9 +49,11 @@ if find_spec('mmseg'):
     __all__ += [
         'ADE20KDataset',
         'BravoDataset',
+        'COCOStuffDataset',
         'CityscapesDataset',
         'LoadSemanticAnnotations',
         'OODScenesDataset',
+        'PascalVOCDataset',
         'ScenesDataset',
         'SegDataset',
         'UnknownObjectsDataset',
@@ -58,6 +62,8 @@ if find_spec('mmseg'):
 if has_mmdet():
     from .detection import (
         ADE20KPanopticDataset,
+        CityscapesInstanceDataset,
+        CityscapesPanopticDataset,
         CocoInstanceDataset,
         CocoPanopticDataset,
         ScenesInstanceDataset,
@@ -68,6 +74,8 @@ if has_mmdet():
 
     __all__ += [
         'ADE20KPanopticDataset',
+        'CityscapesInstanceDataset',
+        'CityscapesPanopticDataset',
         'CocoInstanceDataset',
         'CocoPanopticDataset',
         'LoadInstanceAnnotations',
