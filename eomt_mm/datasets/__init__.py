@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from eomt_mm.registry import has_mmdet
 
+from .multi_band import LoadMultiBandImage
 from .pixels import DecodeSixteenBit
 from .reading import CheckLabelSize, ReadableDataset
 from .scenes import draw_scene
@@ -25,6 +26,7 @@ __all__ = [
     'ColorJitter',
     'DecodeSixteenBit',
     'FitInside',
+    'LoadMultiBandImage',
     'PadAndCrop',
     'ReadableDataset',
     'ResizeShortSide',
