@@ -24,6 +24,27 @@ GIANT = 1_163_622_022 - 200 * 1536 - 134 * 1537 - 3 * 1536 * 1537 - 2 * SCALE
 EVA02_BLOCK = (
     (4 * 1024 + 3 + 2 * 2) * 1024 + 2 * 2730 * 1025 + 2 * 2730 + (2730 + 1) * 1024
 )
+
+
+def doubled(width):
+    """What patches of 32 pixels add to those of 16: weights, a block of the head."""
+    return 3 * (32**2 - 16**2) * width + 4 * width**2 + 12 * width
+
+
+# EUPE's ViT-T: patches, CLS and registers, twelve blocks whose keys have no bias, and
+# norm; then queries and head.
+TINY = (
+    (3 * 16**2 + 1) * 192
+    + 5 * 192
+    + 12 * (12 * 192 + 14) * 192
+    + 2 * 192
+    + 100 * 192
+    + 151 * 193
+    + 3 * 192 * 193
+    + 2 * (4 * 192**2 + 12 * 192)
+)
+# DINOv3's ViT-S+ is its ViT-S with a SwiGLU of as many channels.
+SPLUS = 23_356_934 + 12 * (384 * 1536 + 1536)
 # Counted with the reference network, or by hand from its parts.
 PARAMETERS = {
     'eomt_vitl_ade20k': 316_020_887,
@@ -78,6 +99,23 @@ PARAMETERS = {
     'eomt_dinov3_vitl_coco_instance_1280': 315_032_710 - 53 * 1025,
     # 17 classes more, 100 queries less.
     'eomt_dinov3_vitl_ade20k': 315_032_710 + 17 * 1025 - 100 * 1024,
+    'eomt_dinov3_vitl_ade20k_1024': 315_032_710 + 17 * 1025 - 100 * 1024,
+    'eomt_dinov3_vitl_ade20k_patch32': 314_947_735 + doubled(1024),
+    'eomt_dinov3_vitl_coco_panoptic_640_patch32': 315_032_710 + doubled(1024),
+    'eomt_dinov3_vitsplus_coco_panoptic_640_2x': SPLUS,
+    'eomt_dinov3_vitsplus_ade20k': SPLUS + 17 * 385 - 100 * 384,
+    'eomt_dinov3_vitt_ade20k': TINY,
+    # 38 classes more.
+    'eomt_dinov3_vitl_coco_stuff': 315_032_710 + 38 * 1025,
+    'eomt_dinov3_vitb_coco_stuff': 92_425_094 + 38 * 769,
+    'eomt_dinov3_vits_coco_stuff': 23_356_934 + 38 * 385,
+    'eomt_dinov3_vitl_coco_stuff_patch32': 315_071_660 + doubled(1024),
+    'eomt_dinov3_vitb_coco_stuff_patch32': 92_454_316 + doubled(768),
+    'eomt_dinov3_vits_coco_stuff_patch32': 23_371_564 + doubled(384),
+    'eomt_vitl_voc12': 316_020_887 - 129 * 1025,
+    # Of 64 x 128 patches instead of 40 x 40.
+    'eomt_vitl_cityscapes_panoptic': 316_695_686 - 114 * 1025 + 6592 * 1024,
+    'eomt_vitl_cityscapes_instance': 316_695_686 - 125 * 1025 + 6592 * 1024,
 }
 # Counted on the same, to two digits.
 MILLIONS = {

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from eomt_mm.registry import has_mmdet
 
+from .multi_band import LoadMultiBandImage
 from .pixels import DecodeSixteenBit
 from .reading import CheckLabelSize, ReadableDataset
 from .scenes import draw_scene
@@ -25,6 +26,7 @@ __all__ = [
     'ColorJitter',
     'DecodeSixteenBit',
     'FitInside',
+    'LoadMultiBandImage',
     'PadAndCrop',
     'ReadableDataset',
     'ResizeShortSide',
@@ -38,7 +40,9 @@ if find_spec('mmseg'):
     from .semantic import (
         ADE20KDataset,
         CityscapesDataset,
+        COCOStuffDataset,
         OODScenesDataset,
+        PascalVOCDataset,
         ScenesDataset,
         SegDataset,
     )
@@ -48,9 +52,11 @@ if find_spec('mmseg'):
     __all__ += [
         'ADE20KDataset',
         'BravoDataset',
+        'COCOStuffDataset',
         'CityscapesDataset',
         'LoadSemanticAnnotations',
         'OODScenesDataset',
+        'PascalVOCDataset',
         'ScenesDataset',
         'SegDataset',
         'UnknownObjectsDataset',
@@ -59,6 +65,8 @@ if find_spec('mmseg'):
 if has_mmdet():
     from .detection import (
         ADE20KPanopticDataset,
+        CityscapesInstanceDataset,
+        CityscapesPanopticDataset,
         CocoInstanceDataset,
         CocoPanopticDataset,
         ScenesInstanceDataset,
@@ -69,6 +77,8 @@ if has_mmdet():
 
     __all__ += [
         'ADE20KPanopticDataset',
+        'CityscapesInstanceDataset',
+        'CityscapesPanopticDataset',
         'CocoInstanceDataset',
         'CocoPanopticDataset',
         'LoadInstanceAnnotations',

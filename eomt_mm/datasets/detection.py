@@ -7,6 +7,7 @@ from mmdet import datasets as mmdet_datasets
 from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
+from . import cityscapes_labels as cityscapes
 from .annotation_check import check_things
 from .coco_file import InstanceFile, PanopticFile, is_polygon
 from .panoptic_png import VOID
@@ -201,6 +202,43 @@ class ADE20KPanopticDataset(PanopticFormat, mmdet_datasets.ADE20KPanopticDataset
         skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
         **kwargs: Arguments of `mmdet.ADE20KPanopticDataset`.
     """
+
+
+@DATASETS.register_module()
+class CityscapesPanopticDataset(PanopticFormat, mmdet_datasets.CocoPanopticDataset):
+    """Cityscapes panoptic, 8 classes of things and 11 of stuff.
+
+    What `tools/dataset_converters/cityscapes_panoptic.py` writes.
+
+    Args:
+        skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
+        **kwargs: Arguments of `mmdet.CocoPanopticDataset`.
+    """
+
+    METAINFO = dict(
+        classes=cityscapes.THING_CLASSES + cityscapes.STUFF_CLASSES,
+        thing_classes=cityscapes.THING_CLASSES,
+        stuff_classes=cityscapes.STUFF_CLASSES,
+        palette=cityscapes.PALETTE,
+    )
+
+
+@DATASETS.register_module()
+class CityscapesInstanceDataset(InstanceFormat, mmdet_datasets.CocoDataset):
+    """Cityscapes instances, 8 classes.
+
+    What `tools/dataset_converters/cityscapes_panoptic.py` writes; groups that are not
+    taken apart are crowds.
+
+    Args:
+        skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
+        **kwargs: Arguments of `mmdet.CocoDataset`.
+    """
+
+    METAINFO = dict(
+        classes=cityscapes.THING_CLASSES,
+        palette=cityscapes.PALETTE[: len(cityscapes.THINGS)],
+    )
 
 
 @DATASETS.register_module()

@@ -1,7 +1,7 @@
 """Sizes, resizing, padding and cropping: pure functions, the same for every key.
 
-Images are (H, W, 3), uint8 or, with the loaders' `to_float32`, float32 of the same
-range; label maps are (H, W), stacked masks (N, H, W).
+Images are (H, W, C), uint8 or float32, with three channels unless they are multi-band;
+label maps are (H, W), stacked masks (N, H, W).
 """
 
 import mmcv
@@ -44,9 +44,10 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def resize_image_pil(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize bilinearly as Pillow does, which takes only uint8.
 
-    Its filter is the antialiased one of torchvision; floats are not rounded.
+    Its filter is the antialiased one of torchvision; floats are not rounded. Of four
+    bands Pillow would take the last one for opacity, which the others are weighted by.
     """
-    if image.dtype != np.uint8:
+    if image.dtype != np.uint8 or image.shape[2] != 3:
         return resize_image(image, height, width)
     return mmcv.imresize(image, (width, height), backend='pillow')
 

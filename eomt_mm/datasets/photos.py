@@ -7,6 +7,7 @@ from mmcv.transforms import TestTimeAug
 from mmengine.dataset import ClassBalancedDataset, Compose, ConcatDataset, RepeatDataset
 from torch.utils.data import Dataset
 
+from .multi_band import LoadMultiBandImage
 from .pixels import SettlesPixels
 
 Step = Callable[[dict], dict]
@@ -59,14 +60,31 @@ def read_photo(info: dict, steps: Sequence[dict | Step]) -> np.ndarray:
     Returns:
         np.ndarray: RGB, shape (H, W, 3), uint8.
     """
-    found = dict(info)
-    for step in _flat(Compose(list(steps)).transforms):
+    found, steps = dict(info), Compose(list(steps)).transforms
+    for step in _flat(steps):
         if 'img' not in found:
             found = step(found)
         elif isinstance(step, SettlesPixels):
             step.settle(found)
-    image = found['img']
+    return as_rgb(found['img'], steps)
+
+
+def as_rgb(image: np.ndarray, steps: Iterable[Step]) -> np.ndarray:
+    """Return what a pipeline has loaded as a picture.
+
+    Args:
+        image (np.ndarray): BGR or grey, or the bands of a `LoadMultiBandImage`; shape
+            (H, W, C) or (H, W).
+        steps (Iterable[Step]): The pipeline, as built.
+
+    Returns:
+        np.ndarray: RGB, shape (H, W, 3), uint8.
+    """
+    for step in _flat(steps):
+        if isinstance(step, LoadMultiBandImage):
+            return step.paint(image)
     image = image[..., None] if image.ndim == 2 else image
+    # Floats where the loader has `to_float32`.
     rgb = np.broadcast_to(image[..., ::-1], (*image.shape[:2], 3))
     return np.ascontiguousarray(rgb.round().astype(np.uint8))
 

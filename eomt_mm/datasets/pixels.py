@@ -62,7 +62,8 @@ def settle_pixels(
             resized before and cannot be turned back.
     """
     image, path = results['img'], results.get('img_path')
-    if path is None or image.ndim != 3:
+    # `LoadMultiBandImage` has read the pixels as stored.
+    if path is None or image.ndim != 3 or 'bands' in results:
         return
     as_stored = has_labels(results) and not upright
     looks_grey = np.array_equal(image[..., 0], image[..., -1])

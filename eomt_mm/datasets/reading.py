@@ -20,6 +20,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.pixel_limit import too_large
 from eomt_mm.registry import TRANSFORMS
 
+from .multi_band import read_bands
 from .pixels import announce_removal
 
 
@@ -77,6 +78,9 @@ def fault_of(path: str, backend_args: dict | None = None) -> str | None:
         content = fileio.get(path, backend_args)
         if not content:
             return 'the file is empty'
+        if path.endswith('.npy'):
+            read_bands(path, backend_args)
+            return None
         mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
     except FileNotFoundError:
         return 'there is no such file'

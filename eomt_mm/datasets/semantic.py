@@ -49,6 +49,70 @@ class CityscapesDataset(ReadableDataset, mmseg_datasets.CityscapesDataset):
         )
 
 
+# COCO's ids from 1 to 182, of which eleven stand for nothing; maps store id - 1.
+COCO_STUFF_VALUES = tuple(
+    value
+    for value in range(182)
+    if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+)
+
+
+@DATASETS.register_module()
+class COCOStuffDataset(ReadableDataset, mmseg_datasets.COCOStuffDataset):
+    """COCO-Stuff 164k, 171 classes, with the maps of the release.
+
+    MMSeg's class needs maps that its converter has written anew; these are read with
+    `seg_map_suffix='_labelTrainIds.png'`.
+
+    Args:
+        seg_map_suffix (str): Defaults to '.png', the maps as released.
+        skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
+        **kwargs: Arguments of `mmseg.COCOStuffDataset`.
+    """
+
+    def __init__(self, seg_map_suffix: str = '.png', **kwargs) -> None:
+        super().__init__(seg_map_suffix=seg_map_suffix, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """List the images."""
+        if self.seg_map_suffix == '.png':
+            chosen = self.label_map or {}  # where metainfo.classes names some
+            self.label_map = dict.fromkeys(range(256), self.ignore_index) | {
+                value: chosen.get(label, label)
+                for label, value in enumerate(COCO_STUFF_VALUES)
+            }
+        return super().load_data_list()
+
+
+@DATASETS.register_module()
+class PascalVOCDataset(ReadableDataset, BaseSegDataset):
+    """Pascal VOC 2012, 21 classes with the background.
+
+    MMSeg's own class stops with a bare assertion where a file is missing.
+
+    Args:
+        ann_file (str): Names of the images, one a line, without suffix.
+        skip_unreadable (bool): See :class:`ReadableDataset`. Defaults to False.
+        **kwargs: Arguments of `mmseg.BaseSegDataset`.
+    """
+
+    METAINFO = mmseg_datasets.PascalVOCDataset.METAINFO
+
+    def load_data_list(self) -> list[dict]:
+        """List the images.
+
+        Raises:
+            UserError: If the list of names is missing.
+        """
+        if not Path(self.ann_file).is_file():
+            raise UserError(
+                f'{self.ann_file} does not exist: PascalVOCDataset reads the names of '
+                'its images there; pass --cfg-options data_root=DIR with the folder '
+                'VOCdevkit/VOC2012, or mend ann_file'
+            )
+        return super().load_data_list()
+
+
 @DATASETS.register_module()
 class SegDataset(ReadableDataset, BaseSegDataset):
     """Any images with label maps: a user's own, with classes in `metainfo`.

@@ -64,7 +64,17 @@ class ColorJitter(BaseTransform):
         }
 
     def transform(self, results: dict) -> dict:
-        """Jitter `img`, (H, W, 3) in BGR, uint8 or float32 from 0 to 255."""
+        """Jitter `img`, (H, W, 3) in BGR, uint8 or float32 from 0 to 255.
+
+        Raises:
+            UserError: If the image does not have three channels.
+        """
+        if results['img'].shape[2] != 3:
+            raise UserError(
+                f'{results.get("img_path")} has {results["img"].shape[2]} bands, and '
+                'ColorJitter changes colours, of which there are three: leave it out '
+                'of the pipeline, as set_bands of eomt_mm.bands does'
+            )
         operations = [F.adjust_brightness, F.adjust_saturation, F.adjust_hue]
         contrast_at = 1 if np.random.rand() < 0.5 else 3
         operations.insert(contrast_at, F.adjust_contrast)

@@ -1,6 +1,7 @@
 """Fine-tuning: the weights of another training are fitted to the model.
 
-Matching tensors are loaded and position codes resized. The class head of other classes
+Matching tensors are loaded, position codes resized, and the patch embedding of RGB is
+made to fit other channels. The class head of other classes
 and queries of another number start anew. A table in the log lists all of it. Any other
 misfit is refused.
 """
@@ -25,11 +26,13 @@ from eomt_mm.checkpoints import config_of, parse
 from eomt_mm.errors import UserError, shorten
 from eomt_mm.models.checkpoint_check import refuse_misfit
 from eomt_mm.models.network import HEADS
+from eomt_mm.models.pretrained import RGB, channel_rule, fit_channels
 from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.models.timm_vit import build_vit
 from eomt_mm.registry import HOOKS
 
 POS_EMBED = 'backbone.pos_embed'
+PATCH_EMBED = 'backbone.patch_embed.proj.weight'
 # Names in EoMT, and in MMDet's and MMSeg's Mask2Former.
 QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
 CLASS_HEADS = ('.class_head.', '.cls_embed.')
@@ -75,6 +78,10 @@ def fit_weights(
         if why:
             fitted[key] = initial
             anew[_layer(key)] = why
+        elif key == PATCH_EMBED and _from_rgb(loaded[key], initial):
+            channels = initial.shape[1]
+            fitted[key] = fit_channels(loaded[key], channels)
+            resized.append(('new channels', f'{key}: {channel_rule(channels)}'))
         elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
             fitted[key] = initial  # a placeholder until all else fits
     refuse_misfit(model, {**loaded, **fitted}, '')
@@ -85,7 +92,7 @@ def fit_weights(
         fitted[POS_EMBED] = _resized(codes, model.backbone, old_grid)
         if fitted[POS_EMBED] is not codes:
             shapes = tuple(codes.shape), tuple(fitted[POS_EMBED].shape)
-            resized = [('resized', f'{POS_EMBED}: {shapes[0]} -> {shapes[1]}')]
+            resized.append(('resized', f'{POS_EMBED}: {shapes[0]} -> {shapes[1]}'))
 
     unchanged = sum(fitted[key] is loaded[key] for key in fitted)
     for key, initial in own.items():
@@ -143,6 +150,13 @@ def _why_anew(
     if key.endswith(QUERIES) and not same:
         return f'{len(loaded)} in the checkpoint, {now}'
     return None
+
+
+def _from_rgb(loaded: Tensor, initial: Tensor) -> bool:
+    """Whether patch embeddings differ in their channels alone, from those of RGB."""
+    if loaded.ndim != 4 or loaded.shape[1] != RGB or initial.shape[1] == RGB:
+        return False
+    return loaded.shape[::2] == initial.shape[::2]
 
 
 def _resized(

@@ -10,10 +10,12 @@ import inspect
 import torch
 from torch import nn
 
+from eomt_mm.compat import flips_channels
 from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS, class_of
 
 from .plain_vit import PlainViT
+from .pretrained import RGB
 
 # What MMSegmentation and MMDetection call a head.
 HEADS = ('decode_head', 'panoptic_head')
@@ -94,7 +96,7 @@ def write_sizes(model: dict) -> None:
 
 
 def set_input_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
-    """Give a preprocessor the input size of the backbone.
+    """Give a preprocessor the input size and the channels of the backbone.
 
     Args:
         preprocessor (nn.Module): A data preprocessor of this package; its `size` is set
@@ -102,13 +104,14 @@ def set_input_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
         backbone (nn.Module): The backbone of the model.
 
     Raises:
-        UserError: If the config states another size.
+        UserError: If the config states another size, or means of other channels.
     """
     if not isinstance(preprocessor, PadsToBackbone):
         return
     if not isinstance(backbone, PlainViT):
         preprocessor.require_size()
         return
+    preprocessor.set_channels(backbone.in_channels)
     if preprocessor.size is None:
         preprocessor.size = backbone.img_size
     if tuple(preprocessor.size) != backbone.img_size:
@@ -125,9 +128,53 @@ class PadsToBackbone:
     Attributes:
         size (tuple[int, int], optional): Height and width in pixels; None until a
             segmentor or detector of this package settles it.
+        channels (int, optional): Of the images; likewise.
     """
 
     size: tuple[int, int] | None
+    channels: int | None = None
+
+    def set_channels(self, channels: int) -> None:
+        """Settle the number of channels.
+
+        Raises:
+            UserError: If means, deviations or the order of colours are for another
+                number.
+        """
+        self.channels = channels
+        for name in ('mean', 'std'):
+            values = getattr(self, name, None)  # none without normalisation
+            if values is not None and len(values) not in (1, channels):
+                raise UserError(
+                    f'model.data_preprocessor.{name} has {len(values)} values, but '
+                    f'model.backbone.in_channels is {channels}: call set_bands(_base_, '
+                    'mean, std) of eomt_mm.bands in the config, which sets them all'
+                )
+        if channels != RGB and flips_channels(self):
+            raise UserError(
+                f'model.data_preprocessor turns BGR to RGB, but images have {channels} '
+                'channels (model.backbone.in_channels), whose order is that of the '
+                'file: set bgr_to_rgb=False'
+            )
+
+    def check_channels(self, data: dict) -> None:
+        """Compare the images of a batch with the network's input.
+
+        Args:
+            data (dict): `inputs`, images (C, H, W), and perhaps `data_samples`.
+
+        Raises:
+            UserError: If an image has another number of channels.
+        """
+        images, samples = data['inputs'], data.get('data_samples')
+        for i, image in enumerate(images):
+            if self.channels not in (None, len(image)):
+                name = samples[i].metainfo.get('img_path', '') if samples else ''
+                raise UserError(
+                    f'the image {name} has {len(image)} channels, but the network '
+                    f'takes {self.channels} (model.backbone.in_channels): set both '
+                    'with set_bands of eomt_mm.bands, and choose bands there'
+                )
 
     def require_size(self) -> tuple[int, int]:
         """Return the size.

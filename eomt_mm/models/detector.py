@@ -5,6 +5,8 @@ between the blocks of the backbone. A stock `MaskFormer`, with the fusion head o
 `fusion_head` or with its own, runs the same weights.
 """
 
+from collections.abc import Sequence
+
 import torch
 from mmdet.models import BaseDetector, DetDataPreprocessor, MaskFormer
 from mmdet.registry import MODELS as MMDET_MODELS
@@ -46,24 +48,42 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
     Args:
         size (tuple[int, int], optional): Height and width of the network's input in
             pixels. `EoMTDetector` takes them from its backbone.
+        mean (Sequence[float], optional): Mean of each channel, of which there may be
+            any number. Defaults to no normalisation.
+        std (Sequence[float], optional): Their standard deviations.
         **kwargs: Arguments of `DetDataPreprocessor`.
     """
 
-    def __init__(self, size: tuple[int, int] | None = None, **kwargs) -> None:
-        super().__init__(pad_mask=True, pad_seg=True, **kwargs)
+    def __init__(
+        self,
+        size: tuple[int, int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **kwargs,
+    ) -> None:
+        # MMEngine refuses other numbers of channels than one and three.
+        first = dict(mean=mean and mean[:1], std=std and std[:1])
+        super().__init__(pad_mask=True, pad_seg=True, **first, **kwargs)
+        if mean is not None:
+            self.mean, self.std = (torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
         self.size = None if size is None else tuple(size)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Pad, normalise and stack a batch.
 
         Args:
-            data (dict): `inputs`, uint8 images (3, H, W), and `data_samples`.
+            data (dict): `inputs`, images (C, H, W), and `data_samples`.
             training (bool): Whether ground truth is padded too.
 
         Returns:
-            dict: `inputs`, a tensor (B, 3, *size), and `data_samples` with
+            dict: `inputs`, a tensor (B, C, *size), and `data_samples` with
             `batch_input_shape` and `pad_shape` of that size.
+
+        Raises:
+            UserError: If an image is larger, or has other channels than the network
+                takes.
         """
+        self.check_channels(data)
         images = [self._pad(image) for image in data['inputs']]
         return super().forward({**data, 'inputs': images}, training)
 

@@ -4,6 +4,7 @@ Both families of `timm_vit` share it.
 """
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -12,7 +13,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 
 from .freezing import Freezing
-from .pretrained import check_arch, load_timm_weights
+from .pretrained import RGB, channel_rule, check_arch, load_timm_weights
 from .timm_vit import build_vit
 
 # Modules that a subclass adds to timm's ViT: no pre-trained weights exist for them.
@@ -42,6 +43,8 @@ class PlainViT(BaseModule):
             of the memory and a third more time. Defaults to False.
         frozen (dict, optional): What is not trained, see `Freezing`, for instance
             `dict(blocks='all')`. Defaults to nothing.
+        in_channels (int): Channels of the images. The patch embedding of other than
+            three is made from that of RGB, see `pretrained`. Defaults to 3.
         init_cfg (dict, optional): MMEngine's initialisation config, used instead of
             `pretrained` where given.
 
@@ -65,8 +68,11 @@ class PlainViT(BaseModule):
         init_cfg: dict | None = None,
         checkpointing: bool = False,
         frozen: dict | None = None,
+        in_channels: int = 3,
     ) -> None:
         super().__init__(init_cfg)
+        if in_channels < 1:
+            raise UserError(f'in_channels is {in_channels}, expected 1 or more')
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         if height % patch_size or width % patch_size:
             raise UserError(
@@ -78,13 +84,17 @@ class PlainViT(BaseModule):
         self.arch = arch
         self.pretrained = pretrained
         self.timm_args = dict(
-            img_size=(height, width), patch_size=patch_size, **(timm_args or {})
+            img_size=(height, width),
+            patch_size=patch_size,
+            in_chans=in_channels,
+            **(timm_args or {}),
         )
         vit = build_vit(arch, self.timm_args)
         self.depth, self.num_blocks = len(vit.blocks), 0
         self.embed_dims = vit.embed_dim
         self.img_size = (height, width)
         self.patch_size = patch_size
+        self.in_channels = in_channels
         self.grid = vit.patch_embed.grid_size
         self.num_prefix_tokens = vit.num_prefix_tokens
 
@@ -122,6 +132,10 @@ class PlainViT(BaseModule):
             super().init_weights()
             return
         weights = load_timm_weights(self.arch, self.pretrained, self.timm_args)
+        if self.in_channels != RGB:
+            print_log(
+                f'patch embedding: {channel_rule(self.in_channels)}', logger='current'
+            )
         own = [k for k in self.state_dict() if k.partition('.')[0] not in NEW_PARTS]
         self.load_state_dict({k: weights[k] for k in own}, strict=False)
         # MMEngine re-initialises whatever does not say that it is done.
@@ -131,7 +145,7 @@ class PlainViT(BaseModule):
         """Run the ViT.
 
         Args:
-            images (Tensor): Normalised images, shape (B, 3, H, W).
+            images (Tensor): Normalised images, shape (B, C, H, W).
 
         Returns:
             tuple[Tensor]: One map, (B, C, H / patch, W / patch), as necks expect it.
@@ -145,7 +159,7 @@ class PlainViT(BaseModule):
         """Embed images: patches with position codes, after CLS and registers.
 
         Args:
-            images (Tensor): Normalised images, shape (B, 3, H, W).
+            images (Tensor): Normalised images, shape (B, C, H, W).
 
         Returns:
             Tensor: Shape (B, prefix + N, C).

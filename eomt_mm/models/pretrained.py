@@ -3,6 +3,12 @@
 timm resizes them while it loads: the patch embedding by pseudo-inverse (FlexiViT,
 arXiv 2212.08013), the position codes by antialiased bicubic interpolation, both in
 fp32 (arXiv 2503.19108, Sec. 4.1).
+
+For images of other than three channels the patch embedding follows timm's rule: one
+channel takes the sum of the weights of red, green and blue; more repeat these in turn
+and scale them by 3 / channels. Thus the embedding keeps its scale (exactly, where all
+channels hold one grey picture and their number is 1 or a multiple of 3), and each
+channel counts from the start, whatever it shows.
 """
 
 import difflib
@@ -12,6 +18,7 @@ import re
 import safetensors.torch
 import timm
 from mmengine.logging import print_log
+from timm.models import adapt_input_conv
 from torch import Tensor
 
 from eomt_mm import checkpoints
@@ -27,6 +34,32 @@ MISFITS = (
     ArithmeticError,
 )
 BLOCK_NUMBER = re.compile(r'(?:^|\.)blocks\.(\d+)\.')
+
+
+RGB = 3
+
+
+def fit_channels(weight: Tensor, channels: int) -> Tensor:
+    """Make the weight of a patch embedding from that for RGB.
+
+    Args:
+        weight (Tensor): Shape (C, 3, P, P).
+        channels (int): Channels of the images.
+
+    Returns:
+        Tensor: Shape (C, channels, P, P).
+    """
+    return adapt_input_conv(channels, weight, RGB)
+
+
+def channel_rule(channels: int) -> str:
+    """Say what `fit_channels` does."""
+    if channels == 1:
+        return 'the weights of red, green and blue are summed for one channel'
+    return (
+        f'the weights of red, green and blue are repeated over {channels} channels and '
+        f'scaled by 3 / {channels}'
+    )
 
 
 def check_arch(arch: str) -> None:

@@ -54,6 +54,7 @@ class QueryViT(PlainViT):
         init_cfg (dict, optional): See `PlainViT`.
         checkpointing (bool): See `PlainViT`. Defaults to False.
         frozen (dict, optional): See `PlainViT`.
+        in_channels (int): See `PlainViT`. Defaults to 3.
 
     Raises:
         UserError: If queries, blocks or probabilities do not fit together.
@@ -78,6 +79,7 @@ class QueryViT(PlainViT):
         init_cfg: dict | None = None,
         checkpointing: bool = False,
         frozen: dict | None = None,
+        in_channels: int = 3,
     ) -> None:
         super().__init__(
             arch,
@@ -88,6 +90,7 @@ class QueryViT(PlainViT):
             init_cfg,
             checkpointing,
             frozen,
+            in_channels,
         )
         if num_queries < 1:
             raise UserError(

@@ -51,15 +51,19 @@ class EoMTSegDataPreProcessor(PadsToBackbone, SegDataPreProcessor):
         """Normalise a batch.
 
         Args:
-            data (dict): `inputs`, a list of uint8 images (3, H, W), and
+            data (dict): `inputs`, a list of images (C, H, W), uint8 or float32, and
                 `data_samples`.
             training (bool): Whether to stack, as the stock class does.
 
         Returns:
-            dict: `inputs`, a tensor (B, 3, H, W) in training and a list of
-            tensors (3, H, W) in testing, and `data_samples`.
+            dict: `inputs`, a tensor (B, C, H, W) in training and a list of
+            tensors (C, H, W) in testing, and `data_samples`.
+
+        Raises:
+            UserError: If an image has other channels than the network takes.
         """
         self.require_size()
+        self.check_channels(data)
         if training:
             return super().forward(data, training)
         data = self.cast_data(data)

@@ -11,6 +11,7 @@ if __name__ == '__main__':
 
 import argparse
 import sys
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from PIL import Image
 from eomt_mm import cli
 from eomt_mm.cli.label_maps import Reader, label_maps_of
 from eomt_mm.cli.panels import enlarge, paint, panel, save
+from eomt_mm.datasets.photos import Step, as_rgb, leaves
 from eomt_mm.errors import UserError
 
 
@@ -49,14 +51,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def draw_panel(item: dict, meta: dict, label_maps: Reader) -> Image.Image:
+def draw_panel(
+    item: dict, meta: dict, label_maps: Reader, steps: Sequence[Step]
+) -> Image.Image:
     """Photo and labels side by side, with a legend.
 
     Args:
-        item (dict): `inputs` (3, H, W) in BGR and `data_samples`. At test time the
+        item (dict): `inputs` (C, H, W) as loaded, and `data_samples`. At test time the
             photo alone is resized; the labels are resized here.
         meta (dict): The dataset's `metainfo`.
         label_maps (Reader): Reads the data sample.
+        steps (Sequence[Step]): The pipeline, which knows the bands of the image.
 
     Raises:
         UserError: The pipeline loads no labels.
@@ -68,9 +73,8 @@ def draw_panel(item: dict, meta: dict, label_maps: Reader) -> Image.Image:
             'the pipeline yields neither a label map nor masks: see that it loads '
             'the annotations'
         )
-    # Floats where the loader has `to_float32`.
-    rgb = item['inputs'].round().byte().numpy()[::-1].transpose(1, 2, 0)
-    photo = enlarge(Image.fromarray(np.ascontiguousarray(rgb)))
+    image = item['inputs'].numpy().transpose(1, 2, 0)
+    photo = enlarge(Image.fromarray(as_rgb(image, steps)))
     pictures = {'photo': photo, 'labels': paint(photo, truth)}
     return panel(Path(sample.img_path).stem, pictures, truth.legend())
 
@@ -89,10 +93,11 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f'{args.config} has no {loader}; choose another --split')
     dataset = DATASETS.build(cfg[loader].dataset)
     window = None if args.not_show else Visualizer()
+    steps = next(leaves(dataset)).pipeline.transforms
     number = min(args.number or len(dataset), len(dataset))
     progress = ProgressBar(number)
     for index, item in enumerate(islice(dataset, number)):
-        picture = draw_panel(item, dataset.metainfo, label_maps)
+        picture = draw_panel(item, dataset.metainfo, label_maps, steps)
         stem = Path(item['data_samples'].img_path).stem
         if args.output_dir is not None:
             save(picture, args.output_dir / f'{index:04d}_{stem}.png')

@@ -17,6 +17,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from eomt_mm.errors import UserError
+from eomt_mm.models.plain_vit import PlainViT
 
 from .operations import ShapesOnly, count_operations, parameters_without_values
 
@@ -126,7 +127,7 @@ def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
     try:
         with parameters_without_values():
             model = build_network(model_cfg)
-        images = torch.empty(1, 3, *size, device='meta')
+        images = torch.empty(1, channels_of(model), *size, device='meta')
         with ShapesOnly():
             operations = count_operations(network_alone(model, images), model)
     except Exception:
@@ -134,7 +135,7 @@ def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
         on_noise = True
         torch.manual_seed(0)
         model = build_network(model_cfg)
-        images = torch.randn(1, 3, *size)
+        images = torch.randn(1, channels_of(model), *size)
         operations = count_operations(network_alone(model, images), model)
     parameters = sum(p.numel() for p in model.parameters())
     return Complexity(size, parameters, operations, on_noise)
@@ -144,6 +145,12 @@ def build_network(model_cfg: dict) -> nn.Module:
     """Build a model for testing, without pre-trained weights or downloads."""
     # Without gradients: the counter follows them otherwise.
     return MODELS.build(model_cfg).eval().requires_grad_(False)
+
+
+def channels_of(model: nn.Module) -> int:
+    """Return the channels of a model's images; three where it does not say."""
+    backbone = getattr(model, 'backbone', None)
+    return backbone.in_channels if isinstance(backbone, PlainViT) else 3
 
 
 def network_alone(model: nn.Module, images: torch.Tensor) -> Callable[[], object]:

@@ -15,6 +15,7 @@ from eomt_mm.models.network import speed_up
 from ..measure import Work
 from ..networks import (
     build_network,
+    channels_of,
     complexity_of,
     find_config,
     model_at,
@@ -200,7 +201,8 @@ def prepare(model: Model, timing: Timing) -> Work:
         # a CPU, and would show that instead of the networks.
         if timing.dtype != 'fp32' or timing.compiled:
             speed_up(network, timing.dtype, timing.compiled)
-    images = torch.randn(timing.batch, 3, *size, device=timing.device)
+    shape = timing.batch, channels_of(network), *size
+    images = torch.randn(shape, device=timing.device)
     forward = network_alone(network, images)
 
     @torch.inference_mode()

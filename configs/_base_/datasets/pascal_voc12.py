@@ -1,0 +1,34 @@
+# Pascal VOC 2012, 21 classes with the background,
+# http://host.robots.ox.ac.uk/pascal/VOC/voc2012
+#
+# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
+# `train_dataloader.dataset.data_root=DIR`, and the same for `val_` and `test_`: the
+# variable is copied into each when this file is read.
+# Another crop size, in a config that inherits this one:
+#   from eomt_mm.crop_size import set_crop_size
+#   set_crop_size(_base_, (896, 896))
+# With SBD's annotations: a list of all names, and their maps in one folder:
+#   --cfg-options \
+#       train_dataloader.dataset.ann_file=ImageSets/Segmentation/trainaug.txt \
+#       train_dataloader.dataset.data_prefix.seg_map_path=SegmentationClassAug
+_base_ = './semantic.py'
+dataset_type = 'eomt_mm.PascalVOCDataset'
+data_root = 'data/VOCdevkit/VOC2012'
+data_prefix = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
+train_dataloader = dict(
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=data_prefix,
+        ann_file='ImageSets/Segmentation/train.txt',
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        type=dataset_type,
+        data_root=data_root,
+        data_prefix=data_prefix,
+        ann_file='ImageSets/Segmentation/val.txt',
+    ),
+)
+test_dataloader = val_dataloader

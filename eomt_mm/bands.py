@@ -1,0 +1,93 @@
+"""Images of any number of bands, in one line of a config.
+
+Loader, augmentation, normalisation and patch embedding depend on the number of bands,
+in several places of a text config. `set_bands` changes all of them.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from eomt_mm.errors import UserError
+
+_LOADERS = ('LoadImageFromFile', 'eomt_mm.LoadMultiBandImage')
+_OF_COLOURS = 'eomt_mm.ColorJitter'
+
+
+def set_bands(
+    config: dict,
+    mean: Sequence[float],
+    std: Sequence[float],
+    bands: Sequence[int] | None = None,
+    picture: Sequence[int] | None = None,
+) -> None:
+    """Make a config take images of other bands than red, green and blue.
+
+    A text config calls it after `_base_`:
+
+        from eomt_mm.bands import set_bands
+
+        set_bands(_base_, mean=[420, 400, 310, 2100], std=[230, 180, 160, 900])
+
+    Images are loaded by `LoadMultiBandImage`, colours are not jittered, and
+    `in_channels` of the backbone, `mean` and `std` follow.
+
+    Args:
+        config (dict): `_base_`, or a whole config; changed in place.
+        mean (Sequence[float]): Mean of each band, in the units of the files.
+        std (Sequence[float]): Standard deviation of each band.
+        bands (Sequence[int], optional): Bands of the file to take, from 0, in this
+            order. Defaults to all.
+        picture (Sequence[int], optional): Bands of the file that are red, green and
+            blue in pictures. Defaults to the first three that are taken.
+
+    Raises:
+        UserError: If the numbers of bands, means and deviations differ.
+    """
+    counts = dict(mean=len(mean), std=len(std))
+    if bands is not None:
+        counts['bands'] = len(bands)
+    if len(set(counts.values())) > 1 or not len(mean):
+        found = ', '.join(f'{name} has {count}' for name, count in counts.items())
+        raise UserError(
+            f'set_bands: {found} values; give a mean and a deviation for each band'
+        )
+    for steps in _pipelines(config):
+        steps[:] = [step for step in steps if step.get('type') != _OF_COLOURS]
+    for loader in _loaders(config):
+        kept = {k: loader[k] for k in ('backend_args',) if k in loader}
+        loader.clear()
+        loader.update(kept, type='eomt_mm.LoadMultiBandImage')
+        if bands is not None:
+            loader['bands'] = list(bands)
+        if picture is not None:
+            loader['picture'] = list(picture)
+    model = config.get('model')
+    if model:
+        model['backbone']['in_channels'] = len(mean)
+        model['data_preprocessor'].update(
+            mean=list(mean), std=list(std), bgr_to_rgb=False
+        )
+
+
+def _nodes(node: object) -> Iterator[dict | list]:
+    """Return all dicts and lists of a config."""
+    if isinstance(node, (list, tuple)):
+        children = node
+    elif isinstance(node, dict):
+        children = node.values()
+    else:
+        return
+    yield node
+    for child in list(children):
+        yield from _nodes(child)
+
+
+def _pipelines(config: dict) -> Iterator[list[dict]]:
+    for node in _nodes(config):
+        if isinstance(node, list) and node and all(isinstance(n, dict) for n in node):
+            yield node
+
+
+def _loaders(config: dict) -> Iterator[dict]:
+    for node in _nodes(config):
+        if isinstance(node, dict) and node.get('type') in _LOADERS:
+            yield node

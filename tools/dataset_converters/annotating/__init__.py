@@ -1,0 +1,1 @@
+"""What the converters to COCO's format share."""
