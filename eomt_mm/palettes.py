@@ -22,7 +22,7 @@ def palette_of(metainfo: Mapping, published: Mapping) -> list[Colour]:
     """
     classes = list(metainfo.get('classes') or ())
     palette = metainfo.get('palette')
-    if _is_palette(palette) and len(palette) == len(classes):
+    if is_palette(palette) and len(palette) == len(classes):
         return [tuple(colour) for colour in palette]
     names, colours = published.get('classes') or (), published.get('palette') or ()
     if len(names) == len(colours):
@@ -32,7 +32,7 @@ def palette_of(metainfo: Mapping, published: Mapping) -> list[Colour]:
     return distinct_colours(len(classes))
 
 
-def _is_palette(palette: object) -> bool:
+def is_palette(palette: object) -> bool:
     """Whether this is a list of RGB colours, whole numbers from 0 to 255."""
     return isinstance(palette, Sequence) and all(
         isinstance(colour, Sequence)

@@ -5,7 +5,7 @@ import logging
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from eomt_mm.palettes import palette_of
+from eomt_mm.palettes import is_palette, palette_of
 
 from . import config_reading as reading
 from .exit import rank
@@ -93,7 +93,8 @@ def _give_colours(dataset: dict, cfg: Config) -> None:
         return
     published = getattr(reading.dataset_class(dataset, scope), 'METAINFO', {})
     colours = palette_of(found, published)
-    if found.get('palette') != colours:
+    given = found.get('palette')
+    if not is_palette(given) or [*map(tuple, given)] != colours:
         dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'palette': colours}
 
 

@@ -39,12 +39,10 @@ class CocoFormat(ReadableDataset):
             return images
         is_bare = not any(map(self._entries, images))
         classes = f'of the {len(self.metainfo["classes"])} classes'
-        fault = (
-            'no annotations' if is_bare else 'only crowds, or what is to be ignored,'
-        )
         raise UserError(
-            f'{self.ann_file} has {fault} {classes}, so there is nothing to train '
-            'with: give ann_file another file'
+            f'{self.ann_file} has {"no annotations" if is_bare else "only crowds"} '
+            f'{classes}, so there is nothing to train with (crowds, and what has '
+            'ignore=1, are not learnt): give ann_file another file'
         )
 
     @staticmethod

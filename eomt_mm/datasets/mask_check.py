@@ -168,13 +168,14 @@ def settle_extents(entries: Entries, sizes: dict, found: np.ndarray) -> tuple[in
     exact = _exact([run_lengths(a, sizes[a['image_id']]) for a in suspects])
     # The mask may be as far from its polygons: they overlap, or end at the border.
     still = _is_far(areas[doubtful], boxes[doubtful], exact, shapes[doubtful])
-    wrong = still | impossible[doubtful] | (exact[:, 4] == 0)
+    wrong = still | impossible[doubtful]
     given = ~np.isnan(areas[doubtful] + boxes[doubtful].sum(1))
     for place in np.flatnonzero(wrong).tolist():
         left, top, right, bottom, area = exact[place].tolist()
         box = [left, top, right - left, bottom - top]
         suspects[place].update(area=area, bbox=box)
-    return int((wrong & given).sum()), int((exact[:, 4] == 0).sum())
+    is_empty = exact[:, 4] == 0
+    return int((wrong & given & ~is_empty).sum()), int(is_empty.sum())
 
 
 def _is_possible(

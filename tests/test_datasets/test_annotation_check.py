@@ -320,7 +320,7 @@ def test_nothing_but_crowds_is_nothing_to_train_with(tmp_path, flags):
         annotation |= flags
     path = tmp_path / 'a.json'
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match='only crowds, .* nothing to train with'):
+    with pytest.raises(UserError, match='nothing to train with'):
         dataset_of(path, test_mode=False)
     if 'iscrowd' in flags:
         with pytest.raises(UserError, match='there is no score: the 4 images'):

@@ -65,7 +65,7 @@ def test_pixels_of_32_bits(pixels, found, ade, build):
         build(root, 'train')[0]
 
 
-@pytest.mark.parametrize('size', [(1, 50), (50, 1)])
+@pytest.mark.parametrize('size', [(1, 50), (50, 1), (1, 1)])
 def test_one_pixel_high(size, ade, build):
     root = ade(size)
     for _ in range(5):
