@@ -22,7 +22,7 @@ def palette_of(metainfo: Mapping, published: Mapping) -> list[Colour]:
     """
     classes = list(metainfo.get('classes') or ())
     palette = metainfo.get('palette')
-    if isinstance(palette, Sequence) and len(palette) == len(classes):
+    if is_palette(palette) and len(palette) == len(classes):
         return [tuple(colour) for colour in palette]
     names, colours = published.get('classes') or (), published.get('palette') or ()
     if len(names) == len(colours):
@@ -30,6 +30,17 @@ def palette_of(metainfo: Mapping, published: Mapping) -> list[Colour]:
         if known.keys() >= set(classes):
             return [known[name] for name in classes]
     return distinct_colours(len(classes))
+
+
+def is_palette(palette: object) -> bool:
+    """Whether this is a list of RGB colours, whole numbers from 0 to 255."""
+    return isinstance(palette, Sequence) and all(
+        isinstance(colour, Sequence)
+        and len(colour) == 3
+        and {int}.issuperset(map(type, colour))
+        and 0 <= min(colour) <= max(colour) <= 255
+        for colour in palette
+    )
 
 
 @cache

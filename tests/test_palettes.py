@@ -28,5 +28,7 @@ def test_which_colours():
     assert palette_of(inherited, published) == [(2, 2, 2)]
     inherited['classes'] = ('screw',)
     assert palette_of(inherited, published) == distinct_colours(1)
+    for odd in ('random', [9], ['red'], [(1, 2)], [(300, 2, 1)], [(1.5, 2, 3)], None):
+        assert palette_of(inherited | dict(palette=odd), {}) == distinct_colours(1)
     own = dict(classes=('screw',), palette=[(9, 9, 9)])
     assert palette_of(own, published) == [(9, 9, 9)]

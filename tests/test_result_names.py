@@ -1,6 +1,8 @@
 """Photos of one name in several folders keep a result each."""
 
-from eomt_mm.result_names import result_names
+import pytest
+
+from eomt_mm.result_names import flat_names, part_joint, result_names
 
 
 def test_one_folder_has_plain_names():
@@ -28,3 +30,30 @@ def test_reserved_names_are_left_free():
 def test_one_photo_listed_twice_and_none():
     assert result_names(['a.jpg', './a.jpg']) == {'a.jpg': 'a', './a.jpg': 'a'}
     assert result_names([]) == {}
+
+
+@pytest.mark.parametrize(
+    ('names', 'joint'),
+    [
+        (['a', 'b'], '_'),
+        (['a_b_1', 'x'], '_'),
+        (['a', 'a_1'], '__'),
+        (['a', 'a_1', 'a__3'], '___'),
+        (['d/a', 'd/a_0'], '__'),
+    ],
+)
+def test_no_photo_has_the_name_of_a_part_of_another(names, joint):
+    assert part_joint(names) == joint
+    parts = [f'{name}{joint}{i}' for name in names for i in range(12)]
+    assert len({*parts, *names}) == len(parts) + len(names)
+
+
+@pytest.mark.parametrize(
+    'names',
+    [['a/b', 'c'], ['a/b', 'a__b'], ['a_/b', 'a/_b'], ['a/b__2__c', 'a__2__b/c']],
+)
+def test_flat_names_are_as_many(names):
+    flat = flat_names(names)
+    assert [*flat] == names
+    assert len({*flat.values()}) == len(names)
+    assert not any('/' in name for name in flat.values())

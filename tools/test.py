@@ -92,6 +92,7 @@ def main(argv: list[str] | None = None) -> dict:
     cli.join(cfg)
     cli.check_checkpoint(args.checkpoint)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    cli.check_loops(cfg, 'test')
     forgo_labels(cfg)
     if args.show or args.show_dir:
         paint(cfg, args)

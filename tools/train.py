@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> Runner:
     cfg = cli.load_config(args)
     cli.join(cfg)
     check_length(cfg)
+    cli.check_loops(cfg, 'train')
     set_precision(cfg, args.amp)
     fuse_optimizer(cfg)
     if args.compile:

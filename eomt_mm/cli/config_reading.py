@@ -148,6 +148,10 @@ def metainfo_of(dataset: dict, scope: str | None) -> dict:
     """
     found = dataset_class(dataset, scope)
     given = dataset.get('metainfo')
+    if given is not None and not isinstance(given, dict):
+        raise UserError(
+            f'metainfo is {given!r}: expected dict(classes=(...)) with the names'
+        )
     if not hasattr(found, '_load_metainfo'):  # not MMEngine's base class
         return dict(given or {})
     metainfo = found._load_metainfo(given)
@@ -159,4 +163,23 @@ def metainfo_of(dataset: dict, scope: str | None) -> dict:
                 f'file with one name a line, and there is no such file. A single class '
                 f'needs a comma: ({value!r},)'
             )
+    _check_names(metainfo.get('classes'), given or {})
     return metainfo
+
+
+def _check_names(classes: Sequence[str] | None, given: dict) -> None:
+    """Check names of classes that a config gives."""
+    if 'classes' not in given:
+        return
+    source = f'metainfo.classes={given["classes"]!r}'
+    if not classes or not isinstance(classes, Sequence):
+        raise UserError(f'{source} has no names: expected one for each class')
+    odd = [name for name in classes if not isinstance(name, str) or not name.strip()]
+    if odd:
+        raise UserError(
+            f'{source} has the name {odd[0]!r}: expected texts, and no empty lines in '
+            'a file of names'
+        )
+    twice = [name for name in classes if list(classes).count(name) > 1]
+    if twice:
+        raise UserError(f'{source} has {twice[0]!r} twice: give each class its own')

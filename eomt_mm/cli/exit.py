@@ -179,6 +179,13 @@ def one_line(error: BaseException) -> str | None:
                 f'{unknown[1]} has no option {unknown[2]!r}: look for a misspelling in '
                 'the config or in --cfg-options'
             )
+        if isinstance(link, KeyError) and link.args == ('inputs',):
+            return (
+                'the pipeline returns no inputs for the model: it has to end with '
+                'PackSegInputs (default_scope mmseg) or PackDetInputs (mmdet)'
+            )
+        if isinstance(link, ImportError) and 'pip install' in str(link):
+            return str(link)
         if isinstance(link, RuntimeError) and _PEER_LOST.search(str(link)):
             return _LOST
         if 'DecompressionBombError' in f'{type(link)} {link}':

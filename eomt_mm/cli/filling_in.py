@@ -5,13 +5,19 @@ import logging
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
 
-from eomt_mm.palettes import palette_of
+from eomt_mm.palettes import is_palette, palette_of
 
 from . import config_reading as reading
 from .exit import rank
 
 _SPLITS = ('train', 'val', 'test')
 _STOCK_PAINTERS = ('SegVisualizationHook', 'DetVisualizationHook')
+_WITHOUT_WORKERS = dict(
+    persistent_workers=False,
+    prefetch_factor=None,
+    timeout=0,
+    multiprocessing_context=None,
+)
 _REPEATING = ('RepeatDataset', 'ClassBalancedDataset')
 
 
@@ -26,11 +32,12 @@ def fill_in(cfg: Config) -> None:
     """
     for split in _SPLITS:
         loader = cfg.get(f'{split}_dataloader') or {}
-        # PyTorch refuses what has no effect.
-        if loader.get('num_workers') == 0 and loader.get('persistent_workers'):
-            loader['persistent_workers'] = False
-        if loader.get('num_workers') == 0 and loader.get('prefetch_factor'):
-            loader['prefetch_factor'] = None
+        if not loader.get('num_workers'):
+            # PyTorch refuses what has no effect.
+            loader.update({k: v for k, v in _WITHOUT_WORKERS.items() if k in loader})
+        if loader.get('batch_sampler') and loader.get('drop_last'):
+            # It makes the batches, and PyTorch refuses another word on them.
+            loader['batch_sampler'].setdefault('drop_last', loader.pop('drop_last'))
         if split != 'train' and loader.get('dataset'):
             loader['dataset'] = _once(loader['dataset'], split)
         for dataset in reading.leaves_of(cfg, split):
@@ -86,7 +93,8 @@ def _give_colours(dataset: dict, cfg: Config) -> None:
         return
     published = getattr(reading.dataset_class(dataset, scope), 'METAINFO', {})
     colours = palette_of(found, published)
-    if [list(c) for c in found.get('palette') or ()] != [list(c) for c in colours]:
+    given = found.get('palette')
+    if not is_palette(given) or [*map(tuple, given)] != colours:
         dataset['metainfo'] = {**(dataset.get('metainfo') or {}), 'palette': colours}
 
 

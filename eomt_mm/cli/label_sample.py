@@ -26,7 +26,7 @@ def check_label_maps(dataset: BaseDataset, split: str) -> None:
         split (str): 'train', 'val' or 'test', for messages.
 
     Raises:
-        UserError: Label maps are missing, or have labels of no class.
+        UserError: Label maps are missing or damaged, or have labels of no class.
     """
     # Imported here: datasets bring the frameworks, without which other tools run.
     from eomt_mm.datasets import ReadableDataset
@@ -46,7 +46,7 @@ def check_label_maps(dataset: BaseDataset, split: str) -> None:
             f'missing, the first is {missing[0]["seg_map_path"]}: {way_out}'
         )
     places = np.linspace(0, len(infos) - 1, min(READ, len(infos))).round().astype(int)
-    counts = sum(_count(infos[place], dataset, advice) for place in places)
+    counts = sum(_count(infos[place], dataset, advice, may_lack) for place in places)
     classes = dataset.metainfo.get('classes') or ()
     if len(classes) == 1 and infos[0]['reduce_zero_label'] and counts.sum():
         print_log(
@@ -60,14 +60,27 @@ def check_label_maps(dataset: BaseDataset, split: str) -> None:
         )
 
 
-def _count(info: dict, dataset: BaseDataset, advice: str) -> np.ndarray:
+def _count(info: dict, dataset: BaseDataset, advice: str, may_lack: bool) -> np.ndarray:
     """Count the pixels of each label of one label map, shape (256,)."""
+    from eomt_mm.datasets.reading import fault_of
     from eomt_mm.datasets.semantic_loading import label_table, read_label_map
 
     path = info['seg_map_path']
     if not os.path.exists(path):
         return np.zeros(256, int)
-    stored = read_label_map(path)
+    try:
+        stored = read_label_map(path)
+    except UserError:
+        raise
+    except Exception as error:
+        fault = fault_of(path)
+        if fault is None:
+            raise
+        if may_lack:
+            return np.zeros(256, int)
+        raise UserError(
+            f'cannot read {path}: {fault}; {advice or "mend or remove the file"}'
+        ) from error
     table = label_table(info['reduce_zero_label'], info.get('label_map'))
     counts = np.bincount(table[stored].ravel(), minlength=256)
     classes = dataset.metainfo.get('classes') or ()

@@ -22,6 +22,13 @@ from .exit import one_line, rank
 from .label_sample import check_label_maps
 from .unconverted import refuse_unconverted
 
+# Whose results an evaluator scores.
+_SCOPES = dict(
+    IoUMetric='mmseg',
+    CityscapesMetric='mmseg',
+    CocoMetric='mmdet',
+    CocoPanopticMetric='mmdet',
+)
 _WAY_OUT = 'point the config at your data with --cfg-options data_root=DIR'
 
 
@@ -47,6 +54,36 @@ def check_data(cfg: Config, *splits: str) -> None:
                 _check_path(metric.get(key), f'{split}_evaluator {key}')
             _check_results(metric, split, cfg)
             _check_listed(metric, split, cfg)
+
+
+def check_loops(cfg: Config, needed: str) -> None:
+    """Check that each split has all that MMEngine's Runner wants, or nothing of it.
+
+    Args:
+        cfg: The config.
+        needed (str): The split that is run: 'train' or 'test'.
+
+    Raises:
+        UserError: Names what is missing.
+    """
+    for split in ('train', 'val', 'test'):
+        _check_loop(cfg, split, split == needed)
+
+
+def _check_loop(cfg: Config, split: str, is_needed: bool) -> None:
+    loop = 'optim_wrapper' if split == 'train' else f'{split}_evaluator'
+    keys = (f'{split}_dataloader', f'{split}_cfg', loop)
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing and (is_needed or len(missing) < 3):
+        raise UserError(
+            f'{" and ".join(missing)} of the config is missing or None: set all of '
+            f'{", ".join(keys)}{"" if is_needed else ", or none of them"}'
+        )
+    size = (cfg.get(keys[0]) or {}).get('batch_size', 1)
+    if not isinstance(size, int) or size < 1:
+        raise UserError(
+            f'{keys[0]}.batch_size is {size!r}: expected a whole number, at least 1'
+        )
 
 
 def check_output(path: str | Path) -> None:
@@ -103,6 +140,11 @@ def _check_pipeline(dataset: dict, split: str, scope: str | None) -> None:
 
 
 def _check_paths(dataset: dict, split: str) -> None:
+    prefix = dataset.get('data_prefix', {})
+    if not isinstance(prefix, dict):
+        raise UserError(
+            f'{split}_dataloader: data_prefix is {prefix!r}, expected a dict of folders'
+        )
     if dataset.get('backend_args'):
         return  # not on a local disk
     root = dataset.get('data_root') or ''
@@ -172,6 +214,13 @@ def _check_results(metric: dict, split: str, cfg: Config) -> None:
     """The model returns what the evaluator scores: MMDet's raises a `KeyError`."""
     model = cfg.get('model') or {}
     is_on = (model.get('test_cfg') or {}).get('instance_on', False)
+    scope, wanted = reading.scope_of(cfg), _SCOPES.get(reading.type_name(metric))
+    if wanted and scope in _SCOPES.values() and scope != wanted:
+        raise UserError(
+            f'the {split}_evaluator is {reading.type_name(metric)}, which scores '
+            f"results of {wanted}, and default_scope is '{scope}': set another "
+            'evaluator'
+        )
     scores_instances = reading.type_name(metric) == 'CocoMetric'
     if scores_instances and 'panoptic_head' in model and not is_on:
         raise UserError(

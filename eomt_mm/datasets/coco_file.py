@@ -4,17 +4,17 @@ import gc
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 from mmdet.datasets.api_wrappers import COCO, COCOPanoptic
 from mmengine.logging import print_log
-from pycocotools import mask as coco_masks
 
 from eomt_mm.errors import UserError
 from eomt_mm.files import is_below
 
 from . import annotation_check as check
-
-MASK = 'segmentation'
+from . import mask_check
+from .mask_check import MASK
 
 
 @contextmanager
@@ -50,10 +50,10 @@ class _Checked:
         """Check the content, then index it; pycocotools gives the name."""
         content = self.dataset
         for key in ('images', 'categories'):
-            if not isinstance(content.get(key), list):
+            if key not in content:
                 raise UserError(
-                    f'{self.path} has no list of {key}, only {", ".join(content)}: '
-                    'expected a COCO annotation file'
+                    f'{self.path} has no {key}, only {check.few([*content])}: expected '
+                    'a COCO annotation file'
                 )
         sizes = check.check_images(self.path, content['images'])
         ids = check.check_categories(self.path, content['categories'], self.panoptic)
@@ -79,27 +79,32 @@ class _Checked:
 
     def _of_listed_images(self, annotations: list[dict], images: dict) -> list[dict]:
         """Leave out annotations of other images, which subsets of a file keep."""
+        if images.keys() >= {*map(itemgetter('image_id'), annotations)}:
+            return annotations
         kept = [entry for entry in annotations if entry['image_id'] in images]
-        lost = len(annotations) - len(kept)
-        if lost:
-            other = next(e for e in annotations if e['image_id'] not in images)
-            known = {str(image) for image in images}
-            fault = (
-                f'{self.path}: {lost} of {len(annotations)} annotations belong to no '
-                f'image, the first to image_id {other["image_id"]!r}; images have ids '
-                f'such as {next(iter(images), None)!r}'
+        other = next(e for e in annotations if e['image_id'] not in images)
+        ids = f'images have ids such as {next(iter(images), None)!r}'
+        fault = (
+            f'{len(annotations) - len(kept)} of {len(annotations)} annotations belong '
+            f'to no image, the first to image_id {other["image_id"]!r}; '
+            f'{ids if images else "there are no images"}'
+        )
+        known = {str(image) for image in images}
+        if not kept or str(other['image_id']) in known:
+            raise UserError(
+                f'{self.path}: {fault}: give both the same ids, of one type'
             )
-            if not kept or str(other['image_id']) in known:
-                raise UserError(f'{fault}: give both the same ids, of one type')
-            print_log(f'{fault}: left out', logger='current', level=logging.WARNING)
+        self._say(f'{fault}: left out')
         return kept
+
+    def _say(self, message: str) -> None:
+        print_log(f'{self.path}: {message}', logger='current', level=logging.WARNING)
 
 
 class InstanceFile(_Checked, COCO):
     """COCO's instances: each annotation is one.
 
-    Areas and boxes that are missing, or that no mask of the image can have, are those
-    of the mask.
+    Areas and boxes that are missing, or that cannot be those of the mask, are computed.
     """
 
     panoptic = False
@@ -110,23 +115,17 @@ class InstanceFile(_Checked, COCO):
         entries = check.Entries(self.path, 'annotation', annotations)
         entries.identities('id', (int,))
         check.check_labels(entries, categories)
-        check.check_polygons(entries, sizes)
-        check.check_run_lengths(entries)
-        empty = 0
-        for annotation in annotations:
-            size = sizes[annotation['image_id']]
-            if not check.is_extent(annotation, size):
-                empty += not _measure(annotation, size)
-        check.check_extents(entries)
+        found = mask_check.check_masks(entries, sizes)
+        wrong, empty = mask_check.settle_extents(entries, sizes, found)
+        if wrong:
+            self._say(
+                f'{wrong} of {entries.total} areas or boxes are not those of their '
+                'masks: computed anew'
+            )
         if empty:
             # COCOeval would take them for missed.
             annotations[:] = [a for a in annotations if a['area'] or not a.get(MASK)]
-            print_log(
-                f'{self.path}: {empty} of {len(entries.entries)} masks have no pixel: '
-                'left out',
-                logger='current',
-                level=logging.WARNING,
-            )
+            self._say(f'{empty} of {entries.total} masks have no pixel: left out')
 
 
 class PanopticFile(_Checked, COCOPanoptic):
@@ -167,29 +166,3 @@ class PanopticFile(_Checked, COCOPanoptic):
         check.check_labels(segments, categories)
         check.check_extents(segments)
         self.map_names = {a['image_id']: a['file_name'] for a in annotations}
-
-
-def _measure(annotation: dict, size: tuple[int, int]) -> bool:
-    """Give an annotation area and box of its mask; False where that has no pixel."""
-    runs = run_lengths(annotation, size)
-    if not runs:
-        return True  # without a mask, which the dataset tells
-    annotation['area'] = int(coco_masks.area(runs))
-    annotation['bbox'] = coco_masks.toBbox(runs).tolist()
-    return annotation['area'] > 0
-
-
-def run_lengths(annotation: dict, size: tuple[int, int]) -> dict | None:
-    """Return the mask of a checked annotation as compressed RLE, or None."""
-    mask = annotation.get(MASK)
-    if isinstance(mask, list):
-        polygons = [points for points in mask if is_polygon(points)]
-        return polygons and coco_masks.merge(coco_masks.frPyObjects(polygons, *size))
-    if mask and isinstance(mask['counts'], list):
-        return coco_masks.frPyObjects(mask, *mask['size'])
-    return mask
-
-
-def is_polygon(points: list) -> bool:
-    """Whether x and y of three points are there."""
-    return len(points) >= 6 and len(points) % 2 == 0

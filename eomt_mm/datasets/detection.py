@@ -9,7 +9,7 @@ from eomt_mm.registry import DATASETS
 
 from . import cityscapes_labels as cityscapes
 from .annotation_check import check_things
-from .coco_file import InstanceFile, PanopticFile, is_polygon
+from .coco_file import InstanceFile, PanopticFile
 from .panoptic_png import VOID
 from .reading import ReadableDataset
 from .scenes import CLASSES, NUM_STUFF, PALETTE
@@ -23,18 +23,40 @@ class CocoFormat(ReadableDataset):
     What counts here is the mask, see :class:`InstanceFile`.
     """
 
+    def load_data_list(self) -> list[dict]:
+        """List the images.
+
+        Raises:
+            UserError: If there are none, or nothing to learn from. If `data_prefix`
+                does not name the folder of the photos.
+        """
+        if 'img' not in self.data_prefix:
+            raise UserError(
+                f'{type(self).__name__} has data_prefix={dict(self.data_prefix)}: set '
+                'data_prefix.img, the folder of the photos'
+            )
+        images = super().load_data_list()
+        if self.test_mode or not all(all(self._entries(image)) for image in images):
+            return images
+        is_bare = not any(map(self._entries, images))
+        classes = f'of the {len(self.metainfo["classes"])} classes'
+        raise UserError(
+            f'{self.ann_file} has {"no annotations" if is_bare else "only crowds"} '
+            f'{classes}, so there is nothing to train with (crowds, and what has '
+            'ignore=1, are not learnt): give ann_file another file'
+        )
+
+    @staticmethod
+    def _entries(image: dict) -> list[bool]:
+        """Say of each annotation of a parsed image whether it is ignored."""
+        return [bool(entry['ignore_flag']) for entry in image['instances']]
+
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image.
 
         Raises:
-            UserError: If a category is another one than the class in its place. If
-                there is nothing to learn from.
+            UserError: If a category is another one than the class in its place.
         """
-        if not (self.test_mode or self.coco.anns):
-            raise UserError(
-                f'{self.ann_file} has no annotations, so there is nothing to train '
-                'with: give ann_file another file'
-            )
         image, annotations = raw_data_info['raw_img_info'], []
         for annotation in raw_data_info['raw_ann_info']:
             self._check(annotation, image)
@@ -53,10 +75,22 @@ class CocoFormat(ReadableDataset):
             return  # not among the classes that were asked for
         wanted = self._metainfo['classes'][label]  # `metainfo` is a deep copy
         if category['name'] != wanted:
+            self._refuse_namesakes()
             raise UserError(
                 f'{self.ann_file}: {where} is a {category["name"]!r}, but its place '
                 f'in the file is that of class {wanted!r}: list the categories of '
                 'the file in the order of metainfo.classes, none left out'
+            )
+
+    def _refuse_namesakes(self) -> None:
+        """Raise a UserError if two categories have the name of one class."""
+        classes = self._metainfo['classes']
+        names = [category['name'] for category in self.coco.cats.values()]
+        twice = [name for name in classes if names.count(name) > 1]
+        if twice:
+            raise UserError(
+                f'{self.ann_file}: {names.count(twice[0])} categories have the name '
+                f'{twice[0]!r}: give each its own'
             )
 
 
@@ -87,6 +121,10 @@ class PanopticFormat(CocoFormat):
         categories = file.dataset['categories']
         check_things(self.ann_file, categories, self._metainfo)
         return file
+
+    @staticmethod
+    def _entries(image: dict) -> list[bool]:
+        return [segment['is_crowd'] for segment in image['segments_info']]
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse one image; segments keep `area` and `is_crowd`, which MMDet drops."""
@@ -157,20 +195,12 @@ class InstanceFormat(CocoFormat):
         super()._check(annotation, image)
         if annotation['category_id'] not in self.cat2label:
             return  # left out
-        mask, size = annotation.get('segmentation'), [image['height'], image['width']]
-        where = f'annotation {annotation["id"]} of {image["file_name"]}'
-        if not mask or (isinstance(mask, list) and not any(map(is_polygon, mask))):
+        if not annotation.get('segmentation'):
+            where = f'annotation {annotation["id"]} of {image["file_name"]}'
             raise UserError(
                 f'{self.ann_file}: {where} has no segmentation of a polygon (three '
                 'points or more) or RLE, and a box is not enough: add its mask or '
                 'remove the annotation'
-            )
-        if isinstance(mask, list):
-            return
-        if list(mask['size']) != size:
-            raise UserError(
-                f'{self.ann_file}: the mask of {where} has size {mask["size"]}, its '
-                f'image {size}: write the RLE for the image as it is'
             )
 
 
@@ -275,5 +305,8 @@ class ScenesInstanceDataset(CocoInstanceDataset):
 
 def _first(values) -> str:
     """Name the first of many values, for an error."""
-    shown = ', '.join(str(value) for value in list(values)[:5])
+    # A name may be empty, or end in a blank.
+    shown = ', '.join(
+        str(v) if str(v).strip() == str(v) != '' else repr(v) for v in list(values)[:5]
+    )
     return shown if len(values) <= 5 else f'{shown}, ... ({len(values)} in all)'

@@ -39,8 +39,14 @@ def check_label_size(results: dict) -> None:
     shape = tuple(results['ori_shape'])
     for key in results.get('seg_fields', []):
         labels = results[key]
-        if labels.ndim == 1 and 1 in shape and labels.size == max(shape):
+        if labels.ndim < 2 and 1 in shape and labels.size == max(shape):
             results[key] = labels.reshape(shape)
+        elif labels.ndim == 3:
+            raise UserError(
+                f'label map {results.get("seg_map_path")} has {labels.shape[2]} '
+                'channels, expected one: is it a picture of the labels? Write the '
+                'numbers of the classes as grey values'
+            )
         elif labels.shape != shape:
             raise UserError(
                 f'label map {results.get("seg_map_path")} has shape '

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from eomt_mm.datasets.photos import Photos
 from eomt_mm.registry import HOOKS
-from eomt_mm.result_names import result_names
+from eomt_mm.result_names import flat_names, result_names
 
 
 @HOOKS.register_module()
@@ -69,6 +69,8 @@ class PaintHook(Hook):
     def _look_up(self, dataset: Dataset) -> None:
         self.photos = Photos(dataset)
         self.names = result_names(self.photos)
+        # MMEngine's local backend makes no folders.
+        self.flat = flat_names(self.names.values())
 
     def _paint(
         self,
@@ -85,8 +87,7 @@ class PaintHook(Hook):
                 folder = Path(runner.work_dir, runner.timestamp, self.out_dir)
                 target = dict(out_file=str(folder / f'{name}.png'))
             Visualizer.get_current_instance().add_datasample(
-                # MMEngine's local backend makes no folders.
-                f'{mode}_{name}'.replace('/', '__'),
+                f'{mode}_{self.flat[name]}',
                 self.photos[sample.img_path],
                 data_sample=sample,
                 show=self.show,

@@ -30,7 +30,10 @@ class CocoMetric(MMDetCocoMetric):
         backend_args: dict | None = None,
         **kwargs,
     ) -> None:
-        super().__init__(backend_args=backend_args, **kwargs)
+        try:
+            super().__init__(backend_args=backend_args, **kwargs)
+        except KeyError as error:
+            raise UserError(f'CocoMetric: {error.args[0]}') from error
         self._has_file = ann_file is not None
         if self._has_file:
             with get_local_path(ann_file, backend_args=backend_args) as path:
@@ -48,13 +51,35 @@ class CocoMetric(MMDetCocoMetric):
         """
         if self._has_file:
             refuse_unlisted(self._coco_api.imgs, data_samples, 'CocoMetric')
+        elif not all('instances' in sample for sample in data_samples):
+            raise UserError(
+                'CocoMetric has no ground truth: set its ann_file to that of the '
+                "dataset, or add 'instances' to meta_keys of PackDetInputs"
+            )
         super().process(data_batch, data_samples)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score the images that were tested."""
+        """Score the images that were tested.
+
+        Raises:
+            UserError: If they have no annotation that counts.
+        """
         if self._has_file:
             self.img_ids = list(dict.fromkeys(truth['img_id'] for truth, _ in results))
+            if not self.format_only:
+                self._refuse_nothing()
         return super().compute_metrics(results)
+
+    def _refuse_nothing(self) -> None:
+        classes = self.dataset_meta['classes']
+        scored = {*self._coco_api.get_cat_ids(cat_names=classes)}
+        found = [a for image in self.img_ids for a in self._coco_api.imgToAnns[image]]
+        if not any(a['category_id'] in scored and not a['iscrowd'] for a in found):
+            raise UserError(
+                f'there is no score: the {len(self.img_ids)} images that were tested '
+                f'have {len(found)} annotations, each a crowd or of none of the '
+                f'{len(classes)} classes: look at the ann_file of CocoMetric'
+            )
 
 
 def refuse_unlisted(

@@ -1,5 +1,6 @@
 """MMDetection's panoptic metric, on any machine."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -146,7 +147,8 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
         """Average over the classes.
 
         Raises:
-            UserError: If the file has no annotations.
+            UserError: If the file has no annotations, or none of the images that were
+                tested has one that counts.
         """
         if not (self._coco_api is None or self._coco_api.map_names or self.format_only):
             raise UserError(
@@ -154,7 +156,14 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
                 'score: give it another file, or set format_only=True and '
                 'outfile_prefix to have the results written only'
             )
-        return super().compute_metrics(results)
+        scores = super().compute_metrics(results)
+        if math.isnan(scores.get('PQ', 0)):
+            raise UserError(
+                f'there is no score: the {len(results)} images that were tested have '
+                'no segments but crowds, and nothing is predicted: look at the '
+                'ann_file of CocoPanopticMetric'
+            )
+        return scores
 
     def _check_categories(self) -> None:
         ours = list(self.dataset_meta['classes'])

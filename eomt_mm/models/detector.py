@@ -118,7 +118,18 @@ class PanopticTargets:
 
         Returns:
             list[Target]: One for each image.
+
+        Raises:
+            UserError: If the pipeline loads no masks, or no label maps of the stuff.
         """
+        kind = 'Panoptic' if self.num_stuff_classes else 'Instance'
+        for sample in data_samples:
+            stuff_missing = self.num_stuff_classes and 'gt_sem_seg' not in sample
+            if stuff_missing or 'masks' not in sample.gt_instances:
+                raise UserError(
+                    'the training pipeline loads no masks, or no label map of the '
+                    f'stuff: load annotations with eomt_mm.Load{kind}Annotations'
+                )
         things = [
             Target(gt.labels, gt.masks.to_tensor(bool, gt.labels.device))
             for gt in (sample.gt_instances for sample in data_samples)

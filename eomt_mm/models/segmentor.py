@@ -98,8 +98,13 @@ class SemanticTargets:
             list[Target]: One for each image.
 
         Raises:
-            UserError: If the ground truth has a label beyond the classes.
+            UserError: If there is no ground truth, or a label beyond the classes.
         """
+        if not all('gt_sem_seg' in sample for sample in data_samples):
+            raise UserError(
+                'the training pipeline loads no label maps: add '
+                'eomt_mm.LoadSemanticAnnotations'
+            )
         labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data_samples])
         paths = [sample.metainfo.get('img_path', '?') for sample in data_samples]
         return semantic_targets(labels, self.num_classes, self.ignore_index, paths)

@@ -1,6 +1,7 @@
 """Annotation files of COCO's size: time and memory beside MMDetection's own loading."""
 
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -30,6 +31,19 @@ print(json.dumps([len(dataset), seconds, peak]))
 """
 
 
+def outline(rng: random.Random) -> tuple[list[int], float]:
+    """Draw a polygon of 25 points around the middle of 100 x 100; also its area."""
+    angles = sorted(rng.uniform(0, 2 * math.pi) for _ in range(25))
+    radii = [rng.uniform(20, 50) for _ in angles]
+    xs, ys = (
+        [round(50 + r * f(a)) for r, a in zip(radii, angles, strict=True)]
+        for f in (math.cos, math.sin)
+    )
+    pairs = [*zip(xs, ys, xs[1:] + xs[:1], ys[1:] + ys[:1], strict=True)]
+    area = abs(sum(x * v - u * y for x, y, u, v in pairs)) / 2
+    return [number for x, y, *_ in pairs for number in (x, y)], area
+
+
 def made_up(path: Path) -> None:
     """Write a file as large as COCO's, of polygons as long as COCO's on average."""
     rng = random.Random(0)
@@ -37,18 +51,22 @@ def made_up(path: Path) -> None:
         dict(id=i, file_name=f'{i:012}.jpg', height=480, width=640)
         for i in range(1, IMAGES + 1)
     ]
+    outlines = [outline(rng) for _ in range(1000)]
     annotations = []
     for i in range(1, ANNOTATIONS + 1):
-        x, y = rng.randint(0, 500), rng.randint(0, 350)
-        points = [rng.randint(0, 100) + (y if j % 2 else x) for j in range(50)]
+        shift = rng.randint(0, 500), rng.randint(0, 350)
+        points, area = rng.choice(outlines)
+        points = [number + shift[place % 2] for place, number in enumerate(points)]
+        left, top = min(points[::2]), min(points[1::2])
+        box = [left, top, max(points[::2]) - left, max(points[1::2]) - top]
         annotations.append(
             dict(
                 id=i,
                 image_id=rng.randint(1, IMAGES),
                 category_id=rng.randint(1, CLASSES),
                 iscrowd=0,
-                area=float(rng.randint(400, 10_000)),
-                bbox=[x, y, 100, 100],
+                area=area,
+                bbox=box,
                 segmentation=[points],
             )
         )

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from mmengine.registry import DATASETS, METRICS, init_default_scope
 from pycocotools import mask as coco_masks
 
 from eomt_mm.cli import check_data
-from eomt_mm.datasets import annotation_check
+from eomt_mm.datasets import annotation_check, mask_check
+from eomt_mm.datasets.coco_file import InstanceFile
 from eomt_mm.errors import UserError
 
 DIRTY = Path(__file__).parents[3] / 'shared/data/dirty'
@@ -115,9 +117,9 @@ def test_one_line_for_each_dirty_file(name, message, test_mode):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('{"a": NaN}', 'NaN is no number of JSON'),
-        ('{"a": -Infinity}', '-Infinity is no number'),
-        ('{"a": 1, "a": 2}', "2 fields 'a'; keep one"),
+        ('{"a": NaN}', 'NaN is not a number in JSON'),
+        ('{"a": -Infinity}', '-Infinity is not a number'),
+        ('{"a": 1, "a": 2}', "the field 'a' 2 times: keep one"),
         ('{"a": ' + '[' * 200_000, 'nested too deeply|not a COCO'),
         ('\xff\xfe', 'is not a COCO annotation file'),
         ('', 'is not a COCO annotation file'),
@@ -178,8 +180,8 @@ def test_the_metric_refuses_names_that_lead_out(coco, build_coco, name):
 def test_damaged_run_lengths(fault):
     runs = coco_masks.frPyObjects(dict(size=[20, 30], counts=[400, 2, 198]), 20, 30)
     good = runs['counts'].decode()
-    assert annotation_check._pixels(good) == 600
-    assert annotation_check._pixels(fault if fault is None else good + fault) in (
+    assert mask_check._pixels(good) == 600
+    assert mask_check._pixels(fault if fault is None else good + fault) in (
         (600,) if fault == '' else (None, *range(600), *range(601, 700))
     )
 
@@ -238,15 +240,149 @@ def test_only_images_without_annotations_are_filtered(coco, build_coco, kind):
         dict(area=0),
         dict(bbox=[8, 6, 0, 16]),
         dict(bbox=[900, 6, 20, 16]),
+        # What an image may have, and this mask has not.
+        dict(bbox=[40, 30, 10, 10]),
+        dict(bbox=[8, 6, 28, 22]),
+        dict(bbox=[0, 0, 40, 32]),
+        dict(bbox=[0.1, 0.1, 0.3, 0.3]),
+        dict(bbox=[28, 22, -20, -16]),
+        dict(area=1),
+        dict(area=3000),
+        dict(area=-1),
+        dict(area=None, bbox=None),
+        dict(area=10**400),
     ],
 )
-def test_impossible_areas_and_boxes_are_those_of_the_masks(tmp_path, wrong):
+def test_wrong_areas_and_boxes_are_those_of_the_masks(tmp_path, wrong):
     content = json.loads((DIRTY / 'good.json').read_text())
     content['annotations'][0] |= wrong
     (tmp_path / 'a.json').write_text(json.dumps(content))
     dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
     assert dataset.get_data_info(0)['instances'][0]['bbox'] == [8, 6, 28, 22]
+    assert InstanceFile(str(tmp_path / 'a.json')).anns[1]['area'] == 320
     assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+
+
+COCO = Path(__file__).parents[3] / 'shared/data/coco_mini/annotations'
+
+
+@pytest.mark.skipif(not COCO.is_dir(), reason=f'no annotations at {COCO}')
+def test_areas_and_boxes_of_coco_stay():
+    path = COCO / 'instances_val2017.json'
+    given = {a['id']: a for a in json.loads(path.read_text())['annotations']}
+    found = InstanceFile(str(path)).anns
+    assert found.keys() == given.keys()
+    for number, annotation in found.items():
+        assert annotation['area'] == given[number]['area']
+        assert annotation['bbox'] == given[number]['bbox']
+
+
+@needs_files
+@pytest.mark.parametrize(
+    'rest',
+    [[[1, 2, 3, 4]], [[1, 2]], [[]], [[1, 2, 3]], [[1, 2, 3, 4, 5, 6, 7]]],
+)
+def test_polygons_of_too_few_points_are_left_out_beside_others(tmp_path, rest):
+    """pycocotools takes four numbers for a box."""
+    content = json.loads((DIRTY / 'good.json').read_text())
+    content['annotations'][0]['segmentation'] += rest
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+
+
+@needs_files
+@pytest.mark.parametrize(
+    'mask',
+    [
+        [[3, 3, 3, 3, 3, 3]],
+        [[8, 6, 28, 22, 8, 6]],
+        [[-60, 6, -40, 6, -40, 22, -60, 22]],
+        dict(size=[48, 64], counts=[48 * 64]),
+        dict(size=[48, 64], counts=[0, 0, 48 * 64]),
+    ],
+)
+def test_masks_without_a_pixel_beside_areas_and_boxes_of_some(tmp_path, mask):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    extra = content['annotations'][0] | dict(id=99, segmentation=mask)
+    content['annotations'].append(extra)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+    assert len(dataset.get_data_info(0)['instances']) == 1
+    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+
+
+@needs_files
+@pytest.mark.parametrize('flags', [dict(iscrowd=1), dict(iscrowd=True), dict(ignore=1)])
+def test_nothing_but_crowds_is_nothing_to_train_with(tmp_path, flags):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    for annotation in content['annotations']:
+        annotation |= flags
+    path = tmp_path / 'a.json'
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match='nothing to train with'):
+        dataset_of(path, test_mode=False)
+    if 'iscrowd' in flags:
+        with pytest.raises(UserError, match='there is no score: the 4 images'):
+            score_of_truth(dataset_of(path, test_mode=True), path)
+
+
+@needs_files
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(iscrowd='0'), r"has iscrowd '0' \(1 of 4 such\)"),
+        (dict(ignore='0'), r"has ignore '0' \(1 of 4 such\)"),
+        (dict(segmentation='x'), r"segmentation 'x' \(1 of 4 such\)"),
+        (dict(id=None), 'annotation of image 1 has no id'),
+        (dict(category_id=7), 'they are 1, 2: add'),
+    ],
+)
+def test_messages_count_all_annotations(tmp_path, change, message):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    content['annotations'][0] |= change
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        dataset_of(tmp_path / 'a.json')
+
+
+@needs_files
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (dict(images=[]), 'to image_id 1; there are no images'),
+        (dict(images={}), 'the image entries are {}; expected a list'),
+        (dict(categories=[]), 'it has none: add the category'),
+        (
+            dict(categories=[dict(id=i, name='disc') for i in (1, 2)]),
+            "2 categories have the name 'disc'",
+        ),
+    ],
+)
+def test_lists_without_entries_and_namesakes(tmp_path, change, message):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    (tmp_path / 'a.json').write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match=message):
+        dataset_of(tmp_path / 'a.json', test_mode=True)
+
+
+@needs_files
+def test_one_photo_listed_twice_is_said(tmp_path):
+    content = json.loads((DIRTY / 'good.json').read_text())
+    content['images'][1]['file_name'] = '0.png'
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    with mock.patch('eomt_mm.datasets.annotation_check.print_log') as said:
+        InstanceFile(str(tmp_path / 'a.json'))
+    assert "2 images have file_name '0.png'" in said.call_args.args[0]
+
+
+@needs_files
+def test_a_metric_without_ground_truth(tmp_path):
+    metric = METRICS.build(dict(type='eomt_mm.CocoMetric', metric='segm'))
+    with pytest.raises(UserError, match='CocoMetric has no ground truth'):
+        metric.process({}, [dict(img_id=1, img_path='a.png')])
+    with pytest.raises(UserError, match='metric should be one of .* but got mask'):
+        METRICS.build(dict(type='eomt_mm.CocoMetric', metric='mask'))
 
 
 @needs_files

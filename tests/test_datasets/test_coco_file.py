@@ -49,7 +49,7 @@ def twice(where, **others):
         ),
         (
             dict(content=lambda c: dict(images=c['images'])),
-            'has no list of categories, only images',
+            'has no categories, only images',
         ),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_file_cut_short(coco, build_coco, kind):
         (
             'instance',
             dict(square=dict(segmentation=dict(size=[20, 31], counts=[620]))),
-            r'annotation 1 of a.png has size \[20, 31\], its image \[20, 30\]',
+            r'1 has an RLE of size \[20, 31\] in an image of \[20, 30\] \(1 of 2 such',
         ),
     ],
 )

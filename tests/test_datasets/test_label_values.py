@@ -1,5 +1,7 @@
 """Values of label maps are checked before they are cast, and looked at before a run."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmengine.config import Config
@@ -103,6 +105,28 @@ def test_a_label_of_no_class(check):
 def test_missing_label_maps(check):
     with pytest.raises(UserError, match='2 of 2 label maps of the train dataset'):
         check([[[0]]] * 2, suffix='.tif', metainfo=dict(classes=('a',)))
+
+
+@pytest.mark.parametrize(
+    ('content', 'fault'),
+    [(b'', 'the file is empty'), (b'labels', 'not an image'), (None, 'truncated')],
+)
+def test_damaged_label_maps(check, tmp_path, monkeypatch, content, fault):
+    """They are named before a run, or left to `skip_unreadable`."""
+
+    plain = save
+
+    def damage(labels, path):
+        path = plain(labels, path)
+        if 'labels/1' in path:
+            whole = Path(path).read_bytes()
+            Path(path).write_bytes(whole[:-20] if content is None else content)
+
+    monkeypatch.setitem(globals(), 'save', damage)
+    labels = np.random.default_rng(0).integers(0, 2, (3, 40, 40))
+    with pytest.raises(UserError, match=rf'cannot read .*labels/1\.png: .*{fault}'):
+        check(labels, metainfo=dict(classes=('a', 'b')))
+    check(labels, metainfo=dict(classes=('a', 'b')), skip_unreadable=True)
 
 
 @pytest.fixture

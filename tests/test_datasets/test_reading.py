@@ -65,7 +65,7 @@ def test_pixels_of_32_bits(pixels, found, ade, build):
         build(root, 'train')[0]
 
 
-@pytest.mark.parametrize('size', [(1, 50), (50, 1)])
+@pytest.mark.parametrize('size', [(1, 50), (50, 1), (1, 1)])
 def test_one_pixel_high(size, ade, build):
     root = ade(size)
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_colour_labels_are_refused(ade, build):
     root = ade()
     colours = Image.fromarray(np.ones((20, 30, 3), np.uint8))
     colours.save(root / 'annotations/training/0.png')
-    with pytest.raises(UserError, match=r'\(20, 30, 3\).*one value per pixel'):
+    with pytest.raises(UserError, match='has 3 channels, expected one'):
         build(root, 'train')[0]
 
 

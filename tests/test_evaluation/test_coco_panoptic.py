@@ -77,6 +77,25 @@ def panoptic_metric(coco, **options):
     )
 
 
+def test_images_without_anything_to_score(coco, tmp_path):
+    """Of the images that were tested none is annotated, and nothing is predicted."""
+    path = coco / 'annotations/panoptic_val2017.json'
+    content = json.loads(path.read_text())
+    gone = content['annotations'].pop(0)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    metric = panoptic_metric(coco) | dict(ann_file=str(tmp_path / 'a.json'))
+    nothing = torch.full((1, 4, 4), len(content['categories']))
+    sample = dict(
+        img_id=gone['image_id'],
+        img_path='a.jpg',
+        ori_shape=(4, 4),
+        pred_panoptic_seg=dict(sem_seg=nothing),
+    )
+    meta = CocoPanopticDataset.METAINFO
+    with pytest.raises(UserError, match='no score: the 1 images that were tested'):
+        evaluate(metric, meta, [sample])
+
+
 @pytest.mark.parametrize('how', ['as they come', 'in processes', 'mmdet'])
 @pytest.mark.parametrize('coarse', [False, True])
 def test_panoptic_scores_of_the_official_tool(coco, coarse, how, tmp_path):

@@ -110,6 +110,15 @@ def test_a_training_by_epochs_is_resumed(tool, variant, tmp_path):
             '4 images make no whole batch of 5',
         ),
         (['train_dataloader.dataset.metainfo.classes=cat'], 'needs a comma'),
+        (['train_dataloader.dataset.metainfo.classes=[a,a,b]'], "has 'a' twice"),
+        (['train_dataloader.dataset.metainfo.classes=[a,,b]'], "has the name ''"),
+        (['train_dataloader.dataset.metainfo.classes=[]'], 'has no names'),
+        (['train_dataloader.dataset.metainfo=names.txt'], "metainfo is 'names.txt'"),
+        (['train_dataloader.batch_size=0'], 'batch_size is 0: expected'),
+        (['val_evaluator=None'], 'val_evaluator of the config is missing or None'),
+        (['val_evaluator.type=CocoMetric'], 'which scores results of mmdet'),
+        (['train_dataloader.dataset.data_prefix=images'], "data_prefix is 'images'"),
+        (['train_dataloader.dataset.pipeline=[]'], 'has to end with PackSegInputs'),
     ],
 )
 def test_nothing_to_train_on_is_one_line(tool, config, tmp_path, capsys, options, said):
@@ -117,6 +126,21 @@ def test_nothing_to_train_on_is_one_line(tool, config, tmp_path, capsys, options
     assert cli.run(tool('train').main, argv) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert line.startswith('error: ') and said in line
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['timeout=5', 'multiprocessing_context=fork', 'prefetch_factor=2'],
+        ['drop_last=True', 'batch_sampler.type=BatchSampler'],
+    ],
+)
+def test_options_of_loaders_that_pytorch_refuses_together(
+    tool, config, tmp_path, options
+):
+    options = [f'train_dataloader.{option}' for option in options]
+    argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options', *options]
+    assert tool('train').main(argv).iter == 2
 
 
 @pytest.mark.parametrize('palette', [None, [[9, 9, 9]]])

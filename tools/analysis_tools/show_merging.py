@@ -27,7 +27,7 @@ from eomt_mm import cli
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.merging_vit import MergingViT
-from eomt_mm.result_names import result_names
+from eomt_mm.result_names import part_joint, result_names
 from measuring.inference import Images, load_model, windows_of
 
 LINE = (255, 255, 255)
@@ -77,12 +77,13 @@ def main(argv: list[str] | None = None) -> list[Path]:
     written, rows = [], []
     images = Images(cfg, args.number, folder=args.images)
     names = result_names(images.paths(), reserved=[sheet.stem])
+    joint = part_joint(names.values())
     for batch in images.batches(1):
         stem = names[batch['data_samples'][0].img_path]
         windows = windows_of(model, batch)
         for i, window in enumerate(windows):
             pictures = pictures_of(model, window)
-            name = f'{stem}_{i}' if len(windows) > 1 else stem
+            name = f'{stem}{joint}{i}' if len(windows) > 1 else stem
             path = Path(args.out) / f'{name}.png'
             save(panel(name, pictures, {}), path)
             written.append(path)
