@@ -30,6 +30,7 @@ PAGES = [
     'docs/speed.md',
     'docs/token_merging.md',
     'docs/tools.md',
+    'docs/results.md',
     'docs/structure.md',
     'docs/scale.md',
     'docs/security.md',

@@ -226,6 +226,22 @@ def test_encoded_masks_are_scored_written_and_painted(run_tool, tiny, tmp_path):
     assert len(found[True][2]) == 3 + 4
 
 
+def test_box_ap_beside_segm_ap(run_tool, tiny, tmp_path):
+    config, run = tiny('instance'), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    scores = {}
+    for box_from in ('mask', 'largest_component', 0.1):
+        out = ('--work-dir', tmp_path / f'test_{box_from}')
+        option = ('--cfg-options', f'model.test_cfg.box_from={box_from}')
+        scores[box_from] = run_tool('test', config, run / 'iter_6.pth', *out, *option)
+    for found in scores.values():
+        assert found['coco/bbox_mAP'] >= 0
+        assert found['coco/segm_mAP'] == scores['mask']['coco/segm_mAP']
+    option = ('--cfg-options', 'model.test_cfg.box_from=2')
+    with pytest.raises(UserError, match=r'box_from is 2, expected .* above 0'):
+        run_tool('test', config, run / 'iter_6.pth', *out, *option)
+
+
 def test_a_score_of_results_that_are_not_asked_for(run_tool, tiny, tmp_path):
     config = tiny('instance', **{'model.test_cfg.instance_on': False})
     with pytest.raises(UserError, match=r'set model\.test_cfg\.instance_on=True'):

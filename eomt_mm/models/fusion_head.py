@@ -9,6 +9,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 from eomt_mm.run_lengths import EncodedMasks, encode_masks
 
+from .boxes import check_box_from
 from .options import complete_test_cfg
 from .postprocess import (
     INSTANCE_OFFSET,
@@ -37,6 +38,10 @@ class FusionHead(BasePanopticFusionHead):
       as it is made, as in COCO's files. A hundred masks of a photograph of 6000 x
       4000 pixels take 2.4 GB on the device otherwise. `CocoMetric` takes both;
       visualizers need plain masks. Defaults to False.
+    - `box_from` (str | float): What of an instance its box is drawn round: 'mask',
+      all pixels, as the reference does; 'largest_component'; or the components that
+      hold at least this share of the mask, in (0, 1]. See `boxes.boxes_of`. Defaults
+      to 'mask'.
     - `block_bytes` (int, optional): Memory that masks may take while they are resized
       and compared, on top of the result; more in fewer steps. Defaults to 512 MiB on
       an accelerator, and to one mask at a time on a CPU.
@@ -63,6 +68,7 @@ class FusionHead(BasePanopticFusionHead):
             iou_thr=0.8,
             max_per_image=100,
             encode_masks=False,
+            box_from='mask',
             block_bytes=None,
         )
         # Low scores are always filtered; MMDet's configs say so.
@@ -73,6 +79,7 @@ class FusionHead(BasePanopticFusionHead):
                 'panoptic quality of stuff has no meaning without any: for instance '
                 'segmentation set panoptic_on=False and instance_on=True'
             )
+        check_box_from(test_cfg['box_from'])
         block_bytes = test_cfg['block_bytes']
         if block_bytes is not None and not (
             isinstance(block_bytes, int) and block_bytes > 0
@@ -149,6 +156,7 @@ class FusionHead(BasePanopticFusionHead):
                     num_things=self.num_things_classes,
                     max_per_image=cfg['max_per_image'],
                     encode=encode,
+                    box_from=cfg['box_from'],
                 )
                 # pycocotools takes a plain list alone, and MMDet's inferencer calls
                 # `masks.cpu()` where all boxes are empty.
