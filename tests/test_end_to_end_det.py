@@ -242,6 +242,31 @@ def test_box_ap_beside_segm_ap(run_tool, tiny, tmp_path):
         run_tool('test', config, run / 'iter_6.pth', *out, *option)
 
 
+@TASKS
+def test_tiles(run_tool, tiny, tmp_path, task):
+    """One tile scores as none; several run, and are painted."""
+    config, run = tiny(task), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    checkpoint, scores = run / 'iter_6.pth', {}
+    larger = 'test_dataloader.dataset.pipeline.2.size=(160,160)'
+    for name, options in {
+        'none': ['model.test_cfg.tiles=None'],
+        'one': ['model.test_cfg.tiles.size=64'],
+        'many': ['model.test_cfg.tiles.overlap=0.5', larger],
+    }.items():
+        out = ('--work-dir', tmp_path / name, '--show-dir', 'vis')
+        option = ('--cfg-options', *options)
+        scores[name] = run_tool('test', config, checkpoint, *out, *option)
+        assert len(list((tmp_path / name).glob('*/vis/*.png'))) == 3
+    assert scores['one'] == scores['none']
+    assert scores['many'][SCORES[task]] >= 0
+    with pytest.raises(UserError, match='160 x 160 pixels .* 64 x 64: .* tiles'):
+        run_tool('test', config, checkpoint, *out, '--cfg-options', larger)
+    option = ('--cfg-options', 'model.test_cfg.tiles.size=4')
+    with pytest.raises(UserError, match='tiles.size is 4, .* at least one patch of 8'):
+        run_tool('test', config, checkpoint, *out, *option)
+
+
 def test_a_score_of_results_that_are_not_asked_for(run_tool, tiny, tmp_path):
     config = tiny('instance', **{'model.test_cfg.instance_on': False})
     with pytest.raises(UserError, match=r'set model\.test_cfg\.instance_on=True'):

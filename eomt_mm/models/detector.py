@@ -21,8 +21,10 @@ from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
+from .plain_vit import PlainViT
 from .sizes import PadsToBackbone, complete_config, follows_backbone, set_input_size
 from .targets import panoptic_targets
+from .tiles import Tiling
 
 # MMDet paints and saves panoptic results with its help.
 provide_panopticapi()
@@ -42,7 +44,13 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
         size (tuple[int, int], optional): Height and width of the network's input in
             pixels. `EoMTDetector` takes them from its backbone.
         **kwargs: Arguments of `DetDataPreprocessor`.
+
+    Attributes:
+        any_size (bool): Whether images may be larger in testing, and are not padded:
+            a detector that cuts them into tiles sets it.
     """
+
+    any_size = False
 
     def __init__(self, size: tuple[int, int] | None = None, **kwargs) -> None:
         super().__init__(pad_mask=True, pad_seg=True, **kwargs)
@@ -59,8 +67,15 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
             dict: `inputs`, a tensor (B, 3, *size), and `data_samples` with
             `batch_input_shape` and `pad_shape` of that size.
         """
+        if self.any_size and not training:
+            return super().forward(data, training)
         images = [self._pad(image) for image in data['inputs']]
         return super().forward({**data, 'inputs': images}, training)
+
+    def black(self) -> Tensor:
+        """Return raw 0 as the network sees it, shape (3, 1, 1)."""
+        zero = torch.zeros_like(self.mean)
+        return (zero - self.mean) / self.std if self._enable_normalize else zero
 
     def _pad(self, image: Tensor) -> Tensor:
         (height, width), (rows, cols) = image.shape[-2:], self.require_size()
@@ -68,7 +83,8 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
             raise UserError(
                 f'an image of {height} x {width} pixels is larger than '
                 f'data_preprocessor.size {rows} x {cols}: resize it in the pipeline, '
-                f"for instance with dict(type='eomt_mm.FitInside', size={rows})"
+                f"for instance with dict(type='eomt_mm.FitInside', size={rows}), or "
+                'cut it into tiles with model.test_cfg.tiles=dict()'
             )
         return F.pad(image, (0, cols - width, 0, rows - height))
 
@@ -175,7 +191,7 @@ class QueryDetector(NetworkModel, MaskFormer):
             classes of `panoptic_head`.
         neck (dict, optional): Config of what stands between backbone and head.
         train_cfg (dict, optional): Handed to the head; EoMT's does not use it.
-        test_cfg (dict, optional): See `FusionHead`.
+        test_cfg (dict, optional): See `FusionHead`, whose `tiles` are cut here.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
         init_cfg (dict, optional): MMEngine's initialisation config.
     """
@@ -215,7 +231,24 @@ class QueryDetector(NetworkModel, MaskFormer):
         self.num_stuff_classes = self.panoptic_head.num_stuff_classes
         self.num_classes = self.panoptic_head.num_classes
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        self.tiling = self._tiling((test_cfg or {}).get('tiles'))
         self.register_load_state_dict_pre_hook(refuse_misfit)
+
+    def _tiling(self, options: dict | None) -> Tiling | None:
+        """Return what cuts images into tiles; None without."""
+        if options is None:
+            return None
+        if not isinstance(self.backbone, PlainViT):
+            raise UserError(
+                'test_cfg.tiles needs a PlainViT as backbone, whose input has one '
+                f'size: {type(self.backbone).__name__} takes images of any size, give '
+                'it larger ones'
+            )
+        self.data_preprocessor.any_size = True
+        backbone = self.backbone
+        return Tiling(
+            options, backbone.img_size, backbone.patch_size, self.num_things_classes
+        )
 
     def predict(
         self,
@@ -235,10 +268,30 @@ class QueryDetector(NetworkModel, MaskFormer):
             list[DetDataSample]: The same, with `pred_panoptic_seg`, `pred_instances`
             and `pred_sem_seg`, those that are enabled.
         """
-        results = self.panoptic_fusion_head.predict(
-            *self._forward(batch_inputs), batch_data_samples, rescale=rescale
-        )
+        if self.tiling:
+            results = [
+                self._predict_tiled(image, sample, rescale)
+                for image, sample in zip(batch_inputs, batch_data_samples, strict=True)
+            ]
+        else:
+            results = self.panoptic_fusion_head.predict(
+                *self._forward(batch_inputs), batch_data_samples, rescale=rescale
+            )
         return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _predict_tiled(
+        self, image: Tensor, sample: DetDataSample, rescale: bool
+    ) -> dict:
+        """Return the result of one padded image, seen in tiles."""
+        height, width = shape = tuple(sample.img_shape[:2])
+        segments = self.tiling.predict(
+            self._forward,
+            image[:, :height, :width],
+            self.data_preprocessor.black(),
+            even=bool(self.fast and self.fast.compiled),
+        )
+        ori_shape = tuple(sample.ori_shape[:2]) if rescale else shape
+        return self.panoptic_fusion_head.result(segments, ori_shape)
 
     def add_pred_to_datasample(
         self, data_samples: list[DetDataSample], results_list: list[dict]
