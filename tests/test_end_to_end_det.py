@@ -267,6 +267,50 @@ def test_tiles(run_tool, tiny, tmp_path, task):
         run_tool('test', config, checkpoint, *out, *option)
 
 
+@TASKS
+def test_test_time_augmentation(run_tool, tiny, tmp_path, task):
+    """Mirrored; with views of the config; painted; before the annealing has ended."""
+    config, run = tiny(task), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    out = ('--work-dir', tmp_path / 'tta', '--show-dir', 'vis', '--tta')
+    scores = run_tool('test', config, run / 'iter_6.pth', *out)
+    assert scores[SCORES[task]] >= 0
+    assert len(list((tmp_path / 'tta').glob('*/vis/*.png'))) == 3
+    (log,) = (tmp_path / 'tta').glob('*/*.log')
+    assert 'trained with masked attention' not in log.read_text()
+
+    # One view that is the image itself: the score of a test without.
+    text = config.read_text()
+    steps = Config.fromfile(config).test_dataloader.dataset.pipeline
+    views = tmp_path / 'views.py'
+
+    def write(*sizes):
+        load, labels, _, pack = steps
+        pack = dict(pack, meta_keys=(*pack.meta_keys, 'flip', 'flip_direction'))
+        resizings = [dict(type='eomt_mm.FitInside', size=size) for size in sizes]
+        flips = [dict(type='RandomFlip', prob=0.0)]
+        transforms = [flips, [dict(labels)], resizings, [pack]]
+        pipeline = [dict(load), dict(type='TestTimeAug', transforms=transforms)]
+        views.write_text(f'{text}\ntta_pipeline = {pipeline!r}\n')
+
+    write(64)
+    found = run_tool(
+        'test', views, run / 'iter_6.pth', *out[:1], tmp_path / 'a', '--tta'
+    )
+    plain = run_tool('test', config, run / 'iter_6.pth', *out[:1], tmp_path / 'b')
+    assert found == plain
+    write(64, 48)
+    found = run_tool(
+        'test', views, run / 'iter_6.pth', *out[:1], tmp_path / 'c', '--tta'
+    )
+    assert found[SCORES[task]] >= 0
+
+    run_tool('test', config, run / 'iter_3.pth', *out[:1], tmp_path / 'early', '--tta')
+    (log,) = (tmp_path / 'early').glob('*/*.log')
+    warnings = [line for line in log.read_text().splitlines() if 'masked att' in line]
+    assert len(warnings) == 1 and 'from iteration 3' in warnings[0]
+
+
 def test_a_score_of_results_that_are_not_asked_for(run_tool, tiny, tmp_path):
     config = tiny('instance', **{'model.test_cfg.instance_on': False})
     with pytest.raises(UserError, match=r'set model\.test_cfg\.instance_on=True'):

@@ -10,6 +10,7 @@ from mmdet.models import BaseDetector, DetDataPreprocessor, MaskFormer
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -194,7 +195,13 @@ class QueryDetector(NetworkModel, MaskFormer):
         test_cfg (dict, optional): See `FusionHead`, whose `tiles` are cut here.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
         init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Attributes:
+        logits_only (bool): Whether samples get `query_logits` and no results: test-time
+            augmentation merges them.
     """
+
+    logits_only = False
 
     def __init__(
         self,
@@ -268,6 +275,15 @@ class QueryDetector(NetworkModel, MaskFormer):
             list[DetDataSample]: The same, with `pred_panoptic_seg`, `pred_instances`
             and `pred_sem_seg`, those that are enabled.
         """
+        if self.logits_only:
+            logits = zip(*self._forward(batch_inputs), strict=True)
+            for sample, (classes, masks) in zip(
+                batch_data_samples, logits, strict=True
+            ):
+                sample.query_logits = InstanceData(
+                    class_logits=classes, mask_logits=masks
+                )
+            return batch_data_samples
         if self.tiling:
             results = [
                 self._predict_tiled(image, sample, rescale)
