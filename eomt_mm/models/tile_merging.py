@@ -10,6 +10,7 @@ holds half of it. Stuff is one segment of each class, so that it needs no overla
 Masks stay where they are, in their tiles, until post-processing asks for some of them.
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -162,13 +163,18 @@ def merge_tiles(
         for group in groups
         if len(group) > 1 or not (group[0] in held and cut[group[0].tile][group[0][1]])
     ]
-    logits = [tiles[0].probs.new_zeros(0, tiles[0].probs.shape[1])]
-    for group in groups:
-        probs = torch.stack([tiles[tile].probs[i] for tile, i in group])
-        weights = torch.stack([areas[tile][i] for tile, i in group]).to(probs)
-        mean = (weights[:, None] * probs).sum(0) / weights.sum()
-        logits.append(mean.clamp(min=1e-12).log()[None])
-    return torch.cat(logits), TiledMasks(tiles, groups, canvas)
+    # The mean over the pieces of each segment, by their areas.
+    pieces = [piece for group in groups for piece in group]
+    first = [0, *accumulate(len(tile.probs) for tile in tiles)]
+    device = tiles[0].probs.device
+    where = torch.tensor([first[tile] + i for tile, i in pieces], device=device).long()
+    owner = torch.tensor([m for m, group in enumerate(groups) for _ in group]).long()
+    weights = torch.cat(areas).to(device)[where, None]
+    probs = torch.cat([tile.probs for tile in tiles])[where] * weights
+    total = probs.new_zeros(len(groups), probs.shape[1])
+    total.index_add_(0, owner.to(device), probs)
+    mean = total / total.sum(1, keepdim=True)
+    return mean.clamp(min=1e-12).log(), TiledMasks(tiles, groups, canvas)
 
 
 def compare_tiles(
@@ -211,8 +217,11 @@ def compare_tiles(
         same = labels[s][:, None] == labels[t]
         coarse = tiles[s].corner is None or tiles[t].corner is None
         least = COARSE * match_thr if coarse else match_thr
-        for i, j in (same & (~things | (iou >= least))).nonzero().tolist():
-            links.append((float(iou[i, j]), Piece(s, i), Piece(t, j)))
+        alike = same & (~things | (iou >= least))
+        for value, (i, j) in zip(
+            iou[alike].tolist(), alike.nonzero().tolist(), strict=True
+        ):
+            links.append((value, Piece(s, i), Piece(t, j)))
         smaller = areas[s][:, None] <= areas[t]
         inside = things & smaller & (both >= HELD * areas[s][:, None])
         held.update(Piece(s, i) for i in inside.any(1).nonzero()[:, 0].tolist())

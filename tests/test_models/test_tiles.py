@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from test_blocks import Operators
 from test_detector import batch_of, config
 
 from eomt_mm.errors import UserError
@@ -215,6 +216,30 @@ def test_nothing_found():
     assert len(instance_result(classes, masks, *sizes, (96, 128), THINGS).labels) == 0
     ids = panoptic_result(classes, masks, *sizes, (96, 128), THINGS)
     assert (ids == CLASSES).all()
+
+
+def noisy(images):
+    """A network whose 50 queries find something in every tile."""
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randn(len(images), 50, 2, 2, generator=generator)
+    masks = F.interpolate(masks, (8, 8), mode='bilinear')
+    return 9 * torch.randn(len(images), 50, CLASSES + 1, generator=generator), masks
+
+
+def test_memory_does_not_grow_with_objects_times_pixels():
+    """Two thousand masks of 256 x 256 pixels would be 500 MB."""
+    image, size, budget = torch.zeros(3, 256, 256), (256, 256), 2**24
+    with Operators() as cutting:
+        segments = tiling(overlap=0.0, coarse=False).predict(
+            noisy, image, torch.zeros(3, 1, 1)
+        )
+    probs = segments.class_logits.softmax(-1)
+    assert len(probs) > 2000 and (probs[:, :-1] > 0.999).sum() > 200
+    assert cutting.peak < 2**26
+    with Operators() as painting:
+        panoptic_result(*segments, size, THINGS, score_thr=0.999, block_bytes=budget)
+    result = 24 * 256 * 256
+    assert painting.peak <= 1.1 * budget + result
 
 
 @pytest.fixture
