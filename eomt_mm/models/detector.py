@@ -75,7 +75,7 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
 
     def black(self) -> Tensor:
         """Return raw 0 as the network sees it, shape (3, 1, 1)."""
-        zero = torch.zeros_like(self.mean)
+        zero = torch.zeros(3, 1, 1, device=self.device)
         return (zero - self.mean) / self.std if self._enable_normalize else zero
 
     def _pad(self, image: Tensor) -> Tensor:
