@@ -34,6 +34,7 @@ if find_spec('mmseg'):
 if has_mmdet():
     _MODEL_LOCATIONS += [
         'eomt_mm.models.detector',
+        'eomt_mm.models.det_tta',
         'eomt_mm.models.fusion_head',
         'eomt_mm.models.baselines',
     ]

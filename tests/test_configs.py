@@ -239,7 +239,9 @@ def test_config_builds(config):
     dataset, own = (cfg[f'{s}_dataloader'].dataset.type for s in ('test', 'val'))
     assert val == test or dataset != own
     (resize,) = (t for t in test if t.type == RESIZE[cfg.default_scope])
-    assert resize.size in (size[0], size)
+    # Tiles are for images that are larger than the input.
+    tiled = cfg.model.test_cfg.get('tiles') is not None
+    assert resize.size in (size[0], size) or tiled
     inner = [t for step in train for t in (step, *step.get('transforms', []))]
     assert all(t.size == size for t in inner if 'size' in t)
     for transform in (*train, *test):
@@ -289,6 +291,22 @@ def test_token_merging_is_all_that_an_algm_config_adds():
         plain = Config.fromfile(path.with_stem(path.stem.removesuffix('_algm')))
         assert merged.model.backbone.pop('token_merging').type == 'eomt_mm.ALGM'
         assert merged.to_dict() == plain.to_dict(), path.stem
+
+
+@pytest.mark.parametrize('task', ['instance', 'panoptic'])
+def test_tiles_are_all_that_a_tiled_config_adds(task):
+    """Besides larger scenes."""
+    folder = ROOT / 'configs/demo'
+    tiled = Config.fromfile(folder / f'eomt_scenes_{task}_tiles.py')
+    plain = Config.fromfile(folder / f'eomt_scenes_{task}.py')
+    assert tiled.model.test_cfg.pop('tiles') == dict(overlap=0.5)
+    assert tiled.model == plain.model
+    large, small = tiled.test_dataloader.dataset, plain.test_dataloader.dataset
+    assert large.pipeline.pop(2).size == tuple(
+        4 * s for s in small.pipeline.pop(2).size
+    )
+    assert large.pipeline == small.pipeline
+    assert tiled.test_evaluator.ann_file.startswith(large.data_root)
 
 
 def test_ade20k_panoptic_starts_from_coco():

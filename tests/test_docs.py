@@ -9,7 +9,13 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
+from mmengine.registry import (
+    DATASETS,
+    HOOKS,
+    MODELS,
+    TRANSFORMS,
+    init_default_scope,
+)
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
@@ -30,6 +36,7 @@ PAGES = [
     'docs/speed.md',
     'docs/token_merging.md',
     'docs/tools.md',
+    'docs/results.md',
     'docs/structure.md',
     'docs/scale.md',
     'docs/security.md',
@@ -148,6 +155,28 @@ def test_configs_for_own_classes(page, number, classes, tmp_path):
         dataset = DATASETS.build(dict(dataset, lazy_init=True))
         assert len(dataset.metainfo['classes']) == head.num_classes == classes
     assert cfg.load_from.endswith('.pth') and cfg.train_cfg.max_iters == 5000
+
+
+def test_views_of_the_results_page(tmp_path):
+    """Two flips by two sizes, for the config they are written under."""
+    text = (ROOT / 'docs/results.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', text, re.DOTALL)
+    (code,) = (block for block in blocks if 'tta_pipeline' in block)
+    path = tmp_path / 'views.py'
+    path.write_text(code.replace('./eomt/', f'{ROOT}/configs/eomt/'))
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    load, views = cfg.tta_pipeline
+    assert load == cfg.test_dataloader.dataset.pipeline[0]
+    built = TRANSFORMS.build(views)
+    assert len(built.subroutines) == 4
+    assert cfg.tta_model.type == 'eomt_mm.EoMTDetTTAModel'
+    pack = cfg.test_dataloader.dataset.pipeline[-1]
+    assert set(views.transforms[-1][0].meta_keys) == {
+        *pack.meta_keys,
+        'flip',
+        'flip_direction',
+    }
 
 
 def test_a_short_training_of_dinov3():

@@ -226,6 +226,91 @@ def test_encoded_masks_are_scored_written_and_painted(run_tool, tiny, tmp_path):
     assert len(found[True][2]) == 3 + 4
 
 
+def test_box_ap_beside_segm_ap(run_tool, tiny, tmp_path):
+    config, run = tiny('instance'), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    scores = {}
+    for box_from in ('mask', 'largest_component', 0.1):
+        out = ('--work-dir', tmp_path / f'test_{box_from}')
+        option = ('--cfg-options', f'model.test_cfg.box_from={box_from}')
+        scores[box_from] = run_tool('test', config, run / 'iter_6.pth', *out, *option)
+    for found in scores.values():
+        assert found['coco/bbox_mAP'] >= 0
+        assert found['coco/segm_mAP'] == scores['mask']['coco/segm_mAP']
+    option = ('--cfg-options', 'model.test_cfg.box_from=2')
+    with pytest.raises(UserError, match=r'box_from is 2, expected .* above 0'):
+        run_tool('test', config, run / 'iter_6.pth', *out, *option)
+
+
+@TASKS
+def test_tiles(run_tool, tiny, tmp_path, task):
+    """One tile scores as none; several run, and are painted."""
+    config, run = tiny(task), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    checkpoint, scores = run / 'iter_6.pth', {}
+    larger = 'test_dataloader.dataset.pipeline.2.size=(160,160)'
+    for name, options in {
+        'none': ['model.test_cfg.tiles=None'],
+        'one': ['model.test_cfg.tiles.size=64'],
+        'many': ['model.test_cfg.tiles.overlap=0.5', larger],
+    }.items():
+        out = ('--work-dir', tmp_path / name, '--show-dir', 'vis')
+        option = ('--cfg-options', *options)
+        scores[name] = run_tool('test', config, checkpoint, *out, *option)
+        assert len(list((tmp_path / name).glob('*/vis/*.png'))) == 3
+    assert scores['one'] == scores['none']
+    assert scores['many'][SCORES[task]] >= 0
+    with pytest.raises(UserError, match='160 x 160 pixels .* 64 x 64: .* tiles'):
+        run_tool('test', config, checkpoint, *out, '--cfg-options', larger)
+    option = ('--cfg-options', 'model.test_cfg.tiles.size=4')
+    with pytest.raises(UserError, match='tiles.size is 4, .* at least one patch of 8'):
+        run_tool('test', config, checkpoint, *out, *option)
+
+
+@TASKS
+def test_test_time_augmentation(run_tool, tiny, tmp_path, task):
+    """Mirrored; with views of the config; painted; before the annealing has ended."""
+    config, run = tiny(task), tmp_path / 'run'
+    run_tool('train', config, '--work-dir', run)
+    out = ('--work-dir', tmp_path / 'tta', '--show-dir', 'vis', '--tta')
+    scores = run_tool('test', config, run / 'iter_6.pth', *out)
+    assert scores[SCORES[task]] >= 0
+    assert len(list((tmp_path / 'tta').glob('*/vis/*.png'))) == 3
+    (log,) = (tmp_path / 'tta').glob('*/*.log')
+    assert 'trained with masked attention' not in log.read_text()
+
+    # One view that is the image itself: the score of a test without.
+    text = config.read_text()
+    steps = Config.fromfile(config).test_dataloader.dataset.pipeline
+    views = tmp_path / 'views.py'
+
+    def write(*sizes):
+        load, labels, _, pack = steps
+        pack = dict(pack, meta_keys=(*pack.meta_keys, 'flip', 'flip_direction'))
+        resizings = [dict(type='eomt_mm.FitInside', size=size) for size in sizes]
+        flips = [dict(type='RandomFlip', prob=0.0)]
+        transforms = [flips, [dict(labels)], resizings, [pack]]
+        pipeline = [dict(load), dict(type='TestTimeAug', transforms=transforms)]
+        views.write_text(f'{text}\ntta_pipeline = {pipeline!r}\n')
+
+    write(64)
+    found = run_tool(
+        'test', views, run / 'iter_6.pth', *out[:1], tmp_path / 'a', '--tta'
+    )
+    plain = run_tool('test', config, run / 'iter_6.pth', *out[:1], tmp_path / 'b')
+    assert found == plain
+    write(64, 48)
+    found = run_tool(
+        'test', views, run / 'iter_6.pth', *out[:1], tmp_path / 'c', '--tta'
+    )
+    assert found[SCORES[task]] >= 0
+
+    run_tool('test', config, run / 'iter_3.pth', *out[:1], tmp_path / 'early', '--tta')
+    (log,) = (tmp_path / 'early').glob('*/*.log')
+    warnings = [line for line in log.read_text().splitlines() if 'masked att' in line]
+    assert len(warnings) == 1 and 'from iteration 3' in warnings[0]
+
+
 def test_a_score_of_results_that_are_not_asked_for(run_tool, tiny, tmp_path):
     config = tiny('instance', **{'model.test_cfg.instance_on': False})
     with pytest.raises(UserError, match=r'set model\.test_cfg\.instance_on=True'):

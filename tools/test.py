@@ -50,7 +50,9 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         '--wait-time', type=float, default=2, help='seconds per picture with --show'
     )
     parser.add_argument(
-        '--tta', action='store_true', help='test-time augmentation: also mirrored'
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: also mirrored, or the views of tta_pipeline',
     )
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
@@ -164,7 +166,9 @@ def augment(cfg: Config) -> None:
     if is_mmdet(cfg) and not tta_model:
         raise UserError(
             '--tta: MMDet merges neither the masks nor the panoptic segments of '
-            'several views; leave --tta out, or set a tta_model that does in the config'
+            'several views. Leave --tta out, or set in the config '
+            "tta_model=dict(type='eomt_mm.EoMTDetTTAModel'), which does for the "
+            'detectors of eomt_mm'
         )
     for dataset in reading.leaves_of(cfg, 'test'):
         dataset.pipeline = cfg.get('tta_pipeline') or mirrored(dataset.pipeline)

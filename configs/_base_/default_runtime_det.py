@@ -3,5 +3,4 @@ _base_ = './default_runtime.py'
 default_scope = 'mmdet'
 visualizer = dict(type='eomt_mm.DetVisualizer')
 default_hooks = dict(visualization=dict(type='DetVisualizationHook'))
-# MMDet merges boxes of several views, not panoptic segments.
-tta_model = None
+tta_model = dict(type='eomt_mm.EoMTDetTTAModel')

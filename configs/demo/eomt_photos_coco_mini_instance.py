@@ -27,6 +27,6 @@ val_evaluator = dict(
     _delete_=True,
     type='eomt_mm.CocoMetric',
     ann_file=data_root + '/annotations/instances_val2017.json',
-    metric='segm',
+    metric=['bbox', 'segm'],
 )
 test_evaluator = val_evaluator

@@ -20,18 +20,20 @@ PALETTE = [
     [155, 93, 229],
 ]
 NUM_STUFF = 2
+SMALL = 1 / 4  # radius of a small thing, as a share of a thing's
 RING_HOLE = 0.55
 STAR_NOTCH = 0.45
 
 
 def draw_scene(
-    rng: np.random.Generator, size: int | tuple[int, int]
+    rng: np.random.Generator, size: int | tuple[int, int], small: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw one scene.
 
     Args:
         rng (np.random.Generator): Decides everything; same state, same scene.
         size (int | tuple[int, int]): Side, or height and width, in pixels.
+        small (int): Number of small things before the others. Defaults to 0.
 
     Returns:
         tuple[np.ndarray, np.ndarray, np.ndarray]: The image (H, W, 3) uint8 in RGB;
@@ -42,9 +44,11 @@ def draw_scene(
     image, semantic = _draw_background(rng, height, width)
     instance = np.zeros_like(semantic)
 
-    for instance_id in range(1, rng.integers(1, 5) + 1):
+    others = rng.integers(1, 5)
+    for instance_id in range(1, others + small + 1):
         label = rng.integers(NUM_STUFF, len(CLASSES))
         radius = rng.uniform(0.14, 0.28) * min(height, width)
+        radius *= 1 if instance_id <= others else SMALL
         centre_y = rng.uniform(0.1, 0.9) * height
         centre_x = rng.uniform(0.1, 0.9) * width
         window = (

@@ -12,6 +12,7 @@ from mmdet.models import BaseDetector, DetDataPreprocessor, MaskFormer
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,7 +30,9 @@ from .checkpoint_check import refuse_misfit
 from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
+from .plain_vit import PlainViT
 from .targets import panoptic_targets
+from .tiles import Tiling
 
 # MMDet paints and saves panoptic results with its help.
 provide_panopticapi()
@@ -52,7 +55,13 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
             any number. Defaults to no normalisation.
         std (Sequence[float], optional): Their standard deviations.
         **kwargs: Arguments of `DetDataPreprocessor`.
+
+    Attributes:
+        any_size (bool): Whether images may be larger in testing, and are not padded:
+            a detector that cuts them into tiles sets it.
     """
+
+    any_size = False
 
     def __init__(
         self,
@@ -84,8 +93,15 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
                 takes.
         """
         self.check_channels(data)
+        if self.any_size and not training:
+            return super().forward(data, training)
         images = [self._pad(image) for image in data['inputs']]
         return super().forward({**data, 'inputs': images}, training)
+
+    def black(self) -> Tensor:
+        """Return raw 0 as the network sees it, shape (3, 1, 1)."""
+        zero = torch.zeros(3, 1, 1, device=self.device)
+        return (zero - self.mean) / self.std if self._enable_normalize else zero
 
     def _pad(self, image: Tensor) -> Tensor:
         (height, width), (rows, cols) = image.shape[-2:], self.require_size()
@@ -93,7 +109,8 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
             raise UserError(
                 f'an image of {height} x {width} pixels is larger than '
                 f'data_preprocessor.size {rows} x {cols}: resize it in the pipeline, '
-                f"for instance with dict(type='eomt_mm.FitInside', size={rows})"
+                f"for instance with dict(type='eomt_mm.FitInside', size={rows}), or "
+                'cut it into tiles with model.test_cfg.tiles=dict()'
             )
         return F.pad(image, (0, cols - width, 0, rows - height))
 
@@ -211,10 +228,16 @@ class QueryDetector(NetworkModel, MaskFormer):
             classes of `panoptic_head`.
         neck (dict, optional): Config of what stands between backbone and head.
         train_cfg (dict, optional): Handed to the head; EoMT's does not use it.
-        test_cfg (dict, optional): See `FusionHead`.
+        test_cfg (dict, optional): See `FusionHead`, whose `tiles` are cut here.
         data_preprocessor (dict, optional): Config of an `EoMTDetDataPreprocessor`.
         init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Attributes:
+        logits_only (bool): Whether samples get `query_logits` and no results: test-time
+            augmentation merges them.
     """
+
+    logits_only = False
 
     def __init__(
         self,
@@ -251,7 +274,24 @@ class QueryDetector(NetworkModel, MaskFormer):
         self.num_stuff_classes = self.panoptic_head.num_stuff_classes
         self.num_classes = self.panoptic_head.num_classes
         self.train_cfg, self.test_cfg = train_cfg, test_cfg
+        self.tiling = self._tiling((test_cfg or {}).get('tiles'))
         self.register_load_state_dict_pre_hook(refuse_misfit)
+
+    def _tiling(self, options: dict | None) -> Tiling | None:
+        """Return what cuts images into tiles; None without."""
+        if options is None:
+            return None
+        if not isinstance(self.backbone, PlainViT):
+            raise UserError(
+                'test_cfg.tiles needs a PlainViT as backbone, whose input has one '
+                f'size: {type(self.backbone).__name__} takes images of any size, give '
+                'it larger ones'
+            )
+        self.data_preprocessor.any_size = True
+        backbone = self.backbone
+        return Tiling(
+            options, backbone.img_size, backbone.patch_size, self.num_things_classes
+        )
 
     def predict(
         self,
@@ -271,10 +311,39 @@ class QueryDetector(NetworkModel, MaskFormer):
             list[DetDataSample]: The same, with `pred_panoptic_seg`, `pred_instances`
             and `pred_sem_seg`, those that are enabled.
         """
-        results = self.panoptic_fusion_head.predict(
-            *self._forward(batch_inputs), batch_data_samples, rescale=rescale
-        )
+        if self.logits_only:
+            logits = zip(*self._forward(batch_inputs), strict=True)
+            for sample, (classes, masks) in zip(
+                batch_data_samples, logits, strict=True
+            ):
+                sample.query_logits = InstanceData(
+                    class_logits=classes, mask_logits=masks
+                )
+            return batch_data_samples
+        if self.tiling:
+            results = [
+                self._predict_tiled(image, sample, rescale)
+                for image, sample in zip(batch_inputs, batch_data_samples, strict=True)
+            ]
+        else:
+            results = self.panoptic_fusion_head.predict(
+                *self._forward(batch_inputs), batch_data_samples, rescale=rescale
+            )
         return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _predict_tiled(
+        self, image: Tensor, sample: DetDataSample, rescale: bool
+    ) -> dict:
+        """Return the result of one padded image, seen in tiles."""
+        height, width = shape = tuple(sample.img_shape[:2])
+        segments = self.tiling.predict(
+            self._forward,
+            image[:, :height, :width],
+            self.data_preprocessor.black(),
+            even=bool(self.fast and self.fast.compiled),
+        )
+        ori_shape = tuple(sample.ori_shape[:2]) if rescale else shape
+        return self.panoptic_fusion_head.result(segments, ori_shape)
 
     def add_pred_to_datasample(
         self, data_samples: list[DetDataSample], results_list: list[dict]

@@ -9,6 +9,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import MODELS
 from eomt_mm.run_lengths import EncodedMasks, encode_masks
 
+from .boxes import check_box_from
 from .options import complete_test_cfg
 from .postprocess import (
     INSTANCE_OFFSET,
@@ -16,6 +17,7 @@ from .postprocess import (
     panoptic_result,
     semantic_result,
 )
+from .tiles import Segments
 
 
 @MODELS.register_module()
@@ -37,6 +39,12 @@ class FusionHead(BasePanopticFusionHead):
       as it is made, as in COCO's files. A hundred masks of a photograph of 6000 x
       4000 pixels take 2.4 GB on the device otherwise. `CocoMetric` takes both;
       visualizers need plain masks. Defaults to False.
+    - `box_from` (str | float): What of an instance its box is drawn round: 'mask',
+      all pixels, as the reference does; 'largest_component'; or the components that
+      hold at least this share of the mask, in (0, 1]. See `boxes.boxes_of`. Defaults
+      to 'mask'.
+    - `tiles` (dict, optional): Whether detectors of this package cut images into
+      tiles, and how: see `tiles.Tiling`. Defaults to None.
     - `block_bytes` (int, optional): Memory that masks may take while they are resized
       and compared, on top of the result; more in fewer steps. Defaults to 512 MiB on
       an accelerator, and to one mask at a time on a CPU.
@@ -63,6 +71,8 @@ class FusionHead(BasePanopticFusionHead):
             iou_thr=0.8,
             max_per_image=100,
             encode_masks=False,
+            box_from='mask',
+            tiles=None,
             block_bytes=None,
         )
         # Low scores are always filtered; MMDet's configs say so.
@@ -72,6 +82,13 @@ class FusionHead(BasePanopticFusionHead):
                 'num_stuff_classes is 0, but test_cfg.panoptic_on is True, and the '
                 'panoptic quality of stuff has no meaning without any: for instance '
                 'segmentation set panoptic_on=False and instance_on=True'
+            )
+        check_box_from(test_cfg['box_from'])
+        if test_cfg['tiles'] is not None and test_cfg['semantic_on']:
+            raise UserError(
+                'test_cfg.tiles with semantic_on=True: tiles are merged segment by '
+                'segment. Set semantic_on=False; a semantic model cuts images into '
+                'windows anyway'
             )
         block_bytes = test_cfg['block_bytes']
         if block_bytes is not None and not (
@@ -120,45 +137,63 @@ class FusionHead(BasePanopticFusionHead):
             `counts`; `sem_results`, whose `sem_seg` (1, H, W) int64 holds classes;
             those that are enabled.
         """
-        cfg, results = self.test_cfg, []
-        encode = encode_masks if cfg['encode_masks'] else None
+        if self.test_cfg['tiles'] is not None:
+            raise UserError(
+                'test_cfg.tiles: this detector does not cut images into tiles, '
+                "type='eomt_mm.EoMTDetector' does"
+            )
+        results = []
         for *logits, sample in zip(
             class_logits, mask_logits, data_samples, strict=True
         ):
-            shape = tuple(sample.img_shape[:2])
-            sizes = dict(
-                img_shape=shape,
-                input_size=tuple(sample.batch_input_shape),
-                ori_shape=tuple(sample.ori_shape[:2]) if rescale else shape,
-                block_bytes=cfg['block_bytes'],
-            )
-            result = {}
-            if cfg['panoptic_on']:
-                segments = panoptic_result(
-                    *logits,
-                    **sizes,
-                    num_things=self.num_things_classes,
-                    score_thr=cfg['object_mask_thr'],
-                    overlap_thr=cfg['iou_thr'],
-                )
-                result['pan_results'] = PixelData(sem_seg=segments[None])
-            if cfg['instance_on']:
-                labels, scores, masks, boxes = instance_result(
-                    *logits,
-                    **sizes,
-                    num_things=self.num_things_classes,
-                    max_per_image=cfg['max_per_image'],
-                    encode=encode,
-                )
-                # pycocotools takes a plain list alone, and MMDet's inferencer calls
-                # `masks.cpu()` where all boxes are empty.
-                if encode and not boxes.any():
-                    masks = EncodedMasks(masks)
-                result['ins_results'] = InstanceData(
-                    bboxes=boxes, labels=labels, scores=scores, masks=masks
-                )
-            if cfg['semantic_on']:
-                classes = semantic_result(*logits, **sizes)
-                result['sem_results'] = PixelData(sem_seg=classes[None])
-            results.append(result)
+            shape, input_size = sample.img_shape[:2], sample.batch_input_shape
+            segments = Segments(*logits, tuple(shape), tuple(input_size))
+            ori_shape = sample.ori_shape[:2] if rescale else shape
+            results.append(self.result(segments, tuple(ori_shape)))
         return results
+
+    def result(
+        self, segments: Segments, ori_shape: tuple[int, int]
+    ) -> dict[str, PixelData | InstanceData]:
+        """Turn the logits of one image into results.
+
+        Args:
+            segments (Segments): Its queries, or what tiles or views have in their
+                place.
+            ori_shape (tuple[int, int]): Height and width of the results.
+
+        Returns:
+            dict: See `predict`.
+        """
+        cfg, result = self.test_cfg, {}
+        encode = encode_masks if cfg['encode_masks'] else None
+        given = dict(
+            segments._asdict(), ori_shape=ori_shape, block_bytes=cfg['block_bytes']
+        )
+        if cfg['panoptic_on']:
+            ids = panoptic_result(
+                **given,
+                num_things=self.num_things_classes,
+                score_thr=cfg['object_mask_thr'],
+                overlap_thr=cfg['iou_thr'],
+            )
+            result['pan_results'] = PixelData(sem_seg=ids[None])
+        if cfg['instance_on']:
+            labels, scores, masks, boxes = instance_result(
+                **given,
+                num_things=self.num_things_classes,
+                max_per_image=cfg['max_per_image'],
+                encode=encode,
+                box_from=cfg['box_from'],
+            )
+            # pycocotools takes a plain list alone, and MMDet's inferencer calls
+            # `masks.cpu()` where all boxes are empty.
+            if encode and not boxes.any():
+                masks = EncodedMasks(masks)
+            result['ins_results'] = InstanceData(
+                bboxes=boxes, labels=labels, scores=scores, masks=masks
+            )
+        if cfg['semantic_on']:
+            classes = semantic_result(**given)
+            result['sem_results'] = PixelData(sem_seg=classes[None])
+        return result

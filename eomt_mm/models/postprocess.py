@@ -6,7 +6,8 @@ resized, and then masks are resized in blocks bounded in bytes (see `blocks`), i
 results that do not grow with the number of queries (panoptic) or grow by one byte per
 pixel and mask (instance). The number of operations grows with the memory of the masks,
 not with their number. The device is asked for numbers before and after the loops over
-blocks, never inside; but encoded masks leave it block by block.
+blocks, never inside; but encoded masks, and the runs of components, leave it block by
+block.
 
 Thresholds and formulas are those of MaskFormer (arXiv 2107.06278, Sec. 3.4) and
 Mask2Former (arXiv 2112.01527, Sec. 4), which EoMT (arXiv 2503.19108) keeps; the
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .blocks import Size, block_of, room_for
+from .boxes import BoxFrom, boxes_of
 from .windows import class_map, resized_argmax
 
 INSTANCE_OFFSET = 1000  # MMDetection: a pixel holds class + instance * 1000
@@ -33,8 +35,8 @@ class Instances(NamedTuple):
         labels (Tensor): Shape (N,) int64.
         scores (Tensor): Shape (N,), class score times mask score.
         masks (Tensor | list): Shape (N, H, W) bool, or N encoded masks.
-        boxes (Tensor): Shape (N, 4), x1, y1, x2, y2 in pixels around the mask; zeros
-            where it is empty.
+        boxes (Tensor): Shape (N, 4), x1, y1, x2, y2 in pixels around the mask, or
+            around what `box_from` takes of it; zeros where it is empty.
     """
 
     labels: Tensor
@@ -145,6 +147,7 @@ def instance_result(
     max_per_image: int = 100,
     encode: Callable[[Tensor], list] | None = None,
     block_bytes: int | None = None,
+    box_from: BoxFrom = 'mask',
 ) -> Instances:
     """Find the things of an image, each with its own mask.
 
@@ -163,6 +166,7 @@ def instance_result(
             returns, one for each, is kept in their place. A hundred masks of a large
             photograph need gigabytes otherwise. Defaults to None.
         block_bytes (int, optional): See `blocks.block_of`.
+        box_from (str | float): See `boxes.boxes_of`. Defaults to 'mask'.
 
     Returns:
         Instances: At most `max_per_image`, in no order. A query may occur several
@@ -196,8 +200,8 @@ def instance_result(
         masks = logits > 0
         inside = logits.sigmoid_().mul_(masks).sum((1, 2))
         quality.append(inside / (_areas(masks) + 1e-6))
-        boxes.append(_tight_boxes(masks).to(scores.dtype))
         del logits  # before the next are made
+        boxes.append(boxes_of(masks, box_from).to(scores.dtype))
         pairs_of_block = [
             (row, i)
             for i, of_one in enumerate(rows[start : start + len(some)])
@@ -281,14 +285,3 @@ def _first_best(scores: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     score, first = scores.max(0)
     code = inside.gather(0, first[None])[0].int()
     return score, code.add_(first, alpha=2)
-
-
-def _tight_boxes(masks: Tensor) -> Tensor:
-    """Corners x1, y1, x2, y2 around masks (N, H, W); zeros where one is empty."""
-    spans = []
-    for hit in (masks.any(1), masks.any(2)):  # columns, rows
-        # Of equal values, argmax finds the first.
-        first = hit.byte().argmax(1)
-        last = hit.shape[1] - hit.flip(1).byte().argmax(1)
-        spans.append(torch.stack([first, last], 1) * hit.any(1, keepdim=True))
-    return torch.stack(spans, 2).flatten(1)

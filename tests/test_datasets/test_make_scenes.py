@@ -51,6 +51,20 @@ def test_layout_and_content(tool, tmp_path, build):
     np.testing.assert_array_equal(labels, semantic)
 
 
+def test_small_things(tool, tmp_path):
+    out = tmp_path / 'scenes'
+    tool.main([str(out), '--train', '1', '--val', '2', '--size', '96', '--small', '10'])
+    root = out / 'ADEChallengeData2016'
+    image, *_ = draw_scene(np.random.default_rng((0, 1, 1)), 96, 10)
+    written = Image.open(root / 'images/validation/scene_000001.png')
+    np.testing.assert_array_equal(written, image)
+    found = json.loads((root / 'instances_validation.json').read_text())
+    assert len(found['annotations']) > 2 * 10
+    assert json.loads((out / 'make_scenes.json').read_text())['small'] == 10
+    with pytest.raises(SystemExit):
+        tool.main([str(out), '--small', '11'])
+
+
 def test_workers_do_not_change_the_scenes(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, 'CHUNK', 2)
     tool.main([str(tmp_path / 'one'), *ARGS])

@@ -74,3 +74,16 @@ def test_things_stand_out():
         rows = (instance == 1).any(1)
         around = image[rows][instance[rows] == 0].astype(float)
         assert np.abs(thing - around).max() > 0.2 * 255
+
+
+def test_small_things_are_small_and_come_last():
+    for seed in range(20):
+        _, _, plain = scene(seed, 256)
+        _, semantic, instance = draw_scene(np.random.default_rng(seed), 256, small=8)
+        others = plain.max()
+        areas = np.bincount(instance.ravel(), minlength=others + 9)[others + 1 :]
+        assert len(areas) == 8 and areas.max() < 32 * 32  # small, as COCO says
+        assert (areas > 0).sum() >= 7
+        untouched = (instance <= others) & (instance > 0)
+        assert (instance[untouched] == plain[untouched]).all()
+        assert (instance > 0).tolist() == (semantic >= NUM_STUFF).tolist()

@@ -397,6 +397,7 @@ def test_checkpoint_of_another_model_is_refused(model, change, message):
         (dict(panoptic_head=dict(num_stuff_classes=0)), 'num_stuff_classes is 0'),
         (dict(panoptic_head=dict(num_things_classes=998)), '1000 classes, but'),
         (dict(test_cfg=dict(mask_thr=0.5)), "'mask_thr'. Known are: panoptic_on, "),
+        (dict(test_cfg=dict(box_from=1.5)), 'test_cfg.box_from is 1.5, expected'),
     ],
 )
 def test_configs_that_cannot_work(change, message):

@@ -163,7 +163,7 @@ def test_tta_of_a_detector_needs_a_model_that_merges(tool):
             tta_model=None,
         )
     )
-    with pytest.raises(UserError, match='neither the masks nor the panoptic segments'):
+    with pytest.raises(UserError, match='neither the masks nor .*EoMTDetTTAModel'):
         tool('test').augment(cfg)
     cfg.tta_model = dict(type='Merges')
     tool('test').augment(cfg)

@@ -9,6 +9,7 @@ instance), each split into `training/` and `validation/`; and, for MMDet, the ma
 `instances_{training,validation}.json`. With `--ood` there is a folder `ood/` too:
 `unknown/` with `images/` and `labels/` (0 = known, 1 = an object kind never seen in
 training), and `{noise,blur,night,fog}_{1,2,3}/` with the validation images corrupted.
+With `--size 256 --small 8` the scenes are large, and eight things in each are small.
 
 The dataset is written whole or not at all. A second call does nothing; one beside the
 first waits for it. Datasets of older versions of this tool are written anew.
@@ -51,6 +52,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--train', type=int, default=4000, help='training scenes')
     parser.add_argument('--val', type=int, default=200, help='validation scenes')
     parser.add_argument('--size', type=int, default=64, help='side in pixels')
+    parser.add_argument(
+        '--small', type=int, default=0, help='small things in each scene, 0 to 10'
+    )
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
         '--workers', type=int, default=1, help='processes; the result is the same'
@@ -67,13 +71,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ('train', 'val', 'size', 'workers'):
         if getattr(args, name) < 1:
             parser.error(f'--{name} is {getattr(args, name)}; give 1 or more')
+    if not 0 <= args.small <= 10:
+        parser.error(f'--small is {args.small}; give 0 to 10')
     if args.seed < 0:
         parser.error(f'--seed is {args.seed}; give 0 or more')
     return args
 
 
-def write_scenes(task: tuple[Path, str, range, int, int]) -> tuple[str, list[dict]]:
-    """Draw and write some scenes: root, split, their indices, size, seed.
+def write_scenes(
+    task: tuple[Path, str, range, int, int, int],
+) -> tuple[str, list[dict]]:
+    """Draw and write some scenes: root, split, their indices, size, small things, seed.
 
     Seed, split and index decide what is drawn; the division into tasks does not.
 
@@ -87,11 +95,11 @@ def write_scenes(task: tuple[Path, str, range, int, int]) -> tuple[str, list[dic
     from eomt_mm.datasets import scenes_coco
     from eomt_mm.datasets.scenes import NUM_STUFF, draw_scene
 
-    root, split, indices, size, seed = task
+    root, split, indices, size, small, seed = task
     records = []
     for index in indices:
         rng = np.random.default_rng((seed, SPLITS.index(split), index))
-        image, semantic, instance = draw_scene(rng, size)
+        image, semantic, instance = draw_scene(rng, size, small)
         thing_class = np.where(instance > 0, semantic - NUM_STUFF + 1, 0)
         red_green = np.stack([thing_class, instance, np.zeros_like(instance)], axis=-1)
         panoptic, infos = scenes_coco.segments(index, semantic, instance)
@@ -169,7 +177,8 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
 
     Args:
         out (Path): Folder of the dataset, replaced if it exists.
-        arguments (dict): `train`, `val`, `size` and `seed`; kept as the manifest.
+        arguments (dict): `train`, `val`, `size`, `seed` and, if any, `small`; kept as
+            the manifest.
         workers (int): Number of processes.
     """
     import eomt_mm.datasets.scenes_coco  # noqa: F401  once, before workers are forked
@@ -186,6 +195,7 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
             split,
             range(start, min(start + CHUNK, count)),
             arguments['size'],
+            arguments.get('small', 0),
             arguments['seed'],
         )
         for split, count in zip(SPLITS, counts, strict=True)
@@ -219,9 +229,10 @@ def write_dataset(out: Path, arguments: dict, workers: int) -> None:
 def dataset_arguments(args: argparse.Namespace) -> dict:
     """Return the arguments that determine the dataset, kept as the manifest."""
     chosen = {key: getattr(args, key) for key in ('train', 'val', 'size', 'seed')}
-    # Without it the manifest is as it was before there was this option.
+    # Without them the manifest is as it was before there were these options.
+    small = {'small': args.small} if args.small else {}
     ood = {'ood': True} if args.ood else {}
-    return {**chosen, **ood, 'layout': LAYOUT}
+    return {**chosen, **small, **ood, 'layout': LAYOUT}
 
 
 def read_manifest(out: Path) -> dict | None:

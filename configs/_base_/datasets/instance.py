@@ -17,6 +17,7 @@ test_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-# The boxes are those around the masks: `segm` is the score.
-val_evaluator = dict(type='eomt_mm.CocoMetric', metric='segm')
+# `segm` is the score. The boxes are drawn round the masks: model.test_cfg.box_from says
+# round how much of them.
+val_evaluator = dict(type='eomt_mm.CocoMetric', metric=['bbox', 'segm'])
 test_evaluator = val_evaluator

@@ -55,6 +55,45 @@ def test_stock_detector_runs_the_same_weights(head_config, adapter_config):
     assert losses.keys() == model.train().loss(images, detection_samples()).keys()
 
 
+def photos(*shapes):
+    inputs = [torch.randint(256, (3, *shape), dtype=torch.uint8) for shape in shapes]
+    samples = [
+        DetDataSample(metainfo=dict(img_shape=s, ori_shape=s, flip=False))
+        for s in shapes
+    ]
+    return dict(inputs=inputs, data_samples=samples)
+
+
+def test_tiles_and_views(head_config, adapter_config):
+    config = detector(head_config, adapter_config)
+    model = build(config).eval()
+    weights = model.state_dict()
+    config.test_cfg.tiles = dict(overlap=0.5, score_thr=0.0)
+    tiled = build(config).eval()
+    tiled.load_state_dict(weights)
+    with torch.no_grad():
+        (found,) = tiled.test_step(photos((100, 80)))
+    assert found.pred_instances.masks.shape[1:] == (100, 80)
+    assert found.pred_instances.masks.any()
+
+    stock = config | dict(
+        type='mmdet.Mask2Former',
+        panoptic_fusion_head=dict(
+            type='eomt_mm.FusionHead', num_things_classes=3, num_stuff_classes=2
+        ),
+    )
+    write_sizes(stock)
+    stock = MODELS.build(ConfigDict(stock)).eval()
+    with torch.no_grad(), pytest.raises(UserError, match='does not cut images into'):
+        stock.test_step(photos((64, 64)))
+
+    views = MODELS.build(dict(type='eomt_mm.EoMTDetTTAModel', module=model))
+    batch = photos((64, 50))
+    with torch.no_grad():
+        (found,) = views.test_step({key: [value] for key, value in batch.items()})
+    assert found.pred_panoptic_seg.sem_seg.shape == (1, 64, 50)
+
+
 def test_half_precision_is_autocast(head_config, adapter_config):
     """EoMT has a way of its own to be sped up, which is not for these."""
     model = build(detector(head_config, adapter_config)).eval()
