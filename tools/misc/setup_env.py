@@ -27,7 +27,8 @@ TMP = VENV / 'tmp'  # a killed pip leaves gigabytes behind
 VENV_BYTES, WHEELS_BYTES = 6.0e9, 2.5e9
 
 REQUIREMENTS = [
-    f'requirements/{name}.txt' for name in ('runtime', 'optional', 'deploy', 'tests')
+    f'requirements/{name}.txt'
+    for name in ('runtime', 'optional', 'deploy', 'page', 'tests')
 ]
 CONSTRAINTS = 'requirements/constraints.txt'
 INPUTS = [CONSTRAINTS, *REQUIREMENTS, 'setup.py', 'eomt_mm/version.py', __file__]
