@@ -23,13 +23,14 @@ from .service import DOWNLOADS, Gone, Service
 from .settings import THRESHOLDS, parse
 
 PAGE = Path(__file__).parent / 'page'
+SCRIPTS = ('page', 'controls', 'server', 'viewer', 'tables', 'inside')
 # The page has no other files: a name in an address is never a path.
 FILES = {
     '': ('index.html', 'text/html; charset=utf-8'),
     'page.css': ('page.css', 'text/css; charset=utf-8'),
     **{
         name: (name, 'text/javascript; charset=utf-8')
-        for name in ('page.js', 'server.js', 'viewer.js', 'tables.js', 'inside.js')
+        for name in (f'{part}.js' for part in SCRIPTS)
     },
 }
 HEADERS = {

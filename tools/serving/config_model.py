@@ -15,9 +15,10 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eomt_mm.checkpoints import weights_of
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.deploy.painting import SURE
-from eomt_mm.errors import UserError
+from eomt_mm.errors import UserError, shorten
 from eomt_mm.models.confidence import CONFIDENCES, confidence_map
 from eomt_mm.models.network import NetworkModel, is_eomt, speed_up
 from eomt_mm.models.postprocess import (
@@ -102,8 +103,18 @@ class ConfigModel(Model):
         """Build the model with its weights, ready to predict."""
         init_default_scope(self.cfg.default_scope)
         model = revert_sync_batchnorm(MODELS.build(deepcopy(self.cfg.model))).eval()
-        load_checkpoint(model, self.checkpoint, map_location='cpu')
+        content = load_checkpoint(model, self.checkpoint, map_location='cpu')
+        self._refuse_missing(model, weights_of(content, self.checkpoint))
         return model.to(self.device)
+
+    def _refuse_missing(self, model: nn.Module, weights: dict) -> None:
+        """A training may start without a head; what is shown may not."""
+        missing = sorted(model.state_dict().keys() - weights.keys())
+        if missing:
+            raise UserError(
+                f'{self.checkpoint} does not fit the config: it has no '
+                f'{shorten(missing)}; give the config that it was trained with'
+            )
 
     def _set_task(self, model: NetworkModel) -> None:
         """Read task, classes and thresholds off the model."""
@@ -232,12 +243,12 @@ class ConfigModel(Model):
 
         found = self._instances(outputs, view, size, encode_masks)
         least = (self.thresholds | view.thresholds)['object_mask_thr']
-        order = [
-            i for i in found.scores.argsort(descending=True) if found.scores[i] > least
-        ]
-        runs = [found.masks[i] for i in order]
+        scores, order = found.scores.sort(descending=True)
+        sure = int((scores > least).sum())
+        scores, order = scores[:sure].tolist(), order[:sure]
+        runs = [found.masks[i] for i in order.tolist()]
         masks = (coco_masks.decode(encoded).astype(bool) for encoded in runs)
-        labels, scores = found.labels[order].tolist(), found.scores[order].tolist()
+        labels = found.labels[order].tolist()
         return from_masks(masks, labels, scores, runs, size)
 
     def _class_scores(self, outputs: Outputs, step: Logits) -> Tensor:

@@ -69,11 +69,10 @@ def parse(asked: object, models: list) -> tuple[Run, View]:
     merging = _merging(asked.get('merging', model.merging[0]), model)
     if inside:  # the weights of the other dtypes, and merged tokens, do not predict
         dtype, merging = model.dtypes[0], OFF
-    thresholds = {
-        name: _threshold(name, value)
-        for name, value in (asked.get('thresholds') or {}).items()
-        if value is not None
-    }
+    given = asked.get('thresholds', {})
+    if not isinstance(given, dict):
+        raise UserError(f'thresholds are {given!r}: expected values by name')
+    thresholds = {name: _threshold(name, value) for name, value in given.items()}
     steps = len(model.steps) if inside else 1
     step = _whole('step', asked.get('step', -1), -1, steps - 1)
     confidence = asked.get('confidence')
