@@ -5,7 +5,8 @@
 A synthetic scene of 1280 x 960 pixels as a JPEG file. In every round the inferencer
 predicts it from the disk, and the page gets it by HTTP, runs the network, and returns
 the photo and the segments; both in one process, in turn. With `--browser`, Chromium
-chooses the file, too, and the time lasts until it has painted.
+chooses the file, too, and the time lasts until it has painted. CPU seconds are those of
+this process, without Chromium; other work on the machine does not change them.
 """
 
 import signal
@@ -16,7 +17,6 @@ if __name__ == '__main__':
 
 import argparse
 import json
-import statistics
 import sys
 import threading
 import time
@@ -91,30 +91,32 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
 
 def take_turns(
     ways: dict[str, Callable[[], None]], rounds: int
-) -> dict[str, list[float]]:
-    """Measure each way in every round; the first round warms up."""
+) -> dict[str, list[tuple[float, float]]]:
+    """Measure each way in every round, by clock and CPU; the first round warms up."""
     seconds = {name: [] for name in ways}
     for _ in range(rounds + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), time.process_time()
             way()
-            seconds[name].append(time.perf_counter() - start)
+            spent = time.perf_counter() - start, time.process_time() - cpu
+            seconds[name].append(spent)
     return {name: spent[1:] for name, spent in seconds.items()}
 
 
-def report(seconds: dict[str, list[float]]) -> dict[str, float]:
+def report(seconds: dict[str, list[tuple[float, float]]]) -> dict[str, float]:
     """Print medians, and those of the differences round by round."""
-    found = {name: statistics.median(spent) for name, spent in seconds.items()}
-    for name in seconds:
-        if name != 'inferencer':
-            pairs = zip(seconds[name], seconds['inferencer'], strict=True)
-            found[f'{name} - inferencer'] = statistics.median(a - b for a, b in pairs)
     here = machine(torch.device(get_device()))
     conditions = ', '.join(str(here[name]) for name in ('processor', 'cores', 'date'))
     print(f'{conditions}, {len(seconds["page"])} rounds, {SIZE[1]} x {SIZE[0]}')
-    for name, value in found.items():
-        print(f'{name:<24}{1000 * value:7.0f} ms')
-    return found
+    print(f'{"milliseconds, median":<24}{"clock":>8}{"CPU":>8}')
+    found = {name: np.median(spent, 0) for name, spent in seconds.items()}
+    for name in seconds:
+        if name != 'inferencer':
+            more = np.subtract(seconds[name], seconds['inferencer'])
+            found[f'{name} - inferencer'] = np.median(more, 0)
+    for name, (clock, cpu) in found.items():
+        print(f'{name:<24}{1000 * clock:8.0f}{1000 * cpu:8.0f}')
+    return {name: float(clock) for name, (clock, _) in found.items()}
 
 
 def inferencer(config: str, checkpoint: str, photo: Path) -> Callable[[], None]:
