@@ -173,25 +173,24 @@ def serve():
 
 
 @pytest.fixture(scope='session')
-def process(tiny):
+def process(tiny, tmp_path_factory):
     """`tools/serve.py` with two tiny models: `port`, `pid`, `client`."""
     words = []
     for task in ('panoptic', 'semantic'):
         words += [tiny(task).config, tiny(task).checkpoint]
     command = [sys.executable, 'tools/serve.py', *map(str, words), '--port', '0']
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    server = subprocess.Popen(command, cwd=ROOT, env=env, **pipes)
-    said = []
+    log = tmp_path_factory.mktemp('process') / 'log'
+    with log.open('w') as out:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
     try:
-        for line in server.stdout:
-            said.append(line)
-            if found := re.match(r'open http://127\.0\.0\.1:(\d+)', line):
-                break
-        else:
-            pytest.fail(''.join(said))
+        ready = re.compile(r'open http://127\.0\.0\.1:(\d+)')
+        while not (found := ready.search(log.read_text())):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
         port = int(found[1])
         yield SimpleNamespace(port=port, pid=server.pid, client=Client(port))
     finally:
         server.terminate()
-        server.communicate(timeout=60)
+        assert server.wait(timeout=60) == 0, log.read_text()
+    assert 'the page is closed' in log.read_text()

@@ -211,7 +211,8 @@ async def photo(request: Request) -> Response:
 async def jpeg(request: Request) -> Response:
     """The photo for the browser."""
     service, session = _session(request)
-    return Response(await service.jpeg(session), media_type='image/jpeg')
+    number = request.path_params['number']
+    return Response(await service.jpeg(session, number), media_type='image/jpeg')
 
 
 async def forget(request: Request) -> Response:

@@ -124,9 +124,15 @@ class Service:
             self.line.leave(ticket)
         give_back()
 
-    async def jpeg(self, session: Session) -> bytes:
-        """Return the photo for the browser."""
+    async def jpeg(self, session: Session, number: int) -> bytes:
+        """Return the photo of a number for the browser.
+
+        Raises:
+            Gone: It is not held any more.
+        """
         photo = self.held_photo(session)
+        if number != session.number:
+            raise Gone('another photo has taken the place of this one')
         return await self._aside(lambda: photo.jpeg)
 
     async def result(

@@ -128,7 +128,7 @@ function tell() {
   get('count').textContent = rows.length;
   document.body.dataset.passes = passes;
   const light = (test) => {
-    viewer.lit = test && { side: 0, test };
+    viewer.lit = test;
     viewer.draw();
   };
   showLegend(get('legend'), rows, light);
@@ -198,7 +198,7 @@ async function choose(asked, step, query) {
 function wireHover() {
   const { canvas } = viewer;
   const tip = get('tip');
-  canvas.onpointermove = (event) => {
+  canvas.onpointermove = canvas.onpointerdown = (event) => {
     const box = canvas.getBoundingClientRect();
     // The canvas keeps its shape within its box.
     const scale = Math.min(box.width / canvas.width, box.height / canvas.height);

@@ -23,7 +23,7 @@ export function showLegend(list, rows, light) {
   let pressed = null;
   const back = () => light(pressed);
   list.replaceChildren(...entries.map(({ row, count, share }) => {
-    const test = (other) => other.label === row.label;
+    const test = (other) => other.name === row.name; // in both models
     const name = count > 1 ? `${row.name} × ${count}` : row.name;
     const button = element('button', { type: 'button', title: percent(share) }, name);
     button.style.background = `rgb(${row.colour})`;

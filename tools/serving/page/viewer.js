@@ -10,7 +10,7 @@ export class Viewer {
     this.split = 0.5;
     this.opacity = 0.6;
     this.borders = this.names = true;
-    this.lit = null; // {side, test}: segments that are highlighted
+    this.lit = null; // tells the rows that are highlighted; null for all
     this.map = null; // one grey map over the photo instead: confidence, a query
   }
 
@@ -67,9 +67,9 @@ export class Viewer {
       context.beginPath();
       context.rect(left, 0, right - left, height);
       context.clip();
-      this.paint(side, number);
+      this.paint(side);
       context.drawImage(side.layer, 0, 0);
-      if (this.names) this.write(context, side, number);
+      if (this.names) this.write(context, side);
       context.restore();
     });
     if (this.sides[1]) {
@@ -80,17 +80,15 @@ export class Viewer {
     }
   }
 
-  isLit(row, number) {
-    return !this.lit || this.lit.side !== number || this.lit.test(row);
-  }
+  isLit(row) { return !this.lit || this.lit(row); }
 
-  paint(side, number) {
+  paint(side) {
     const { result, index, edges, layer } = side;
     // One colour for each segment; in memory A, B, G, R of each pixel.
     const table = new Uint32Array(result.rows.length + 1);
     const lines = new Uint32Array(table.length);
     result.rows.forEach((row, i) => {
-      const lit = this.isLit(row, number);
+      const lit = this.isLit(row);
       const [r, g, b] = row.colour;
       const alpha = Math.round(255 * this.opacity * (lit ? 1 : SEEN));
       table[i + 1] = ((alpha << 24) | (b << 16) | (g << 8) | r) >>> 0;
@@ -106,7 +104,7 @@ export class Viewer {
     layer.getContext('2d').putImageData(image, 0, 0);
   }
 
-  write(context, side, number) {
+  write(context, side) {
     const scale = this.canvas.width / Math.max(1, this.canvas.clientWidth);
     const size = Math.round(Math.min(3, Math.max(1, scale)) * 13);
     context.font = `600 ${size}px system-ui, "DejaVu Sans", sans-serif`;
@@ -114,7 +112,7 @@ export class Viewer {
     context.textBaseline = 'middle';
     for (const row of side.result.rows) {
       const [x, y, depth] = row.place;
-      if (depth < size / 2 || !this.isLit(row, number)) continue;
+      if (depth < size / 2 || !this.isLit(row)) continue;
       const width = context.measureText(row.name).width + size * 0.7;
       context.fillStyle = `rgb(${row.colour})`;
       context.beginPath();
