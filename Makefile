@@ -10,10 +10,12 @@ WORKERS ?= 2
 VENV := .venv$(patsubst %,-%,$(filter-out stock,$(STACK)))
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo reproduce test campaign lint clean
+.PHONY: help env demo page reproduce test campaign lint clean
 
 help:
 	@echo 'make demo     train, test and draw a small EoMT on synthetic scenes (TASK=$(TASK))'
+	@echo 'make page     what the models of the demo do, in the browser; trains one (TASK=$(TASK))'
+	@echo '              if there is none (ARGS="--port 9000")'
 	@echo 'make reproduce'
 	@echo '              two tables of the paper in miniature, 3 seeds, 40 to 60 minutes on'
 	@echo '              2 cores (ARGS="--table annealing --seeds 0 1 2 3 4"); out of'
@@ -45,6 +47,11 @@ env:
 
 demo: env
 	@$(VENV)/bin/python tools/demo.py --task $(TASK)
+
+page: env
+	@ls work_dirs/demo*/last_checkpoint >/dev/null 2>&1 || \
+	    .venv/bin/python tools/demo.py --task $(TASK)
+	@.venv/bin/python tools/serve.py --demo $(ARGS)
 
 reproduce: env
 	@$(VENV)/bin/python tools/reproduce.py $(ARGS)

@@ -67,13 +67,14 @@ if __name__ == '__main__':
         install_requires=parse_requirements('runtime'),
         extras_require={
             # Neither stack of OpenMMLab: pip would put one over the other.
-            'all': parse_requirements('runtime', 'optional', 'deploy', 'tests'),
+            'all': parse_requirements('runtime', 'optional', 'deploy', 'page', 'tests'),
             'deploy': parse_requirements('deploy'),
             'mim': parse_requirements('mminstall'),
             'stock': parse_requirements('mminstall'),
             'onedl': parse_requirements('onedl'),
             'optional': parse_requirements('optional'),
-            'tests': parse_requirements('deploy', 'tests'),
+            'page': parse_requirements('page'),
+            'tests': parse_requirements('deploy', 'page', 'tests'),
         },
         zip_safe=False,
     )

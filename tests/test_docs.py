@@ -31,6 +31,7 @@ PAGES = [
     'docs/deployment.md',
     'docs/fine_tuning.md',
     'docs/own_data.md',
+    'docs/page.md',
     'docs/model_zoo.md',
     'docs/out_of_distribution.md',
     'docs/speed.md',

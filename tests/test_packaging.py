@@ -10,7 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ('runtime', 'mminstall', 'optional', 'deploy', 'tests')
+NAMES = ('runtime', 'mminstall', 'optional', 'deploy', 'page', 'tests')
 
 
 def load_setup():

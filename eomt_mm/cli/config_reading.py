@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from eomt_mm.errors import UserError
+from eomt_mm.palettes import palette_of
 
 _SCOPES = {'PackSegInputs': 'mmseg', 'PackDetInputs': 'mmdet'}
 # Loaders of this package do without labels, and bring 16-bit images to 8 bits.
@@ -183,3 +184,30 @@ def _check_names(classes: Sequence[str] | None, given: dict) -> None:
     twice = [name for name in classes if list(classes).count(name) > 1]
     if twice:
         raise UserError(f'{source} has {twice[0]!r} twice: give each class its own')
+
+
+def classes_and_colours(
+    cfg: Config, num_classes: int
+) -> tuple[list[str], list[list[int]]]:
+    """Return the classes of the test dataset and a colour, RGB, for each.
+
+    Args:
+        cfg (Config): The config.
+        num_classes (int): Classes of the model's head.
+
+    Raises:
+        UserError: The config has no test dataset, or one with other classes.
+    """
+    scope = scope_of(cfg)
+    for dataset in leaves_of(cfg, 'test'):
+        meta = metainfo_of(dataset, scope)
+        published = dataset_class(dataset, scope).METAINFO
+        classes = list(meta.get('classes') or ())
+        if len(classes) == num_classes:
+            palette = palette_of(meta, published)
+            return classes, [[int(c) for c in colour] for colour in palette]
+        raise UserError(
+            f'the head has {num_classes} classes, but the test dataset has '
+            f'{len(classes)}: set classes in the metainfo of test_dataloader.dataset'
+        )
+    raise UserError('the config has no test_dataloader with a dataset: add one')

@@ -30,7 +30,7 @@ TMP = VENV / 'tmp'  # a killed pip leaves gigabytes behind
 VENV_BYTES, WHEELS_BYTES = 6.0e9, 2.5e9
 
 OPENMMLAB = 'onedl' if FORK else 'mminstall'
-NAMES = ('runtime', OPENMMLAB, 'optional', 'deploy', 'tests')
+NAMES = ('runtime', OPENMMLAB, 'optional', 'deploy', 'page', 'tests')
 REQUIREMENTS = [f'requirements/{name}.txt' for name in NAMES]
 CONSTRAINTS = f'requirements/{FORK and "onedl_"}constraints.txt'
 # Compiled apart, and what the other stack would put over this one.

@@ -11,7 +11,6 @@ from eomt_mm.cli import config_reading as reading
 from eomt_mm.deploy.model_file import FORMAT
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import NetworkModel
-from eomt_mm.palettes import palette_of
 
 # Steps that leave the pixels of a photo alone.
 HARMLESS = ('PackSegInputs', 'PackDetInputs', 'DecodeSixteenBit', 'CheckLabelSize')
@@ -33,7 +32,7 @@ def meta_of(cfg: Config, model: NetworkModel, dtype: str) -> dict:
     """
     head, fusion = model.mask_head, getattr(model, 'panoptic_fusion_head', None)
     test = {} if fusion is None else fusion.test_cfg
-    classes, palette = _names(cfg, head.num_classes)
+    classes, palette = reading.classes_and_colours(cfg, head.num_classes)
     return dict(
         format=FORMAT,
         version=__version__,
@@ -62,23 +61,6 @@ def _task(fusion) -> str:
         'test_cfg has panoptic_on=False and instance_on=False: set one of them, with '
         '--cfg-options model.test_cfg.panoptic_on=True'
     )
-
-
-def _names(cfg: Config, num_classes: int) -> tuple[list[str], list[list[int]]]:
-    """Classes and colours of the test dataset."""
-    scope = reading.scope_of(cfg)
-    for dataset in reading.leaves_of(cfg, 'test'):
-        meta = reading.metainfo_of(dataset, scope)
-        published = reading.dataset_class(dataset, scope).METAINFO
-        classes = list(meta.get('classes') or ())
-        if len(classes) == num_classes:
-            palette = palette_of(meta, published)
-            return classes, [[int(c) for c in colour] for colour in palette]
-        raise UserError(
-            f'the head has {num_classes} classes, but the test dataset has '
-            f'{len(classes)}: set classes in the metainfo of test_dataloader.dataset'
-        )
-    raise UserError('the config has no test_dataloader with a dataset: add one')
 
 
 def _pipeline(cfg: Config) -> dict:

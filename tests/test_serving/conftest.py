@@ -1,0 +1,196 @@
+"""Tiny models for the page, a server in this process, one in its own process."""
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tiny_models import make_tiny
+
+ROOT = Path(__file__).parents[2]
+SHAPE = 96, 128
+# MMDetection's inferencer builds the dataset, and paints with tuples.
+FOR_INFERENCERS = """
+test_dataloader['dataset'].update(data_prefix=dict(img='', seg=''))
+test_dataloader['dataset']['metainfo'].update(
+    palette=[(200, 40, 40), (40, 200, 40), (40, 40, 200), (9, 9, 9)])
+"""
+
+
+@pytest.fixture(scope='session')
+def tiny(tmp_path_factory):
+    """`tiny('panoptic')` is a tiny model; its checkpoint names the classes."""
+    made = {}
+
+    def get(task, **changes):
+        key = task, *changes
+        if key not in made:
+            import torch
+
+            found = make_tiny(tmp_path_factory.mktemp(task), task, **changes)
+            painter = 'SegLocalVisualizer' if task == 'semantic' else 'DetVisualizer'
+            prefix = '' if task == 'semantic' else 'eomt_mm.'
+            with found.config.open('a') as file:
+                file.write(f"visualizer = dict(type='{prefix}{painter}')\n")
+                if task != 'semantic':
+                    file.write(FOR_INFERENCERS)
+            meta = found.cfg.test_dataloader.dataset.metainfo
+            # As a training leaves it: inferencers read the classes there.
+            meta = dict(classes=list(meta.classes), palette=list(meta.palette))
+            content = torch.load(found.checkpoint)
+            torch.save(dict(content, meta=dict(dataset_meta=meta)), found.checkpoint)
+            made[key] = found
+        return made[key]
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def config_model(tiny):
+    """`config_model('panoptic')` is a model of the page."""
+    from mmengine.config import Config
+
+    from serving.config_model import ConfigModel
+
+    def get(task, **changes):
+        found = tiny(task, **changes)
+        cfg = Config.fromfile(found.config)
+        return ConfigModel(cfg, str(found.checkpoint), task)
+
+    return get
+
+
+@pytest.fixture(scope='session')
+def pixels():
+    """A photo of smooth shapes with noise, (H, W, 3) uint8."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    waves = [np.sin(x / (7 + i)) * np.cos(y / (11 - i)) for i in range(3)]
+    photo = 128 + 90 * np.stack(waves, -1) + rng.normal(0, 15, (*SHAPE, 3))
+    return photo.clip(0, 255).astype(np.uint8)
+
+
+def encoded(pixels, kind='PNG', **options):
+    """The bytes of a file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()
+
+
+@pytest.fixture(scope='session')
+def png(pixels):
+    """The photo as a PNG file."""
+    return encoded(pixels)
+
+
+class Client:
+    """Asks a server as the page does.
+
+    Args:
+        port (int): Of this machine.
+        token (str): Of the session.
+    """
+
+    def __init__(self, port, token='a' * 24):
+        self.port, self.token = port, token
+
+    def send(self, method, path, body=None, **headers):
+        """Returns the status and the body."""
+        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
+        try:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def about(self):
+        return json.loads(self.send('GET', '/api/about')[1])
+
+    def upload(self, content, name='photo.png'):
+        """Returns the status and what the page is told."""
+        path = f'/api/{self.token}/photo?name={name}'
+        status, body = self.send('POST', path, content)
+        return status, json.loads(body)
+
+    def ask(self, what='result', **asked):
+        """Returns the lines of the answer; the last one is the result."""
+        path = f'/api/{self.token}/{what}'
+        _, body = self.send('POST', path, json.dumps(asked))
+        return [json.loads(line) for line in body.splitlines()]
+
+    def download(self, kind, **asked):
+        from urllib.parse import quote
+
+        path = f'/api/{self.token}/download/{kind}?settings={quote(json.dumps(asked))}'
+        return self.send('GET', path)
+
+
+@pytest.fixture(scope='session')
+def serve():
+    """`with serve(models, megapixels=1) as page:` has `client`, `service`, `port`."""
+    import uvicorn
+
+    from serving.app import build_app
+    from serving.ports import listen
+    from serving.service import Limits, Service
+
+    @contextlib.contextmanager
+    def run(models, hosts=('127.0.0.1',), **limits):
+        service = Service(models, Limits(**limits))
+        listening, _ = listen('127.0.0.1', 0)
+        config = uvicorn.Config(build_app(service, list(hosts)), log_level='error')
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            port = listening.getsockname()[1]
+            yield SimpleNamespace(
+                client=lambda token='a' * 24: Client(port, token),
+                service=service,
+                port=port,
+            )
+        finally:
+            server.should_exit = True
+            thread.join()
+            listening.close()
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def process(tiny, tmp_path_factory):
+    """`tools/serve.py` with two tiny models: `port`, `pid`, `client`."""
+    words = []
+    for task in ('panoptic', 'semantic'):
+        words += [tiny(task).config, tiny(task).checkpoint]
+    command = [sys.executable, 'tools/serve.py', *map(str, words), '--port', '0']
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1')
+    log = tmp_path_factory.mktemp('process') / 'log'
+    with log.open('w') as out:
+        server = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=out)
+    try:
+        ready = re.compile(r'open http://127\.0\.0\.1:(\d+)')
+        while not (found := ready.search(log.read_text())):
+            assert server.poll() is None, log.read_text()
+            time.sleep(0.1)
+        port = int(found[1])
+        yield SimpleNamespace(port=port, pid=server.pid, client=Client(port))
+    finally:
+        server.terminate()
+        assert server.wait(timeout=60) == 0, log.read_text()
+    assert 'the page is closed' in log.read_text()

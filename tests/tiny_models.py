@@ -1,0 +1,94 @@
+"""Tiny models of every task and backbone."""
+
+from types import SimpleNamespace
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+ARCHS = {
+    'plain': 'vit_tiny_patch16_224',
+    'dinov2': 'vit_small_patch14_reg4_dinov2',
+    'swiglu': 'vit_giant_patch14_reg4_dinov2',
+    'dinov3': 'vit_small_patch16_dinov3_qkvb',
+    'eva02': 'eva02_tiny_patch14_224',
+}
+CONFIG = """
+default_scope = {scope!r}
+model = dict(
+    type={model!r},
+    data_preprocessor=dict(
+        type={before!r}, size=({size}, {size}), bgr_to_rgb=True,
+        mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    backbone=dict(
+        type='eomt_mm.QueryViT', arch={arch!r}, img_size={size}, patch_size={patch},
+        num_queries=8, num_blocks=2, pretrained=False, token_merging={merging!r},
+        timm_args={timm_args!r}),
+    {head}=dict(type={head_type!r}, {counts}),
+    test_cfg=dict({test}))
+test_dataloader = dict(dataset=dict(
+    type={dataset!r}, ann_file={ann_file!r},
+    metainfo=dict(classes=('cat', 'dog', 'sky', 'sea'), {things}
+                  palette=[[200, 40, 40], [40, 200, 40], [40, 40, 200], [9, 9, 9]]),
+    pipeline=[dict(type='LoadImageFromFile', imdecode_backend='pillow'),
+              dict(type={resize!r}, size={size}), dict(type={pack!r})]))
+"""
+SEMANTIC = dict(
+    scope='mmseg',
+    model='eomt_mm.EoMTSegmentor',
+    before='eomt_mm.EoMTSegDataPreProcessor',
+    head='decode_head',
+    head_type='eomt_mm.SemanticHead',
+    counts='num_classes=4',
+    test='',
+    dataset='eomt_mm.SegDataset',
+    ann_file='',
+    things='',
+    resize='eomt_mm.ResizeShortSide',
+    pack='PackSegInputs',
+)
+PANOPTIC = dict(
+    scope='mmdet',
+    model='eomt_mm.EoMTDetector',
+    before='eomt_mm.EoMTDetDataPreprocessor',
+    head='panoptic_head',
+    head_type='eomt_mm.PanopticHead',
+    counts='num_things_classes=2, num_stuff_classes=2',
+    # Random weights are sure of nothing.
+    test='panoptic_on=True, object_mask_thr=0.3, iou_thr=0.4',
+    dataset='eomt_mm.CocoPanopticDataset',
+    ann_file='none.json',
+    things="thing_classes=('cat', 'dog'), stuff_classes=('sky', 'sea'),",
+    resize='eomt_mm.FitInside',
+    pack='PackDetInputs',
+)
+INSTANCE = PANOPTIC | dict(
+    counts='num_things_classes=4',
+    test='panoptic_on=False, instance_on=True, max_per_image=20',
+    dataset='eomt_mm.CocoInstanceDataset',
+    things='',
+)
+SMALL = dict(size=64, patch=8, timm_args=dict(embed_dim=32, depth=4, num_heads=2))
+TASKS = dict(semantic=SEMANTIC, panoptic=PANOPTIC, instance=INSTANCE)
+
+
+def make_tiny(folder, task='semantic', arch='plain', merging=None, std=0.25, **changes):
+    """Write a config and a checkpoint; return `cfg`, and both as paths."""
+    config = folder / 'tiny.py'
+    parts = TASKS[task] | SMALL | changes
+    text = CONFIG.format(**parts, arch=ARCHS[arch], merging=merging)
+    config.write_text(text)
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    model = MODELS.build(cfg.model)
+    # Seeds and scales whose results are no pictures of one class.
+    torch.manual_seed(4 if task == 'semantic' else 3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=std)
+    with torch.no_grad():
+        model.backbone.queries *= 12
+        model.mask_head.class_head.weight *= 4
+        model.mask_head.mask_mlp[4].weight *= 6
+    checkpoint = folder / 'tiny.pth'
+    torch.save({'state_dict': model.state_dict(), 'meta': {}}, checkpoint)
+    return SimpleNamespace(cfg=cfg, config=config, checkpoint=checkpoint)
