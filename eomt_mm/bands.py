@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from eomt_mm.errors import UserError
 
-_LOADERS = ('LoadImageFromFile', 'eomt_mm.LoadMultiBandImage')
+# With or without the prefix of a framework.
+_LOADERS = ('LoadImageFromFile', 'LoadMultiBandImage')
 _OF_COLOURS = 'eomt_mm.ColorJitter'
 
 
@@ -40,7 +41,8 @@ def set_bands(
             blue in pictures. Defaults to the first three that are taken.
 
     Raises:
-        UserError: If the numbers of bands, means and deviations differ.
+        UserError: If the numbers of bands, means and deviations differ, or if nothing
+            in the config loads images from files.
     """
     counts = dict(mean=len(mean), std=len(std))
     if bands is not None:
@@ -50,9 +52,16 @@ def set_bands(
         raise UserError(
             f'set_bands: {found} values; give a mean and a deviation for each band'
         )
+    loaders = list(_loaders(config))
+    if not loaders:
+        raise UserError(
+            'set_bands: no pipeline of the config has a LoadImageFromFile to replace; '
+            'put eomt_mm.LoadMultiBandImage in its place, and set '
+            'model.backbone.in_channels, mean and std'
+        )
     for steps in _pipelines(config):
         steps[:] = [step for step in steps if step.get('type') != _OF_COLOURS]
-    for loader in _loaders(config):
+    for loader in loaders:
         kept = {k: loader[k] for k in ('backend_args',) if k in loader}
         loader.clear()
         loader.update(kept, type='eomt_mm.LoadMultiBandImage')
@@ -89,5 +98,6 @@ def _pipelines(config: dict) -> Iterator[list[dict]]:
 
 def _loaders(config: dict) -> Iterator[dict]:
     for node in _nodes(config):
-        if isinstance(node, dict) and node.get('type') in _LOADERS:
-            yield node
+        if isinstance(node, dict) and isinstance(node.get('type'), str):
+            if node['type'].rpartition('.')[2] in _LOADERS:
+                yield node

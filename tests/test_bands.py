@@ -165,6 +165,26 @@ def test_other_counts_are_one_line(root, options, message):
         config(root, **options)
 
 
+def test_a_second_call_replaces_the_first(root):
+    cfg = config(root)
+    set_bands(cfg._cfg_dict, mean=[1.0, 2.0], std=[3.0, 4.0], bands=[0, 2])
+    assert cfg.model.backbone.in_channels == 2
+    loader = cfg.train_dataloader.dataset.pipeline[0]
+    assert loader == dict(type='eomt_mm.LoadMultiBandImage', bands=[0, 2])
+
+
+def test_a_loader_with_a_prefix_is_replaced():
+    steps = [dict(type='mmseg.LoadImageFromFile', backend_args=dict(backend='local'))]
+    set_bands(dict(pipeline=steps), **FOUR)
+    kept = dict(backend_args=dict(backend='local'))
+    assert steps == [dict(kept, type='eomt_mm.LoadMultiBandImage')]
+
+
+def test_a_config_that_loads_nothing_is_one_line():
+    with pytest.raises(UserError, match='no pipeline of the config has a LoadImageFr'):
+        set_bands(dict(pipeline=[dict(type='RandomFlip')]), **FOUR)
+
+
 @pytest.mark.parametrize('task', ['semantic', 'panoptic'])
 @pytest.mark.parametrize(
     ('part', 'value', 'message'),
