@@ -50,7 +50,7 @@ def read(path: str) -> dict:
         return found
 
     if Path(path).is_dir():
-        raise UserError(f'{path} is a folder: set ann_file to an annotation file')
+        raise UserError(f'ann_file {str(path)!r} is a folder: set it to a JSON file')
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
         content = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)

@@ -1,7 +1,7 @@
-"""Submissions to BRAVO: pairs of PNG files, their completeness and their metrics.
+"""Submissions to BRAVO: their PNG files, whether all are there, and their metrics.
 
-Every pixel counts; the challenge's server samples 100,000 pixels of each image for
-the curves, so that its figures differ in the last digits.
+Every pixel counts here; the challenge's server samples 100,000 pixels of each image
+for the curves, so that its figures differ in the last digits.
 """
 
 from pathlib import Path
@@ -21,11 +21,11 @@ CLASSES = 19
 
 
 def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
-    """Paths of prediction and confidence of an image.
+    """Return the paths of prediction and confidence of an image.
 
     Args:
-        out (Path): The submission.
-        subset (str): Name of its subset.
+        out (Path): Root of the submission.
+        subset (str): Name of the image's subset.
         base (str): Path of the image below the root, without suffix.
     """
     stem = SUBSETS[subset].stem
@@ -35,12 +35,12 @@ def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
 def save_pair(
     pair: tuple[Path, Path], predicted: np.ndarray, confidence: np.ndarray
 ) -> None:
-    """Write the two files, each whole or not at all.
+    """Write prediction and confidence of an image, each file whole or not at all.
 
     Args:
-        pair (tuple[Path, Path]): As `pair_of` returns it.
+        pair (tuple[Path, Path]): Paths, as `pair_of` returns them.
         predicted (np.ndarray): Train ids, shape (H, W).
-        confidence (np.ndarray): From 0 to 1, shape (H, W).
+        confidence (np.ndarray): Confidence from 0 to 1, shape (H, W).
     """
     arrays = predicted.astype(np.uint8), levels(confidence)
     for path, array in zip(pair, arrays, strict=True):
@@ -49,27 +49,27 @@ def save_pair(
 
 
 def check_complete(root: Path, out: Path, others: set[str], partly=False) -> None:
-    """Compare a submission with the tree of images.
+    """Check that a submission has the files of each image, and no others.
 
     Args:
-        root (Path): The images.
-        out (Path): The submission.
-        others (set[str]): Names at its top that are no pairs.
+        root (Path): Root of the images.
+        out (Path): Root of the submission.
+        others (set[str]): Names of files at the top of `out` that belong to no image.
         partly (bool): Whether files may be missing. Defaults to False.
 
     Raises:
-        UserError: A file is missing, or there is one too many.
+        UserError: If a file is missing, or there is one too many.
     """
     wanted = {path for n, _, base in images_of(root) for path in pair_of(out, n, base)}
     found = {path for path in out.rglob('*') if path.is_file()}
     found -= {out / name for name in others}
-    # What a killed call left is written over.
+    # A killed call leaves these; the next one overwrites them.
     found = {path for path in found if not path.name.startswith('.partial-')}
     missing, extra = wanted - found, found - wanted
     if missing and not partly:
         raise UserError(
             f'{len(missing)} of {len(wanted)} files are missing in {out}, the first is '
-            f'{min(missing)}: the same call with the checkpoint goes on'
+            f'{min(missing)}: call the tool with the checkpoint again to go on'
         )
     if extra:
         raise UserError(
@@ -82,17 +82,17 @@ def evaluate(root: Path, out: Path, truth: Path) -> dict[str, float]:
     """Measure a submission.
 
     Args:
-        root (Path): The images.
-        out (Path): A complete submission.
+        root (Path): Root of the images.
+        out (Path): Root of a complete submission.
         truth (Path): Root of the ground truth.
 
     Returns:
-        dict[str, float]: Fractions by `SUBSET_metric`, of each subset that is there,
-        `SUBSET_hmean` of these, and `semantic`, `ood` and `bravo`: harmonic means.
-        Those of errors count in a mean as 1 - error.
+        dict[str, float]: Fractions: `SUBSET_METRIC` for each subset that is there,
+        `SUBSET_hmean`, the harmonic mean of these, and the harmonic means `semantic`,
+        `ood` and `bravo` over all subsets. An error counts as 1 - error in a mean.
 
     Raises:
-        UserError: A file is missing, or its size, kind or values are wrong.
+        UserError: If a file is missing, or its size, mode or values are wrong.
     """
     counts: dict[str, list[np.ndarray]] = {}
     for name, path, base in images_of(root):
@@ -124,13 +124,19 @@ def evaluate(root: Path, out: Path, truth: Path) -> dict[str, float]:
 
 
 def _goodness(metric: str, value: float) -> float:
+    """Return a score for a metric: 1 - error where it is an error."""
     return 1 - value if metric.startswith(('ECE', 'FPR95')) else value
 
 
 def _counts_of(
     name: str, base: str, out: Path, truth: Path, size: tuple[int, int]
 ) -> list[np.ndarray]:
-    """Right, wrong, confusion matrix, known and unknown of one image."""
+    """Count the pixels of one image.
+
+    Returns:
+        list[np.ndarray]: Histograms of the confidence of right and wrong pixels, the
+        confusion matrix, and histograms of known and unknown pixels.
+    """
     subset = SUBSETS[name]
     pred_path, conf_path = pair_of(out, name, base)
     predicted = _read(pred_path, 'L', size)
@@ -141,7 +147,7 @@ def _counts_of(
     if subset.semantic:
         source = truth / f'{base}{subset.labels}'
         semantic = semantic_counts(labels, predicted, confidence, CLASSES, source)
-    else:  # its maps are placeholders
+    else:  # the subset's label maps are placeholders
         empty = histogram(confidence[:0])
         semantic = empty, empty, np.zeros((CLASSES, CLASSES), int)
         check_ood_labels(mask, truth / f'{base}{subset.mask}')
@@ -164,7 +170,7 @@ def _read(path: Path, mode: str, size: tuple[int, int]) -> np.ndarray:
                 )
             array = np.array(file)
     except FileNotFoundError as error:
-        raise UserError(f'{path} is missing: it belongs to an image') from error
+        raise UserError(f'{path} is missing: each image has one') from error
     except UnidentifiedImageError as error:
-        raise UserError(f'{path} is no image: write it again') from error
+        raise UserError(f'{path} is not an image: write it again') from error
     return array.astype(np.uint16) if mode == 'I;16' else array

@@ -114,6 +114,7 @@ def test_a_training_by_epochs_is_resumed(tool, variant, tmp_path):
         (['train_dataloader.dataset.metainfo.classes=[a,,b]'], "has the name ''"),
         (['train_dataloader.dataset.metainfo.classes=[]'], 'has no names'),
         (['train_dataloader.dataset.metainfo=names.txt'], "metainfo is 'names.txt'"),
+        (['train_dataloader.dataset.indices=[9]'], 'indices names an image that'),
         (['train_dataloader.batch_size=0'], 'batch_size is 0: expected'),
         (['val_evaluator=None'], 'val_evaluator of the config is missing or None'),
         (['val_evaluator.type=CocoMetric'], 'which scores results of mmdet'),
