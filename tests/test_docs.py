@@ -26,6 +26,7 @@ PAGES = [
     'README.md',
     'docs/parity.md',
     'docs/comparison.md',
+    'docs/dirty_data.md',
     'docs/ladder.md',
     'docs/converting.md',
     'docs/deployment.md',
@@ -79,6 +80,16 @@ def test_options_exist(page):
         source = (ROOT / re.sub(r'(dist|slurm)_(\w+)\.sh', r'\2.py', tool)).read_text()
         for option in re.findall(r'(?<![\w-])--[a-z][\w-]*', arguments):
             assert f"'{option}'" in source + OPTIONS, (tool, option)
+
+
+def test_tests_exist():
+    """Each test that the page of dirty data names is there, by file or function."""
+    text = (ROOT / 'docs/dirty_data.md').read_text()
+    files = {path.name: path.read_text() for path in (ROOT / 'tests').rglob('*.py')}
+    names = set(re.findall(r'`(test_\w+(?:\.py)?)`', text))
+    assert len(names) > 40
+    for name in names:
+        assert name in files or f'def {name}(' in ''.join(files.values()), name
 
 
 def test_the_front_page_is_short():

@@ -32,6 +32,13 @@ def build_loader(runner: Runner, split: str) -> None:
         if 'need at least one array' in str(error):  # MMEngine packs an empty list
             raise empty from error
         raise
+    except IndexError as error:
+        if 'indices' not in str(config):
+            raise
+        raise UserError(
+            f'{split}_dataloader: indices names an image that a dataset does not have '
+            f'({error}); they count from 0'
+        ) from error
     images = len(loader.dataset)
     if images == 0:
         raise empty

@@ -50,7 +50,7 @@ def read(path: str) -> dict:
         return found
 
     if Path(path).is_dir():
-        raise UserError(f'{path} is a folder: set ann_file to an annotation file')
+        raise UserError(f'ann_file {str(path)!r} is a folder: set it to a JSON file')
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
         content = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
@@ -308,7 +308,10 @@ def check_extents(entries: Entries, optional: bool = False) -> tuple:
     column = entries.optional if optional else entries.column
     areas = column('area', NUMBER, 'a number of pixels')
     boxes = column('bbox', (list,), 'x, y, width and height')
-    found = np.array([a if a is None else min(a, BEYOND) for a in areas], float)
+    try:
+        found = np.array(areas, float)  # None is NaN
+    except OverflowError:
+        found = np.array([a if a is None else min(a, BEYOND) for a in areas], float)
     if not optional:
         entries.refuse(
             ~((found >= 0) & (found <= LONGEST_SIDE**2)),

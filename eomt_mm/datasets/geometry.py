@@ -34,7 +34,7 @@ def jittered_size(
 
 def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize bilinearly with antialiasing, as torchvision does."""
-    tensor = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    tensor = torch.from_numpy(np.array(image.transpose(2, 0, 1), order='C'))
     tensor = F.resize(
         tensor, [height, width], InterpolationMode.BILINEAR, antialias=True
     )
@@ -56,7 +56,8 @@ def resize_labels(labels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize the last two axes to the nearest neighbour."""
     if 0 in labels.shape:  # no masks
         return np.zeros((*labels.shape[:-2], height, width), labels.dtype)
-    tensor = torch.from_numpy(np.ascontiguousarray(labels))[None]
+    # A flipped axis of one pixel is contiguous and has a negative stride.
+    tensor = torch.from_numpy(np.array(labels, order='C'))[None]
     return F.resize(tensor, [height, width], InterpolationMode.NEAREST)[0].numpy()
 
 

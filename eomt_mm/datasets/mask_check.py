@@ -4,6 +4,9 @@ pycocotools walks polygons wherever they lead and writes RLE to memory as they c
 that a wrong number ends in an endless loop or a crash of the process.
 """
 
+from itertools import chain
+from operator import itemgetter
+
 import numpy as np
 from pycocotools import mask as coco_masks
 
@@ -57,18 +60,18 @@ def _check_polygons(
     """Check the outlines at some places; measure them into the rows of `found`."""
     chosen = [entries.entries[place] for place in places]
     masks = [entry[MASK] for entry in chosen]
-    sides = [max(sizes[entry['image_id']]) for entry in chosen]
+    sides = _shapes(entries.among(chosen), sizes).max(1).astype(int)
     try:
         lengths = np.array([len(points) for mask in masks for points in mask])
         if not ((lengths < 6) | (lengths % 2 == 1)).any():
             found[places] = np.concatenate([*measured(masks)])
-            edges, side = found[places, :4], np.array(sides)
-            if (edges.min(1) >= -side).all() and (edges.max(1) <= 2 * side).all():
+            edges = found[places, :4]
+            if (edges.min(1) >= -sides).all() and (edges.max(1) <= 2 * sides).all():
                 return
     except (TypeError, OverflowError):
         pass  # other things than lists of numbers, which are told below
     entries.among(chosen).refuse(
-        map(_fault, masks, sides),
+        map(_fault, masks, sides.tolist()),
         lambda i: f'has segmentation {short(masks[i])}, {_fault(masks[i], sides[i])}',
         'expected [[x1, y1, x2, y2, x3, y3, ...], ...], numbers in pixels',
     )
@@ -155,8 +158,7 @@ def settle_extents(entries: Entries, sizes: dict, found: np.ndarray) -> tuple[in
             mask to tell.
     """
     areas, boxes = check_extents(entries, optional=True)
-    shapes = np.array([sizes[entry['image_id']] for entry in entries.entries], float)
-    shapes = shapes.reshape(-1, 2)
+    shapes = _shapes(entries, sizes)
     is_bare = np.isnan(found[:, 4])
     check_extents(entries.among([entries.entries[i] for i in np.flatnonzero(is_bare)]))
     impossible = ~_is_possible(areas, boxes, shapes)
@@ -176,6 +178,13 @@ def settle_extents(entries: Entries, sizes: dict, found: np.ndarray) -> tuple[in
         suspects[place].update(area=area, bbox=box)
     is_empty = exact[:, 4] == 0
     return int((wrong & given & ~is_empty).sum()), int(is_empty.sum())
+
+
+def _shapes(entries: Entries, sizes: dict) -> np.ndarray:
+    """Return height and width of the image of each annotation, shape (N, 2)."""
+    images = map(itemgetter('image_id'), entries.entries)
+    flat = chain.from_iterable(map(sizes.__getitem__, images))
+    return np.fromiter(flat, float).reshape(-1, 2)
 
 
 def _is_possible(

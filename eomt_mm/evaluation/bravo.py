@@ -1,4 +1,4 @@
-"""Submissions to BRAVO: pairs of PNG files, their completeness and their metrics.
+"""Submissions to BRAVO: their PNG files, whether all are there, and their metrics.
 
 Definitions and names are those of the challenge's toolkit: semantic metrics count valid
 pixels alone, those of unknown objects all that are not void. Every pixel counts; the
@@ -34,11 +34,11 @@ SEMANTIC_NAMES = dict(
 
 
 def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
-    """Paths of prediction and confidence of an image.
+    """Return the paths of prediction and confidence of an image.
 
     Args:
-        out (Path): The submission.
-        subset (str): Name of its subset.
+        out (Path): Root of the submission.
+        subset (str): Name of the image's subset.
         base (str): Path of the image below the root, without suffix.
     """
     pred, conf = (out / f'{base}{SUBSETS[subset].stem}{ending}' for ending in PAIR)
@@ -48,12 +48,12 @@ def pair_of(out: Path, subset: str, base: str) -> tuple[Path, Path]:
 def save_pair(
     pair: tuple[Path, Path], predicted: np.ndarray, confidence: np.ndarray
 ) -> None:
-    """Write the two files, each whole or not at all.
+    """Write prediction and confidence of an image, each file whole or not at all.
 
     Args:
-        pair (tuple[Path, Path]): As `pair_of` returns it.
+        pair (tuple[Path, Path]): Paths, as `pair_of` returns them.
         predicted (np.ndarray): Train ids, shape (H, W).
-        confidence (np.ndarray): From 0 to 1, shape (H, W).
+        confidence (np.ndarray): Confidence from 0 to 1, shape (H, W).
     """
     arrays = predicted.astype(np.uint8), levels(confidence)
     for path, array in zip(pair, arrays, strict=True):
@@ -62,16 +62,16 @@ def save_pair(
 
 
 def check_complete(root: Path, out: Path, others: set[str], partly=False) -> None:
-    """Compare a submission with the tree of images.
+    """Check that a submission has the files of each image, and no others.
 
     Args:
-        root (Path): The images.
-        out (Path): The submission.
-        others (set[str]): Names at its top that are no pairs.
+        root (Path): Root of the images.
+        out (Path): Root of the submission.
+        others (set[str]): Names of files at the top of `out` that belong to no image.
         partly (bool): Whether files may be missing. Defaults to False.
 
     Raises:
-        UserError: A file is missing, or there is one too many.
+        UserError: If a file is missing, or there is one too many.
     """
     wanted = {path for n, _, base in images_of(root) for path in pair_of(out, n, base)}
     found = {path for path in out.rglob('*') if path.is_file()}
@@ -82,7 +82,7 @@ def check_complete(root: Path, out: Path, others: set[str], partly=False) -> Non
     if missing and not partly:
         raise UserError(
             f'{len(missing)} of {len(wanted)} files are missing in {out}, the first is '
-            f'{min(missing)}: the same call with the checkpoint goes on'
+            f'{min(missing)}: call the tool with the checkpoint again to go on'
         )
     if extra:
         raise UserError(
@@ -95,8 +95,8 @@ def evaluate(root: Path, out: Path, truth: Path) -> dict[str, float]:
     """Measure a submission.
 
     Args:
-        root (Path): The images.
-        out (Path): A complete submission.
+        root (Path): Root of the images.
+        out (Path): Root of a complete submission.
         truth (Path): Root of the ground truth.
 
     Returns:
@@ -106,7 +106,7 @@ def evaluate(root: Path, out: Path, truth: Path) -> dict[str, float]:
         Those of errors count in a mean as 1 - error.
 
     Raises:
-        UserError: A file is missing, or its size, kind or values are wrong.
+        UserError: If a file is missing, or its size, mode or values are wrong.
     """
     counts: dict[str, list[np.ndarray]] = {}
     for name, path, base in images_of(root):
@@ -149,7 +149,12 @@ def _mean_of(results: dict[str, float], wanted: Callable[[str], bool]) -> float:
 def _counts_of(
     name: str, base: str, out: Path, truth: Path, size: tuple[int, int]
 ) -> list[np.ndarray]:
-    """Right, wrong, confusion matrix, known and unknown of one image."""
+    """Count the pixels of one image.
+
+    Returns:
+        list[np.ndarray]: Histograms of the confidence of right and wrong pixels, the
+        confusion matrix, and histograms of known and unknown pixels.
+    """
     subset = SUBSETS[name]
     pred_path, conf_path = pair_of(out, name, base)
     predicted = _read(pred_path, 'L', size)

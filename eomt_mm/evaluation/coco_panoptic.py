@@ -176,7 +176,10 @@ class CocoPanopticMetric(MMDetCocoPanopticMetric):
             check_things(self._coco_api.path, categories, self.dataset_meta)
             return
         missing = [name for name in ours if name not in theirs]
+        twice = [name for name in theirs if theirs.count(name) > 1]
         fault = f'has no category {missing[0]!r}' if missing else 'has another order'
+        if twice:
+            fault = f'has {theirs.count(twice[0])} categories {twice[0]!r}'
         raise UserError(
             f'the annotation file of CocoPanopticMetric {fault}: its categories must '
             f'be named and ordered as the {len(ours)} classes of the dataset, from '

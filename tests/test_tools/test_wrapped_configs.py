@@ -114,6 +114,7 @@ def test_a_training_by_epochs_is_resumed(tool, variant, tmp_path):
         (['train_dataloader.dataset.metainfo.classes=[a,,b]'], "has the name ''"),
         (['train_dataloader.dataset.metainfo.classes=[]'], 'has no names'),
         (['train_dataloader.dataset.metainfo=names.txt'], "metainfo is 'names.txt'"),
+        (['train_dataloader.dataset.indices=[9]'], 'indices names an image that'),
         (['train_dataloader.batch_size=0'], 'batch_size is 0: expected'),
         (['val_evaluator=None'], 'val_evaluator of the config is missing or None'),
         (['val_evaluator.type=CocoMetric'], 'which scores results of mmdet'),
@@ -128,16 +129,16 @@ def test_nothing_to_train_on_is_one_line(tool, config, tmp_path, capsys, options
     assert line.startswith('error: ') and said in line
 
 
-@pytest.mark.parametrize(
-    'options',
-    [
-        ['timeout=5', 'multiprocessing_context=fork', 'prefetch_factor=2'],
-        ['drop_last=True', 'batch_sampler.type=BatchSampler'],
-    ],
-)
-def test_options_of_loaders_that_pytorch_refuses_together(
-    tool, config, tmp_path, options
-):
+def test_options_of_loaders_that_pytorch_refuses_together(tool, config, tmp_path):
+    loader = dict(batch_sampler=dict(type='AspectRatioBatchSampler'), drop_last=True)
+    cfg = Config(dict(train_dataloader=dict(num_workers=2, timeout=5, **loader)))
+    cli.fill_in(cfg)
+    assert cfg.train_dataloader == dict(
+        num_workers=2,
+        timeout=5,
+        batch_sampler=dict(type='AspectRatioBatchSampler', drop_last=True),
+    )
+    options = ['timeout=5', 'multiprocessing_context=fork', 'prefetch_factor=2']
     options = [f'train_dataloader.{option}' for option in options]
     argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options', *options]
     assert tool('train').main(argv).iter == 2
