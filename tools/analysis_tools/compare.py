@@ -5,7 +5,8 @@ r"""Models of any config side by side: cost, speed, memory and scores.
         EoMT-S=configs/eomt/eomt_vits_coco_panoptic_640_1x.py \
         Mask2Former-R50=mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py
 
-Configs are files, or those of the installed frameworks as mmdet::NAME and mmseg::NAME.
+Configs are files, those of the installed frameworks as mmdet::NAME and mmseg::NAME, or
+models of Hugging Face transformers as hf::FOLDER, or hf::FILE.json with random weights.
 Where a checkpoint is given, and the data of the config are there, the evaluator of the
 config measures its score. Pre-trained weights are neither needed nor downloaded. A row
 with a gap names the reason; the other rows are complete.
@@ -54,9 +55,10 @@ from measuring.contest import Contest, Plan, hold  # noqa: E402
 from measuring.jobs import Failure, Launch, run_jobs  # noqa: E402
 from measuring.measure import bound_memory, first_line, peak_memory  # noqa: E402
 from measuring.rows import machine  # noqa: E402
+from measuring.transformers_models import is_one  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation')
+PACKAGES = ('torch', 'mmcv', 'mmdet', 'mmsegmentation', 'transformers')
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -180,7 +182,8 @@ def count_all(models: list[Model], timing: Timing) -> None:
     """Fill in parameters, operations and published scores."""
     for model in models:
         try:
-            model.quoted = quoted_score(model.config)
+            if not is_one(model.config):
+                model.quoted = quoted_score(model.config)
             count(model, timing.size)
             print(
                 f'{model.label}: {model.parameters / 1e6:.2f} M parameters', flush=True
@@ -229,6 +232,8 @@ def tests_of(models: list[Model], options: list[str], out: Path) -> list[Test]:
         if model.checkpoint is None:
             continue
         try:
+            if is_one(model.config):
+                raise UserError('models of transformers are not tested here')
             cfg = model.read_for_test()
             refuse_untestable(cfg, model.checkpoint)
         except Exception as error:  # whatever a foreign config brings with it

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -109,7 +110,7 @@ def complexity_of(cfg: Config, size: tuple[int, int] | None = None) -> Complexit
     """
     model_cfg, size = model_at(cfg, size)
     with scope_of(cfg):
-        return _count(model_cfg, size)
+        return count_network(partial(build_network, model_cfg), network_alone, size)
 
 
 @contextmanager
@@ -122,21 +123,32 @@ def scope_of(cfg: Config) -> Iterator[None]:
         yield
 
 
-def _count(model_cfg: dict, size: tuple[int, int]) -> Complexity:
+def count_network(
+    build: Callable[[], nn.Module],
+    forward: Callable[[nn.Module, torch.Tensor], Callable[[], object]],
+    size: tuple[int, int],
+) -> Complexity:
+    """Count a network on shapes alone if possible, else on a random image.
+
+    Args:
+        build (Callable): Makes the network, in evaluation mode and without gradients.
+        forward (Callable): Makes its forward pass on images, as `network_alone`.
+        size (tuple[int, int]): Height and width of the image.
+    """
     on_noise = False
     try:
         with parameters_without_values():
-            model = build_network(model_cfg)
+            model = build()
         images = torch.empty(1, channels_of(model), *size, device='meta')
         with ShapesOnly():
-            operations = count_operations(network_alone(model, images), model)
+            operations = count_operations(forward(model, images), model)
     except Exception:
         # Values were needed, which only a real computation has. Other errors recur.
         on_noise = True
         torch.manual_seed(0)
-        model = build_network(model_cfg)
+        model = build()
         images = torch.randn(1, channels_of(model), *size)
-        operations = count_operations(network_alone(model, images), model)
+        operations = count_operations(forward(model, images), model)
     parameters = sum(p.numel() for p in model.parameters())
     return Complexity(size, parameters, operations, on_noise)
 

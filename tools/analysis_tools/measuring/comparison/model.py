@@ -10,10 +10,12 @@ from mmengine.model import revert_sync_batchnorm
 
 from eomt_mm.cli import configs_and_checkpoints, override, read_config
 from eomt_mm.errors import UserError
-from eomt_mm.models.network import speed_up
+from eomt_mm.models.network import autocast, speed_up
 
+from .. import transformers_models
 from ..measure import Work
 from ..networks import (
+    DEFAULT_SIZE,
     build_network,
     channels_of,
     complexity_of,
@@ -52,7 +54,7 @@ class Model:
 
     Attributes:
         label (str): Name of the row.
-        config (str): A path, or a name such as 'mmdet::mask2former/...'.
+        config (str): A path, or a name such as 'mmdet::mask2former/...' or 'hf::DIR'.
         checkpoint (str, optional): Path of its weights.
         size (tuple[int, int], optional): Height and width of the image.
         parameters (int, optional): Number of parameters.
@@ -125,11 +127,11 @@ def parse_words(words: Sequence[str]) -> list[Model]:
     models: list[Model] = []
     for word, checkpoint in configs_and_checkpoints(words):
         label, config = _label_and_config(word)
-        stem = config.rpartition('/')[2].removesuffix('.py')
+        stem = config.rpartition('/')[2].removesuffix('.py').removesuffix('.json')
         if label == '' or not stem or config.endswith('::'):
             raise UserError(
-                f'{word!r} lacks a name: give CONFIG, mmdet::CONFIG, mmseg::CONFIG or '
-                'LABEL=CONFIG'
+                f'{word!r} lacks a name: give CONFIG, mmdet::CONFIG, mmseg::CONFIG, '
+                'hf::FOLDER or LABEL=CONFIG'
             )
         models.append(Model(label or stem, config, checkpoint))
     labels = [model.label for model in models]
@@ -153,7 +155,10 @@ def _label_and_config(word: str) -> tuple[str | None, str]:
 
 def count(model: Model, size: Size | None) -> None:
     """Fill in size, parameters and operations."""
-    found = complexity_of(model.read(), size)
+    if transformers_models.is_one(model.config):
+        found = transformers_models.complexity_of(model.config, size)
+    else:
+        found = complexity_of(model.read(), size)
     model.size, model.parameters = found.size, found.parameters
     model.operations = found.operations
     if found.on_noise:
@@ -192,6 +197,19 @@ def prepare(model: Model, timing: Timing) -> Work:
         Callable: A forward pass. It returns nothing, as results of different models
         are not compared.
     """
+    if transformers_models.is_one(model.config):
+        forward = _forward_of_transformers(model, timing)
+    else:
+        forward = _forward_of_config(model, timing)
+
+    @torch.inference_mode()
+    def work() -> None:
+        forward()
+
+    return work
+
+
+def _forward_of_config(model: Model, timing: Timing) -> Work:
     cfg = model.read()
     model_cfg, size = model_at(cfg, timing.size)
     with scope_of(cfg):
@@ -201,12 +219,18 @@ def prepare(model: Model, timing: Timing) -> Work:
         # a CPU, and would show that instead of the networks.
         if timing.dtype != 'fp32' or timing.compiled:
             speed_up(network, timing.dtype, timing.compiled)
-    shape = timing.batch, channels_of(network), *size
-    images = torch.randn(shape, device=timing.device)
-    forward = network_alone(network, images)
+    return network_alone(network, _images(timing, size, channels_of(network)))
 
-    @torch.inference_mode()
-    def work() -> None:
-        forward()
 
-    return work
+def _forward_of_transformers(model: Model, timing: Timing) -> Work:
+    torch.manual_seed(0)
+    network = transformers_models.build(model.config).to(timing.device)
+    if timing.compiled:
+        network.forward = torch.compile(network.forward)
+    images = _images(timing, timing.size or DEFAULT_SIZE)
+    forward = transformers_models.network_alone(network, images)
+    return autocast(timing.device, timing.dtype)(forward)
+
+
+def _images(timing: Timing, size: Size, channels: int = 3) -> torch.Tensor:
+    return torch.randn(timing.batch, channels, *size, device=timing.device)
