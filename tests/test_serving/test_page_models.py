@@ -1,6 +1,7 @@
 """What the page shows is what inferencers and the predictor find and paint."""
 
 import io
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from mmdet.apis import DetInferencer
 from mmseg.apis import MMSegInferencer
 from PIL import Image
 
+from serve import load_models
 from serving.onnx_model import OnnxModel
 from serving.photo import Photo
 from serving.saving import png
@@ -150,7 +152,9 @@ def onnx_model(tiny, run_tool, pixels, tmp_path_factory):
                 '--photo',
                 folder / 'photo.png',
             )
-        return OnnxModel(str(out), task)
+        (model,) = load_models(Namespace(models=[str(out)], cfg_options=None))
+        assert isinstance(model, OnnxModel)
+        return model
 
     return get
 
