@@ -1,9 +1,6 @@
 """Tiny models for the page, a server in this process, one in its own process."""
 
 import contextlib
-import http.client
-import io
-import json
 import os
 import re
 import subprocess
@@ -15,12 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tiny_models import make_tiny
+from visitor import SHAPE, Client, encoded
 
 ROOT = Path(__file__).parents[2]
-SHAPE = 96, 128
 # MMDetection's inferencer builds the dataset, and paints with tuples.
 FOR_INFERENCERS = """
 test_dataloader['dataset'].update(data_prefix=dict(img='', seg=''))
@@ -82,60 +78,10 @@ def pixels():
     return photo.clip(0, 255).astype(np.uint8)
 
 
-def encoded(pixels, kind='PNG', **options):
-    """The bytes of a file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind, **options)
-    return file.getvalue()
-
-
 @pytest.fixture(scope='session')
 def png(pixels):
     """The photo as a PNG file."""
     return encoded(pixels)
-
-
-class Client:
-    """Asks a server as the page does.
-
-    Args:
-        port (int): Of this machine.
-        token (str): Of the session.
-    """
-
-    def __init__(self, port, token='a' * 24):
-        self.port, self.token = port, token
-
-    def send(self, method, path, body=None, **headers):
-        """Returns the status and the body."""
-        connection = http.client.HTTPConnection('127.0.0.1', self.port, timeout=60)
-        try:
-            connection.request(method, path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def about(self):
-        return json.loads(self.send('GET', '/api/about')[1])
-
-    def upload(self, content, name='photo.png'):
-        """Returns the status and what the page is told."""
-        path = f'/api/{self.token}/photo?name={name}'
-        status, body = self.send('POST', path, content)
-        return status, json.loads(body)
-
-    def ask(self, what='result', **asked):
-        """Returns the lines of the answer; the last one is the result."""
-        path = f'/api/{self.token}/{what}'
-        _, body = self.send('POST', path, json.dumps(asked))
-        return [json.loads(line) for line in body.splitlines()]
-
-    def download(self, kind, **asked):
-        from urllib.parse import quote
-
-        path = f'/api/{self.token}/download/{kind}?settings={quote(json.dumps(asked))}'
-        return self.send('GET', path)
 
 
 @pytest.fixture(scope='session')

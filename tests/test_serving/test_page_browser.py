@@ -7,10 +7,10 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import Client
 from PIL import Image
 
 from measuring import browser
+from visitor import Client
 
 pytestmark = [
     pytest.mark.browser,

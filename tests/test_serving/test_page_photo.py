@@ -4,11 +4,11 @@ import io
 
 import numpy as np
 import pytest
-from conftest import encoded
 from PIL import Image
 
 from eomt_mm.errors import UserError
 from serving.photo import SHOWN_SIDE, Photo, read_photo
+from visitor import encoded
 
 
 def one_bit(side):

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import SHAPE, encoded
 from PIL import Image
 from pycocotools import mask as coco_masks
 
 from serving.outputs import Model
 from serving.settings import View
+from visitor import SHAPE, encoded
 
 
 class Slow(Model):

@@ -24,6 +24,7 @@ from PIL import Image
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError
+from eomt_mm.files import atomic_path
 from measuring import browser
 from measuring.browser import chromium
 
@@ -34,7 +35,7 @@ from serving.config_model import ConfigModel  # noqa: E402
 WINDOW = 1180, 860
 PHONE = 390, 844
 WIDTH = 900  # px of a picture
-COLOURS = 128
+COLOURS = 192
 PATIENCE = 60  # seconds for a result
 SET = """
 const field = document.querySelector(arguments[0]);
@@ -97,7 +98,9 @@ class Shot:
 
     def take(self, prepare: Callable[['Shot'], None], path: Path) -> None:
         """Open the page, choose the scene, prepare, and write."""
-        self.driven.get(f'http://127.0.0.1:{self.port}')
+        for _ in range(2):  # the second time as someone new
+            self.driven.get(f'http://127.0.0.1:{self.port}')
+            self.driven.execute_script('sessionStorage.clear()')
         self.until("document.querySelectorAll('#examples button').length")
         self.driven.execute_script(
             "document.querySelectorAll('#examples button')[arguments[0]].click()",
@@ -109,7 +112,9 @@ class Shot:
         width = min(WIDTH, picture.width)
         size = width, round(picture.height * width / picture.width)
         picture = picture.convert('RGB').resize(size, Image.LANCZOS)
-        picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture = picture.quantize(COLOURS, dither=Image.Dither.NONE)
+        with atomic_path(path) as partial:
+            picture.save(partial, optimize=True)
 
     def until(self, condition: str) -> None:
         """Wait for a condition in JavaScript."""

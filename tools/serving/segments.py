@@ -57,20 +57,19 @@ def from_ids(
     """Make segments of a map.
 
     Args:
-        ids (np.ndarray): Shape (H, W), class + offset * instance.
+        ids (np.ndarray): Shape (H, W), class + offset * instance, from 0.
         void (int): The id of no segment.
         scores (dict[int, float]): By id.
         offset (int): Between instances. Defaults to MMDetection's.
     """
-    known, index = np.unique(ids, return_inverse=True)
-    # Places in the table; void takes none.
-    places = np.cumsum(known != void)
-    places[known == void] = 0
-    index = places.astype(np.uint16)[index].reshape(ids.shape)
+    # Counting takes a tenth of the time of np.unique, which sorts all pixels.
+    known = np.flatnonzero(np.bincount(ids.ravel()))
+    known = known[known != void]
+    places = np.zeros(ids.max() + 1, np.uint16)
+    places[known] = np.arange(1, len(known) + 1)
+    index = places[ids]
     rows = [
-        Segment(int(i % offset), int(i // offset), scores.get(int(i)))
-        for i in known
-        if i != void
+        Segment(int(i % offset), int(i // offset), scores.get(int(i))) for i in known
     ]
     return measured(Segments(index, rows))
 

@@ -218,6 +218,7 @@ function wireHover() {
     tip.style.top = `${event.clientY - box.top + 16}px`;
   };
   canvas.onpointerleave = () => { tip.hidden = true; };
+  window.onresize = () => viewer.draw(); // names keep their size on the screen
 }
 
 function wirePhotos() {
