@@ -81,6 +81,24 @@ def test_grey_is_embedded_as_before(weights, channels, patch):
     torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    'arch', ['vit_small_patch16_dinov3_qkvb', 'eva02_tiny_patch14_224']
+)
+def test_the_rule_holds_for_rotary_vits(tmp_path, arch):
+    small = dict(depth=1, embed_dim=32, num_heads=2, img_size=32)
+    torch.manual_seed(0)
+    weights = timm.create_model(arch, patch_size=16, **small).state_dict()
+    torch.save(weights, tmp_path / 'vit.pth')
+    del small['img_size']
+    vit = PlainViT(
+        arch, 32, pretrained=str(tmp_path / 'vit.pth'), timm_args=small, in_channels=4
+    )
+    vit.init_weights()
+    rgb = weights['patch_embed.proj.weight']
+    found = vit.patch_embed.proj.weight
+    torch.testing.assert_close(found, fit_channels(rgb, 4))
+
+
 def test_the_rule_is_logged(weights, monkeypatch):
     lines = []
     name = 'eomt_mm.models.plain_vit.print_log'
