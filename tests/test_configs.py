@@ -299,7 +299,7 @@ def test_tiles_are_all_that_a_tiled_config_adds(task):
     folder = ROOT / 'configs/demo'
     tiled = Config.fromfile(folder / f'eomt_scenes_{task}_tiles.py')
     plain = Config.fromfile(folder / f'eomt_scenes_{task}.py')
-    assert tiled.model.test_cfg.pop('tiles') == dict(overlap=0.5)
+    assert tiled.model.test_cfg.pop('tiles') == dict(overlap=0.25)
     assert tiled.model == plain.model
     large, small = tiled.test_dataloader.dataset, plain.test_dataloader.dataset
     assert large.pipeline.pop(2).size == tuple(

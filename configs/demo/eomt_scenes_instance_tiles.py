@@ -10,7 +10,7 @@
 #       test_dataloader.dataset.pipeline.2.size="(64,64)"
 _base_ = './eomt_scenes_instance.py'
 data_root = 'data/scenes_256/ADEChallengeData2016'
-model = dict(test_cfg=dict(tiles=dict(overlap=0.5)))
+model = dict(test_cfg=dict(tiles=dict(overlap=0.25)))
 val_dataloader = dict(
     dataset=dict(
         data_root=data_root,

@@ -5,7 +5,9 @@ agree there are one object. The whole image, shrunk to one coarse tile, overlaps
 all others, and so holds the parts of an object together that is larger than a tile.
 
 What a tile cuts off and nothing continues is a part: it is dropped if a larger thing
-holds half of it. Stuff is one segment of each class, so that it needs no overlap.
+holds half of it. Stuff is one segment of each class, so that it needs no overlap; but
+a tile that sees nothing else may take grass for water. Of stuff the whole image is the
+judge, and tiles refine it where they agree.
 
 Masks stay where they are, in their tiles, until post-processing asks for some of them.
 """
@@ -24,6 +26,9 @@ OUTSIDE = -20.0  # mask logit where no tile has seen a segment
 MARGIN = 2
 # The whole image shows borders too coarsely for the IoU that tiles reach.
 COARSE = 0.5
+# Mask logit of stuff in the whole image, at most: small things, which it does not see,
+# stand before it.
+MODEST = 1.0
 HELD = 0.5  # share of a part that lies in the thing it belongs to
 
 Window = tuple[slice, slice]
@@ -145,7 +150,7 @@ def merge_tiles(
     """Make one list of segments of those of all tiles.
 
     Args:
-        tiles (list[Tile]): At least one; the whole image at most once.
+        tiles (list[Tile]): At least one; the whole image last, if at all.
         num_things (int): Labels below are things.
         match_thr (float): Least IoU, where two tiles overlap, of the same thing.
         canvas (tuple[int, int]): Rows and columns of cells of the image.
@@ -154,15 +159,20 @@ def merge_tiles(
         tuple[Tensor, TiledMasks]: Class logits (M, classes + 1) and M masks. The
         probabilities of a segment are the means over its pieces by their areas.
     """
+    tiles = [
+        tile if tile.corner is not None else _modest(tile, num_things) for tile in tiles
+    ]
     areas = _fetched([tile.areas() for tile in tiles])
-    links, held = compare_tiles(tiles, areas, num_things, match_thr, canvas)
+    links, held, doubtful = compare_tiles(tiles, areas, num_things, match_thr, canvas)
+    links = [link for link in links if doubtful.isdisjoint(link[1:])]
     groups = join(links, [len(tile.probs) for tile in tiles])
     cut = _fetched([_touches_inner_side(tile, canvas) for tile in tiles])
-    groups = [
-        group
-        for group in groups
-        if len(group) > 1 or not (group[0] in held and cut[group[0].tile][group[0][1]])
-    ]
+
+    def is_left_out(piece: Piece) -> bool:
+        is_part = piece in held and bool(cut[piece.tile][piece.segment])
+        return is_part or piece in doubtful
+
+    groups = [g for g in groups if len(g) > 1 or not is_left_out(g[0])]
     # The mean over the pieces of each segment, by their areas.
     pieces = [piece for group in groups for piece in group]
     first = [0, *accumulate(len(tile.probs) for tile in tiles)]
@@ -183,7 +193,7 @@ def compare_tiles(
     num_things: int,
     match_thr: float,
     canvas: Size,
-) -> tuple[list[tuple[float, Piece, Piece]], set[Piece]]:
+) -> tuple[list[tuple[float, Piece, Piece]], set[Piece], set[Piece]]:
     """Compare the masks of all pairs of tiles where they overlap.
 
     Args:
@@ -194,8 +204,9 @@ def compare_tiles(
         canvas (tuple[int, int]): Rows and columns of cells of the image.
 
     Returns:
-        tuple[list, set]: IoU and pieces of pairs that may be the same; things that lie
-        by half in a larger one of another tile.
+        tuple[list, set, set]: IoU and pieces of pairs that may be the same; things that
+        lie by half in a larger one of another tile; stuff that lies by half in stuff of
+        the whole image and agrees with none of its class.
     """
     labels = _fetched([tile.probs[:, :-1].argmax(1) for tile in tiles])
     pairs, found = [], []
@@ -210,14 +221,23 @@ def compare_tiles(
                 pairs.append((s, t))
                 found += [a @ b.mT, a.sum(1), b.sum(1)]
     found = iter(_fetched(found))
-    links, held = [], set()
+    links, held, doubtful = [], set(), set()
     for (s, t), both, own, others in zip(pairs, found, found, found, strict=True):
         iou = both / (own[:, None] + others - both).clamp(min=1)
         things = (labels[s] < num_things)[:, None] & (labels[t] < num_things)
         same = labels[s][:, None] == labels[t]
-        coarse = tiles[s].corner is None or tiles[t].corner is None
-        least = COARSE * match_thr if coarse else match_thr
-        alike = same & (~things | (iou >= least))
+        coarse = tiles[s].corner is None
+        least = COARSE * match_thr
+        stuff = (labels[s] >= num_things)[:, None] & (labels[t] >= num_things)
+        if coarse:
+            alike = same & (iou >= torch.where(things, least, match_thr))
+            covered = (stuff & (both >= HELD * others)).any(0)
+            agreeing = (stuff & alike).any(0)
+            doubtful.update(
+                Piece(t, j) for j in (covered & ~agreeing).nonzero()[:, 0].tolist()
+            )
+        else:
+            alike = same & (stuff | (iou >= match_thr))
         for value, (i, j) in zip(
             iou[alike].tolist(), alike.nonzero().tolist(), strict=True
         ):
@@ -227,7 +247,7 @@ def compare_tiles(
         held.update(Piece(s, i) for i in inside.any(1).nonzero()[:, 0].tolist())
         inside = things & ~smaller & (both >= HELD * areas[t])
         held.update(Piece(t, j) for j in inside.any(0).nonzero()[:, 0].tolist())
-    return links, held
+    return links, held, doubtful
 
 
 def join(
@@ -265,6 +285,13 @@ def _shared(
     if top >= bottom or left >= right:
         return None
     return slice(top, bottom), slice(left, right)
+
+
+def _modest(tile: Tile, num_things: int) -> Tile:
+    """The whole image, with stuff that gives way to what tiles see before it."""
+    is_stuff = tile.probs[:, :-1].argmax(1) >= num_things
+    modest = tile.masks.clamp(max=MODEST)
+    return tile._replace(masks=modest.where(is_stuff[:, None, None], tile.masks))
 
 
 def _fetched(tensors: list[Tensor]) -> list[Tensor]:

@@ -1,10 +1,10 @@
 """Several views of one image, flipped or resized, merged before they become results.
 
-Class logits and mask logits are averaged, as EoMT's masks are final only after a
-threshold: half a mask of each view would be lost behind it. What belongs together is
-the question. Views share their queries, but a query that has found an object on the
-left may find another one in the mirror image. Queries of two views are therefore
-matched by what they have found ('match'), or taken by their numbers ('query').
+Class logits and mask logits are averaged before any threshold, because a threshold
+loses what a view is unsure of. The question is which of them belong together. Views
+share their queries, but a query that has found an object on the left may find another
+one in the mirror image. Queries of two views are therefore matched by what they have
+found ('match'), or taken by their numbers ('query').
 """
 
 from collections.abc import Sequence
