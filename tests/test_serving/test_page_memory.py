@@ -11,7 +11,6 @@ from PIL import Image
 
 from visitor import Client, encoded
 
-
 pytestmark = pytest.mark.skipif(
     not Path('/proc/self/statm').exists(), reason='needs the /proc of Linux'
 )
