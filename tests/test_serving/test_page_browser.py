@@ -23,6 +23,17 @@ slider.dispatchEvent(new Event('input'));
 slider.dispatchEvent(new Event('change'));
 """
 
+BRING = """
+const [how, text] = arguments;
+const bytes = Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+const brought = new DataTransfer();
+brought.items.add(new File([bytes], 'brought.png', {type: 'image/png'}));
+const event = how === 'drop'
+  ? new DragEvent('drop', {dataTransfer: brought, bubbles: true})
+  : new ClipboardEvent('paste', {clipboardData: brought, bubbles: true});
+document.body.dispatchEvent(event);
+"""
+
 
 @pytest.fixture(scope='module')
 def downloads(tmp_path_factory):
@@ -161,6 +172,17 @@ def test_legend_and_keyboard(page, photo):
         assert page.run('return arguments[0].tabIndex', element) >= 0, selector
 
 
+def test_the_pointer_shows_class_and_score(page, photo):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    page.choose(photo)
+    ActionChains(page.driven).move_to_element(page.find('#canvas')).perform()
+    words = page.until(lambda: page.find('#tip').text)
+    names = page.find('#legend').text
+    name, _, score = words.partition(', score ')
+    assert words == 'nothing' or (name in names and 0 <= float(score) <= 1)
+
+
 def test_two_models_and_the_slider(page, photo):
     page.choose(photo)
     page.find('#compare summary').click()
@@ -215,6 +237,13 @@ def test_a_file_that_is_no_photo_and_the_next_one(page, photo, downloads):
     page.choose(photo)
     page.until(lambda: 'segment' in page.said()[0])
     assert not page.find('#error').is_displayed()
+
+
+@pytest.mark.parametrize('how', ['drop', 'paste'])
+def test_a_photo_is_dropped_or_pasted(page, png, how):
+    page.run(BRING, how, base64.b64encode(png).decode())
+    page.until(lambda: 'segment' in page.said()[0])
+    assert 'brought.png, 128 × 96' in page.find('#caption').text
 
 
 def test_a_reload_shows_the_photo_again(page, photo, process):

@@ -3,11 +3,17 @@
 import gc
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from visitor import Client, encoded
+
+pytestmark = pytest.mark.skipif(
+    not Path('/proc/self/statm').exists(), reason='needs the /proc of Linux'
+)
 
 
 def resident(pid):

@@ -163,8 +163,8 @@ class Service:
         self, session: Session, run: Run
     ) -> AsyncIterator[int | Outputs]:
         """Yield places in the line, then the outputs; kept ones come at once."""
-        number = session.number
-        if run not in session.outputs:
+        number, outputs = session.number, session.outputs.get(run)
+        if outputs is None:
             photo = self.held_photo(session)
             ticket = session.pending.get(run)
             if ticket is None:
@@ -175,9 +175,9 @@ class Service:
             if ticket.future.cancelled() or session.number != number:
                 raise UserError('another photo has taken the place of this one')
             session.pending.pop(run, None)
-            session.outputs.setdefault(run, ticket.future.result())
+            session.outputs[run] = outputs = ticket.future.result()
             self.sessions.trim(session)
-        yield session.outputs[run]
+        yield outputs
 
     def _look(self, photo: Photo, run: Run) -> Outputs:
         self.passes += 1
