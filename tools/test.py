@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> dict:
     args = parse_args(argv)
     cfg = cli.load_config(args)
     cli.join(cfg)
-    cli.check_checkpoint(args.checkpoint)
+    cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cfg.load_from, cfg.resume = args.checkpoint, False
     cli.check_loops(cfg, 'test')
     forgo_labels(cfg)

@@ -264,7 +264,9 @@ def _check_path(path: str | None, what: str) -> None:
         raise UserError(f'{what} not found: {os.path.abspath(path)}; {_WAY_OUT}')
 
 
-def check_checkpoint(path: str, resume: bool = False) -> dict | None:
+def check_checkpoint(
+    path: str, resume: bool = False, cfg: Config | None = None
+) -> dict | None:
     """Checks that a file is a readable checkpoint.
 
     Args:
@@ -272,13 +274,15 @@ def check_checkpoint(path: str, resume: bool = False) -> dict | None:
             resumes from it; otherwise the loader that reads it later checks it.
         resume (bool): Whether training goes on from it, which needs the state of
             optimiser and schedules beside the weights.
+        cfg (Config, optional): Config of a model that is tested or used as it is:
+            backbone and head both need weights. A training may start without a head.
 
     Returns:
         dict: What it holds, its tensors on disk; None for an address not read here.
 
     Raises:
-        UserError: Not found, not a checkpoint, damaged, with NaN values, or without
-            training state.
+        UserError: Not found, not a checkpoint, damaged, with NaN values, without
+            training state, or without a part of the model.
     """
     if '://' in path:
         if not resume:
@@ -293,12 +297,31 @@ def check_checkpoint(path: str, resume: bool = False) -> dict | None:
         if rank() == 0 and zipfile.is_zipfile(path):
             checkpoints.check_sums(path)
         content = checkpoints.read(path, mmap=True)
-        checkpoints.weights_of(content, path)
+        weights = checkpoints.weights_of(content, path)
         if resume:
             checkpoints.refuse_unresumable(content, path)
+        if cfg:
+            _refuse_missing_part(weights, cfg, path)
     except UserError as error:
         raise UserError(f'checkpoint {error}{_other_checkpoints(path)}') from error
     return content
+
+
+def _refuse_missing_part(weights: dict, cfg: Config, path: str) -> None:
+    """Raise a UserError if weights lack the whole backbone, or the whole head."""
+    from eomt_mm.models.network import HEADS  # brings all models along
+
+    model = cfg.get('model') or {}
+    parts = [name for name in ('backbone', *HEADS) if model.get(name)]
+    found = {key.removeprefix('module.').partition('.')[0] for key in weights}
+    missing = [name for name in parts if name not in found]
+    # Without any of them it is the checkpoint of something else, which loading tells.
+    if missing and len(missing) < len(parts):
+        raise UserError(
+            f'{path} has no weights of {missing[0]}, which would be random: give a '
+            'checkpoint of the whole model, or start a training from this one '
+            '(load_from)'
+        )
 
 
 def _other_checkpoints(path: str) -> str:

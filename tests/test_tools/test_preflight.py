@@ -106,6 +106,23 @@ def test_checksums_are_rank_0s_affair(damaged, monkeypatch):
     check_checkpoint(damaged)
 
 
+@pytest.mark.parametrize('head', ['decode_head', 'panoptic_head'])
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_a_part_without_weights(tmp_path, head, prefix):
+    """Half of what is tested would be random; a training may start from it."""
+    path = str(tmp_path / 'half.pth')
+    cfg = Config(dict(model={'backbone': dict(), head: dict(type='x')}))
+    cfg.model.backbone.type = 'y'
+    whole = {f'{prefix}{name}.weight': torch.ones(1) for name in ('backbone', head)}
+    torch.save(whole, path)
+    check_checkpoint(path, cfg=cfg)
+    for name in ('backbone', head):
+        torch.save({k: v for k, v in whole.items() if name not in k}, path)
+        check_checkpoint(path)
+        with pytest.raises(UserError, match=f'no weights of {name}, which would be r'):
+            check_checkpoint(path, cfg=cfg)
+
+
 def test_a_large_checkpoint_is_announced(tmp_path, monkeypatch, capsys):
     path = tmp_path / 'a.pth'
     torch.save(dict(weight=torch.ones(10)), path)

@@ -99,7 +99,7 @@ def image_root(cfg: Config) -> Path:
 def write(cfg: Config, checkpoint: str, out: Path, root: Path) -> None:
     """Predicts every image that has no pair of files yet."""
     ask_for_confidence(cfg)
-    cli.check_checkpoint(checkpoint)
+    cli.check_checkpoint(checkpoint, cfg=cfg)
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
     number = cfg.model.decode_head.num_classes

@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> dict:
         raise UserError('--max-loss needs scores: leave out --score-images 0')
     cli.check_output(args.out)
     cfg = cli.load_config(args)
-    cli.check_checkpoint(args.checkpoint)
+    cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cli.check_data(cfg, args.split, *(['test'] if args.score_images else []))
     options = method_options(cfg)
     block, window = options.get('local_block', 1), options.get('window', 2)

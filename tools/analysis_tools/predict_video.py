@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     cfg = cli.load_config(args)
     read = label_maps_of(cfg)
-    cli.check_checkpoint(args.checkpoint)
+    cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cli.check_output(args.out)
     init_default_scope(cfg.default_scope)
     steps = reading.without_labels(reading.pipeline_of(cfg))

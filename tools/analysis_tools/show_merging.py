@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
-    cli.check_checkpoint(args.checkpoint)
+    cli.check_checkpoint(args.checkpoint, cfg=cfg)
     if not args.images:
         cli.check_data(cfg, 'test')
     model = load_model(cfg, args.checkpoint)

@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     if args.confidence:
         ask_for_confidence(cfg, args.confidence)
     label_maps = label_maps_of(cfg)
-    cli.check_checkpoint(args.checkpoint)
+    cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cli.check_data(cfg, 'test')
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
@@ -143,7 +143,7 @@ def load_second(args: argparse.Namespace, cfg: Config) -> torch.nn.Module:
     for config in configs:
         cfg = cli.read_config(config)
         ask_for_confidence(cfg, args.confidence)
-    cli.check_checkpoint(checkpoint)
+    cli.check_checkpoint(checkpoint, cfg=cfg)
     return load_model(cfg, checkpoint)
 
 

@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     args = parse_args(argv)
     check_options(args)
     cfg = cli.load_config(args)
-    content = cli.check_checkpoint(args.checkpoint)
+    content = cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cli.check_output(args.out)
     model = load_model(cfg, args.checkpoint)
     refuse_unfit(cfg, model, content)
