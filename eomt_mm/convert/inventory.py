@@ -16,7 +16,8 @@ SIZES = {(384, 12): 'S', (768, 12): 'B', (1024, 24): 'L', (1536, 40): 'g'}
 # Names of timm's models.
 FAMILIES = {
     'DINOv2': re.compile(r'vit_\w+_patch14_reg4_dinov2'),
-    'DINOv3': re.compile(r'vit_\w+_patch16_dinov3(_qkvb)?'),
+    # The others, S+ and H+, have an MLP with gates.
+    'DINOv3': re.compile(r'vit_(?!\w+_plus)\w+_patch16_dinov3(_qkvb)?'),
 }
 
 
@@ -194,7 +195,8 @@ def family_of(arch: str) -> str | None:
 
 
 def _family(network: dict[str, Tensor]) -> str | None:
-    if 'backbone.reg_token' not in network:
+    gates = 'backbone.blocks.0.mlp.fc1_g.weight'
+    if 'backbone.reg_token' not in network or gates in network:
         return None
     # DINOv3 has rotary codes, and no biases of the attention in some of its sizes.
     return 'DINOv2' if 'backbone.pos_embed' in network else 'DINOv3'
