@@ -22,7 +22,7 @@ model = dict(
     ),
     panoptic_head=dict(
         num_things_classes=5,
-        # A mask has 32 x 32 cells.
+        # A mask has 16 x 16 cells.
         criterion=dict(num_points=784),
     ),
     test_cfg=dict(panoptic_on=False, instance_on=True),

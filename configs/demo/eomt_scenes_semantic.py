@@ -21,7 +21,7 @@ model = dict(
     ),
     decode_head=dict(
         num_classes=7,
-        # A mask has 32 x 32 cells.
+        # A mask has 16 x 16 cells.
         criterion=dict(num_points=784),
     ),
 )
