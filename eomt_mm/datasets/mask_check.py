@@ -18,6 +18,8 @@ MASK = 'segmentation'
 # and an area between half and twice the mask's: tools round and draw in many ways. In
 # COCO's own files both are those of the polygons, to the last digit.
 PIXELS, PART, FACTOR = 2, 0.05, 2
+# pycocotools 2.0.11 on NumPy 2 cannot count the pixels of more masks in one call.
+MOST_AREAS = 255
 
 
 def check_masks(entries: Entries, sizes: dict) -> np.ndarray:
@@ -223,7 +225,8 @@ def _exact(runs: list[dict]) -> np.ndarray:
     """Measure encoded masks pixel by pixel, as :func:`check_masks`."""
     boxes = coco_masks.toBbox(runs)
     corner = boxes[:, :2]
-    areas = coco_masks.area(runs)[:, None]
+    parts = [runs[i : i + MOST_AREAS] for i in range(0, len(runs), MOST_AREAS)]
+    areas = np.concatenate([coco_masks.area(part) for part in parts])[:, None]
     return np.concatenate((corner, corner + boxes[:, 2:], areas), 1)
 
 

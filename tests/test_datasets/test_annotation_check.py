@@ -263,6 +263,21 @@ def test_wrong_areas_and_boxes_are_those_of_the_masks(tmp_path, wrong):
     assert score_of_truth(dataset, tmp_path / 'a.json') == 1
 
 
+@pytest.mark.parametrize('count', [1, 255, 256, 700])
+@pytest.mark.parametrize('encoded', [False, True])
+def test_any_number_of_masks_is_measured(tmp_path, count, encoded):
+    """More than 255 at once overflow in pycocotools on NumPy 2."""
+    content = json.loads((DIRTY / 'good.json').read_text())
+    first = content['annotations'][0] | dict(area=1)
+    if encoded:
+        size = [content['images'][0][side] for side in ('height', 'width')]
+        first['segmentation'] = dict(size=size, counts=[0, 7, size[0] * size[1] - 7])
+    content['annotations'] = [dict(first, id=i + 1) for i in range(count)]
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    areas = {a['area'] for a in InstanceFile(str(tmp_path / 'a.json')).anns.values()}
+    assert areas == {7 if encoded else 320}
+
+
 COCO = Path(__file__).parents[3] / 'shared/data/coco_mini/annotations'
 
 

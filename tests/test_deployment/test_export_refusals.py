@@ -103,6 +103,7 @@ def test_other_models_and_pipelines(model, refused, tmp_path):
         tmp_path,
         ('eomt_mm.EoMTSegmentor', 'EncoderDecoder'),
         ('test_cfg=dict()', "test_cfg=dict(mode='whole')"),
+        ('num_classes=4', 'num_classes=4, embed_dims=32, patch_size=8'),
     )
     refused(stock, 'EncoderDecoder is no EoMT of this package')
     before = ('eomt_mm.EoMTSegDataPreProcessor', 'SegDataPreProcessor')
