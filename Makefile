@@ -50,8 +50,8 @@ demo: env
 
 page: env
 	@ls work_dirs/demo*/last_checkpoint >/dev/null 2>&1 || \
-	    .venv/bin/python tools/demo.py --task $(TASK)
-	@.venv/bin/python tools/serve.py --demo $(ARGS)
+	    $(VENV)/bin/python tools/demo.py --task $(TASK)
+	@$(VENV)/bin/python tools/serve.py --demo $(ARGS)
 
 reproduce: env
 	@$(VENV)/bin/python tools/reproduce.py $(ARGS)

@@ -328,3 +328,16 @@ def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
     fcntl.flock(lock, fcntl.LOCK_EX)
     assert (checkout / 'ended').exists() == (number == signal.SIGKILL)
     os.close(lock)
+
+
+@pytest.mark.parametrize('target', ['demo', 'page', 'reproduce', 'test', 'lint'])
+def test_targets_run_in_the_environment_of_their_stack(target):
+    """A stack has an environment of its own; `.venv` may be missing, or another."""
+    made = subprocess.run(
+        ['make', '-n', target, 'STACK=onedl', 'ARGS='],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert '.venv-onedl/bin/python' in made and '.venv/bin/python' not in made

@@ -212,6 +212,18 @@ def test_inside_the_network(page, photo):
     assert page.errors() == []
 
 
+def test_inside_the_network_sends_a_photo_again_that_was_let_go(page, photo):
+    page.choose(photo)
+    page.run("""
+        const token = sessionStorage.getItem('token');
+        return fetch(`/api/${token}/forget`, {method: 'POST'});
+    """)
+    page.find('#insideBox summary').click()
+    page.find('#insideGo').click()
+    page.until(lambda: page.driven.find_elements('css selector', '#inside td button'))
+    assert page.said()[1] == ''
+
+
 def test_confidence_of_the_second_model(page, photo):
     page.choose(photo)
     assert not page.find('#confidence').is_displayed()

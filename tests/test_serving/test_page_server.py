@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import threading
 import time
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_masks
 
 from serving.outputs import Model
+from serving.sessions import MOST_SESSIONS
 from serving.settings import View
 from visitor import SHAPE, encoded
 
@@ -170,7 +172,17 @@ def test_no_photo_yet(page):
     assert page.client().download('coco.json')[0] == 410
 
 
-@pytest.mark.parametrize('body', [b'{', b'[]', b'{"model": 7}', b'[' * 9000])
+@pytest.mark.parametrize(
+    'body',
+    [
+        b'{',
+        b'[]',
+        b'{"model": 7}',
+        b'[' * 9000,
+        b'{"thresholds": {"iou_thr": NaN}}',
+        b'{"thresholds": {"iou_thr": 1%s}}' % (b'0' * 400),  # no float has that size
+    ],
+)
 def test_settings_that_are_none(page, png, body):
     client = page.client()
     client.upload(png)
@@ -216,6 +228,64 @@ def test_pages_of_other_sites_may_not_ask(page, png):
     assert status == 400
     own = f'http://127.0.0.1:{page.port}'
     assert client.send('POST', path, png, Origin=own)[0] == 200
+    # No address at all: the answer is a refusal too, not an error of the server.
+    assert client.send('POST', path, png, Origin='http://[')[0] == 403
+
+
+@pytest.mark.parametrize(
+    ('site', 'dest', 'expected'),
+    [
+        ('cross-site', 'image', 403),
+        ('same-site', 'iframe', 403),  # another port of this machine
+        ('cross-site', 'document', 200),  # a link
+        ('same-origin', 'image', 200),
+        ('none', 'document', 200),
+    ],
+)
+def test_pictures_and_frames_of_other_sites_may_not_ask(page, site, dest, expected):
+    named = {'Sec-Fetch-Site': site, 'Sec-Fetch-Dest': dest}
+    assert page.client().send('GET', '/', **named)[0] == expected
+
+
+def test_many_pages_without_a_photo_do_not_push_one_out_that_has_one(page, png):
+    client = page.client()
+    client.upload(png)
+    for i in range(MOST_SESSIONS + 1):
+        page.service.sessions.open(f'{i:020}')
+    assert b'"number":1' in client.send('GET', f'/api/{client.token}/photo')[1]
+
+
+def test_an_upload_that_never_ends_gives_its_place_back(serve, model, png, monkeypatch):
+    monkeypatch.setattr('serving.app.MOST_SECONDS', 0.5)
+    with serve([model], waiting=1) as page:
+        client = page.client()
+        with socket.create_connection(('127.0.0.1', page.port), timeout=30) as slow:
+            head = f'POST /api/{client.token}/photo HTTP/1.1\r\nHost: 127.0.0.1\r\n'
+            slow.sendall(f'{head}Content-Length: 1000\r\n\r\nabc'.encode())
+            assert slow.recv(100).startswith(b'HTTP/1.1 408')
+            assert client.upload(png)[0] == 200
+
+
+def test_results_that_nobody_waited_for_are_counted_as_held(slow, png):
+    client = slow.client()
+    client.upload(png)
+    before = client.about()['held']
+    for merging in (10, 20, 30):
+        body = json.dumps(dict(merging=merging)).encode()
+        with socket.create_connection(('127.0.0.1', slow.port)) as gone:
+            head = f'POST /api/{client.token}/result HTTP/1.1\r\nHost: 127.0.0.1\r\n'
+            gone.sendall(f'{head}Content-Length: {len(body)}\r\n\r\n'.encode() + body)
+            assert b'waiting' in gone.recv(10_000) + gone.recv(10_000)
+    slow.model.gate.set()
+    limit = time.monotonic() + 60
+    while client.about()['waiting'] and time.monotonic() < limit:
+        time.sleep(0.05)
+    session = slow.service.sessions.open(client.token)
+    assert not session.pending and len(session.outputs) == 3
+    held = sum(outputs.nbytes for outputs in session.outputs.values())
+    assert client.about()['held'] == before + held > before
+    (found,) = client.ask(merging=20)
+    assert 'rows' in found and found['passes'] == 3
 
 
 def test_ten_at_once_wait_in_line(slow, png):
@@ -268,8 +338,6 @@ def test_a_click_during_a_run_takes_its_place(slow, png, pixels):
 
 
 def test_a_reload_during_a_run_finds_it_again(slow, png):
-    import socket
-
     client = slow.client()
     client.upload(png)
     body = b'{}'

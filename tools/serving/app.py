@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -41,6 +40,7 @@ HEADERS = {
     'Cache-Control': 'no-store',
 }
 MOST_SETTINGS = 10_000  # bytes of JSON
+MOST_SECONDS = 120  # of an upload; a place among the uploads is free again after it
 UNEXPECTED = 'something went wrong on the server: its terminal says what'
 log = logging.getLogger('eomt_mm.page')
 
@@ -95,8 +95,7 @@ class SameOrigin:
             await self.app(scope, receive, send)
             return
         headers = {k.decode(): v.decode('latin-1') for k, v in scope['headers']}
-        origin = headers.get('origin')
-        if origin is not None and urlsplit(origin).netloc != headers.get('host'):
+        if _is_foreign(headers):
             refusal = _sentence('pages of other sites may not ask here', 403)
             await refusal(scope, receive, send)
             return
@@ -108,6 +107,19 @@ class SameOrigin:
             await send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+def _is_foreign(headers: dict[str, str]) -> bool:
+    """Return whether a page of another site asks.
+
+    A picture or a frame there sends no Origin, but browsers tell where it comes from. A
+    link that is followed to this page is welcome.
+    """
+    origin, site = headers.get('origin'), headers.get('sec-fetch-site')
+    if origin is not None and origin.partition('://')[2] != headers.get('host'):
+        return True
+    followed = headers.get('sec-fetch-dest') == 'document'
+    return site in ('cross-site', 'same-site') and not followed
 
 
 @asynccontextmanager
@@ -171,9 +183,13 @@ async def upload(request: Request) -> Response:
         return _sentence('too many photos are arriving: try again in a minute', 503)
     service.uploads += 1
     try:
-        content = await _body(request, service.limits.megabytes)
+        body = _body(request, service.limits.megabytes)
+        content = await asyncio.wait_for(body, MOST_SECONDS)
         name = request.query_params.get('name', 'photo')[-100:]
         return JSONResponse(await service.receive(session, name, content))
+    except asyncio.TimeoutError:
+        told = f'the photo did not arrive within {MOST_SECONDS} seconds: try again'
+        return _sentence(told, 408)
     except ClientDisconnect:
         return Response(status_code=499)
     finally:

@@ -18,7 +18,7 @@ import numpy as np
 from eomt_mm.deploy.postprocess import softmax
 from eomt_mm.errors import UserError
 
-from .line import Line
+from .line import Line, Ticket
 from .outputs import Model, Outputs
 from .photo import Photo, read_photo
 from .saving import coco_json, panoptic_png, png
@@ -168,14 +168,15 @@ class Service:
             photo = self.held_photo(session)
             ticket = session.pending.get(run)
             if ticket is None:
+                self.sessions.trim(session)  # of results that nobody waited for
                 ticket = self.line.enter(partial(self._look, photo, run))
                 session.pending[run] = ticket
+                ticket.future.add_done_callback(partial(_keep, session, run, ticket))
             async for place in self.line.places(ticket):
                 yield place
             if ticket.future.cancelled() or session.number != number:
                 raise UserError('another photo has taken the place of this one')
-            session.pending.pop(run, None)
-            session.outputs[run] = outputs = ticket.future.result()
+            outputs = ticket.future.result()
             self.sessions.trim(session)
         yield outputs
 
@@ -243,6 +244,15 @@ class Service:
         """Do what needs no network, in its own thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._light, work)
+
+
+def _keep(session: Session, run: Run, ticket: Ticket, future: asyncio.Future) -> None:
+    """Hold what a ticket brings, counted as such, even if its listeners have left."""
+    if session.pending.get(run) is not ticket:
+        return  # it is of another photo
+    del session.pending[run]
+    if not future.cancelled() and future.exception() is None:
+        session.outputs[run] = future.result()
 
 
 def _file(model: Model, photo: Photo, outputs: Outputs, view: View, kind: str) -> bytes:

@@ -73,8 +73,14 @@ class Sessions:
         self._sessions.move_to_end(token)
         session.used = time.monotonic()
         while len(self._sessions) > MOST_SESSIONS:
-            self._sessions.popitem(last=False)
+            self._sessions.pop(self._least_missed(session))
         return session
+
+    def _least_missed(self, opened: Session) -> str:
+        """Return the token of the oldest without a photo, else of the oldest."""
+        others = [token for token, s in self._sessions.items() if s is not opened]
+        bare = (token for token in others if self._sessions[token].photo is None)
+        return next(bare, others[0])
 
     @property
     def nbytes(self) -> int:

@@ -1,6 +1,5 @@
 """What the page asks for: how the network runs, and what is made of its outputs."""
 
-import math
 import numbers
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,8 +97,7 @@ def _threshold(name: str, value: object) -> float | int:
     if (
         isinstance(value, bool)
         or not isinstance(value, numbers.Real)
-        or not math.isfinite(value)
-        or not low <= value <= high
+        or not low <= value <= high  # false for NaN as well
     ):
         raise UserError(f'{name} is {value!r}: expected a number from {low} to {high}')
     return float(value)

@@ -163,9 +163,11 @@ function heading(result) {
 
 // --- inside the network ------------------------------------------------------
 
-async function lookInside() {
+// If the server has let the photo go, it is sent once more.
+async function lookInside(again = true) {
   if (!photo) return;
   const mine = newRound();
+  const held = photo;
   const asked = { ...controls.settings(0), inside: true };
   try {
     const found = await server.ask('inside', asked, waiting, abort.signal);
@@ -174,7 +176,11 @@ async function lookInside() {
     await showInside(get('inside'), found, (step, query) => choose(asked, step, query));
     say('Choose a mask to see it large, or a heading to see the whole prediction.');
   } catch (error) {
-    if (mine === round) fail(error);
+    if (mine !== round) return;
+    if (error.status === 410 && file && again) {
+      await take(file);
+      if (photo !== held) await lookInside(false);
+    } else fail(error);
   }
 }
 
@@ -267,7 +273,7 @@ function wireButtons() {
     get('count').textContent = '';
     say('The photo is forgotten.');
   };
-  get('insideGo').onclick = lookInside;
+  get('insideGo').onclick = () => lookInside();
 }
 
 async function begin() {
