@@ -117,6 +117,15 @@ def test_other_models_and_pipelines(model, refused, tmp_path):
     refused(changed(model, tmp_path, classes), '4 classes, but the test dataset has 3')
 
 
+@pytest.mark.parametrize('option', ['tiles=dict()', "box_from='largest_component'"])
+def test_results_that_the_predictor_does_not_make(tiny, refused, tmp_path, option):
+    model = changed(
+        tiny('instance'), tmp_path, ('instance_on=True', f'instance_on=True, {option}')
+    )
+    name = option.partition('=')[0]
+    refused(model, f'test_cfg.{name} is .*--cfg-options model.test_cfg.{name}=')
+
+
 def test_a_file_that_differs_is_not_kept(model, refused, monkeypatch):
     monkeypatch.setitem(check.LIMITS, 'fp32', 0.0)
     refused(model, 'differs from PyTorch: .* expected at most 0e.00 in fp32. Nothing')

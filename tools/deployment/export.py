@@ -184,6 +184,14 @@ def refuse_unfit(cfg: Config, model: NetworkModel, content: dict | None) -> None
             'image, which a graph cannot have: fix the numbers with '
             'token_merging.keep instead of token_merging.threshold'
         )
+    fusion = getattr(model, 'panoptic_fusion_head', None)
+    for option, plain in (('tiles', None), ('box_from', 'mask')):
+        if fusion and fusion.test_cfg.get(option, plain) != plain:
+            raise UserError(
+                f'test_cfg.{option} is {fusion.test_cfg[option]!r}, which the '
+                'predictor of exported models does not know, and its results would '
+                f'differ: --cfg-options model.test_cfg.{option}={plain}'
+            )
     meta = (content or {}).get('meta') or {}
     for hook in cfg.get('custom_hooks') or []:
         if reading.type_name(hook) != 'MaskAnnealingHook':
