@@ -1,4 +1,4 @@
-"""From logits to results in NumPy, as `models.postprocess` and `models.windows` do it.
+"""Results from logits in NumPy, as `models.postprocess` and `models.windows` make them.
 
 The formulas are explained there. Masks are finished one at a time, so that memory does
 not grow with their number.

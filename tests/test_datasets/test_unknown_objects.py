@@ -124,7 +124,7 @@ def test_missing_and_extra_files(release, tmp_path):
 
 
 def test_a_list_names_the_images_with_labels(release, tmp_path):
-    """As of data sets whose test images come without."""
+    """Images without labels, as some data sets have in their test part."""
     _, labels, options = release
     (tmp_path / 'list.txt').write_text('b\n')
     options['ann_file'] = 'list.txt'

@@ -142,7 +142,7 @@ def test_config_errors(toy_model):
 
 
 def test_a_backbone_without_queries_has_no_last_blocks(toy_model):
-    """As that of the ladder's first steps."""
+    """A model as in the first steps of the ladder."""
     model = toy_model()
     del model.backbone.num_blocks
     settings = settings_of_parameters(model, build(model, decay_last_blocks=False))

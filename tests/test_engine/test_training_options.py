@@ -68,7 +68,7 @@ MODELS.register_module(name='EngineSmallEoMT', module=SmallEoMT)
 
 
 def gradients(model, probs):
-    """Of one step, by name; None where there are none."""
+    """Gradients of one step by name; None where there are none."""
     model.backbone.mask_probs = list(probs)
     torch.manual_seed(1)
     loss = sum(model([torch.tensor(0.3), torch.tensor(-0.5)], mode='loss').values())

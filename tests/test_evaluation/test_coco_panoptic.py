@@ -78,7 +78,7 @@ def panoptic_metric(coco, **options):
 
 
 def test_images_without_anything_to_score(coco, tmp_path):
-    """Of the images that were tested none is annotated, and nothing is predicted."""
+    """No image that was tested is annotated, and nothing is predicted."""
     path = coco / 'annotations/panoptic_val2017.json'
     content = json.loads(path.read_text())
     gone = content['annotations'].pop(0)

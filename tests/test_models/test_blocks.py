@@ -94,7 +94,7 @@ def count(task, kept, ori_shape, block_bytes):
 
 @pytest.mark.parametrize('task', ['panoptic', 'instance'])
 def test_operators_grow_with_blocks_alone(task):
-    """At an eighth of 1280 x 960: within a block, and block by block."""
+    """Sizes are an eighth of 1280 x 960: within a block, and block by block."""
     shape = (120, 160)
     within = {kept: count(task, kept, shape, 2**40).count for kept in (20, 200)}
     assert within[20] == within[200]
@@ -112,7 +112,7 @@ def test_operators_grow_with_blocks_alone(task):
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('task', TASKS)
 def test_operators_at_full_size(task, shape):
-    """As an accelerator takes it; `-s` prints the table of docs/speed.md."""
+    """Blocks are those of an accelerator; `-s` prints the table of docs/speed.md."""
     height, width = SHAPES[shape]
     masks = block_of(torch.device('cuda'), (640, 640), (height, width)).masks
     found = {}

@@ -74,7 +74,7 @@ def test_one_view_is_not_changed(merge):
 
 
 def test_queries_that_change_places_are_matched():
-    """In the mirror image other queries find the same objects."""
+    """Other queries find the same objects in the mirror image."""
     masks = torch.full((4, 8, 8), -4.0)
     for i, mask in enumerate(masks):
         mask[2 * i : 2 * i + 2] = 4.0
@@ -144,7 +144,7 @@ def build(kind='match', **changes):
 
 
 def views_of(*shapes, flips=(None,)):
-    """As `TestTimeAug` and the loader give them: views, then images."""
+    """Views come first, then images, as `TestTimeAug` and the loader give them."""
     batch = dict(inputs=[], data_samples=[])
     for flip in flips:
         one = batch_of(*shapes)
@@ -175,7 +175,7 @@ def test_views_that_are_the_image_itself_change_nothing(merge, flips):
 
 
 def test_the_mirror_image_has_the_mirrored_result():
-    """With both views, the order of them is all that flipping the photo changes."""
+    """Flipping the photo changes the order of the two views and nothing else."""
     _, tta = build('query')
     image = photo(32, 32)
     results = []

@@ -132,7 +132,7 @@ def test_any_nesting(root, kind, order, indices):
 
 
 def test_pictures_are_read_by_the_pipeline_of_their_data_set(root):
-    """Of two data sets in one wrapper, one has a loader that turns the colours."""
+    """One of two data sets in a wrapper has a loader that turns the colours."""
     scope, first = leaf(root, 'semantic')
     _, second = leaf(root, 'semantic')
     first['indices'], second['indices'] = [1], [2]

@@ -227,7 +227,7 @@ def test_confidence_against_none(benchmark, root):
 
 @pytest.mark.slow
 def test_confidence_takes_memory(benchmark, root, tmp_path):
-    """Of fresh processes; the checkpoint and one case alone are options."""
+    """Memory is that of fresh processes; checkpoint and case are options."""
     cfg = Config.fromfile(root / SEMANTIC)
     init_default_scope('mmseg')
     torch.save(MODELS.build(cfg.model).state_dict(), tmp_path / 'model.pth')

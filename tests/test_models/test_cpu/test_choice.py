@@ -144,7 +144,7 @@ def test_bf16_with_either_residual(monkeypatch, way):
 
 
 def test_choosing_takes_well_below_a_second(log):
-    """For a model of the paper's smallest size, whatever comes out."""
+    """The smallest model of the paper is timed; any choice is right."""
     backbone = QueryViT(
         'vit_small_patch16_224',
         img_size=640,

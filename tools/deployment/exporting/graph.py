@@ -50,12 +50,12 @@ class RawNetwork(nn.Module):
 
 
 class SemanticNetwork(RawNetwork):
-    """With `class_scores`, (B, classes, H, W): see `windows.class_map`."""
+    """A network that also returns `class_scores`, see `windows.class_map`."""
 
     outputs = [*LOGITS, 'class_scores']
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """As `RawNetwork`, and the scores."""
+        """Predict, and also return class scores (B, classes, H, W)."""
         classes, masks = super().forward(images)
         size = self.backbone.img_size
         pixels = F.interpolate(masks, size, mode='bilinear').sigmoid().flatten(2)
@@ -64,7 +64,7 @@ class SemanticNetwork(RawNetwork):
 
 
 class SegmentNetwork(RawNetwork):
-    """With the best k: `scores` and `labels` (B, k), `masks` (B, k, H, W).
+    """A network that also returns `scores`, `labels` (B, k) and `masks` (B, k, H, W).
 
     Masks are probabilities, a pixel above 0.5 lies inside. A panoptic query has one
     label, score 0 where that is "no object"; merging the masks is left to the caller.
@@ -95,7 +95,7 @@ class SegmentNetwork(RawNetwork):
         self.best = min(best, queries if panoptic else queries * labels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """As `RawNetwork`, and the best k."""
+        """Predict, and also return scores, labels and masks of the best k."""
         classes, masks = super().forward(images)
         shares, num_classes = classes.softmax(-1), self.head.num_classes
         if self.panoptic:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters say of their own parts."""
+    """Hide what the exporters print and warn about their own parts."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
