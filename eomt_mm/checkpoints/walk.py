@@ -2,33 +2,40 @@
 
 A pickle is a program for a small stack machine. `check_program` walks through it with
 kinds in place of values: it knows what each instruction would leave on the stack. It
-refuses globals, calls and instructions that no checkpoint of MMEngine or PyTorch needs,
-calls with arguments of another kind, and tensors that reach beyond their storage. It
-needs neither torch's reader nor the stand-ins, so that a fault in one of the three does
-not open the door.
+refuses globals, calls and instructions that no checkpoint of MMEngine or PyTorch needs
+(`listed_calls` holds those it does need), calls with arguments of another kind, and
+tensors that reach beyond their storage. It needs neither torch's reader nor the
+stand-ins, so that a fault in one of the three does not open the door.
 
 The instructions are documented in `pickletools` of the standard library.
 """
 
-import math
 import pickletools
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO
 
-from .stand_ins import DTYPES, STATISTICS
+from .listed_calls import (
+    CALLS,
+    HISTORY,
+    NAMES,
+    STATES,
+    Global,
+    Made,
+    Row,
+    Value,
+    is_count,
+    is_made,
+)
 
 # Far more than any network's checkpoint has, few enough to be walked in seconds.
 MAX_INSTRUCTIONS = 3_000_000
 # Hashing a tuple recurses without a limit in CPython.
 MAX_TUPLE_DEPTH = 10
-MAX_DIMENSIONS = 16
 # Values and characters that are taken out of the memo. A few instructions could make
 # what takes for ever to hash, to copy or to print.
 MAX_REPEATED = 10_000_000
 
-HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
 # Bytes of an element.
 STORAGES = {
     'BoolStorage': 1,
@@ -44,37 +51,11 @@ STORAGES = {
 }
 
 
+_MARK = Made('mark')
+
+
 class Refused(Exception):
     """A pickle asks for more than weights; the text names it."""
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name that the pickle imports."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Made:
-    """The product of an instruction by its kind; `size` counts a storage's elements."""
-
-    kind: str
-    size: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """A tuple. It is not a Python tuple, since comparing those recurses."""
-
-    items: tuple
-    depth: int
-    size: int
-
-
-# Numbers, strings, None and booleans are their own kinds.
-Value = Global | Made | Row | str | bytes | int | float | bool | None
-_MARK = Made('mark')
 
 
 def check_program(stream: BinaryIO, storage_bytes: Mapping[str, int] | int) -> Value:
@@ -124,16 +105,16 @@ class _Machine:
             (module, name), (IMPORT_MAPPING.get(module, module), name)
         )
         full = f'{module}.{name}'
-        known = full in _CALLS or full in _NAMES
+        known = full in CALLS or full in NAMES
         if not known and not (module == 'torch' and name in STORAGES):
             raise Refused(full)
         self.push(Global(full))
 
     def call(self, _: None) -> None:
         arguments, function = self._pop(Row), self.stack.pop()
-        if not isinstance(function, Global) or function.name not in _CALLS:
+        if not isinstance(function, Global) or function.name not in CALLS:
             raise Refused(f'a call of {_describe(function)}')
-        result = _CALLS[function.name](arguments.items)
+        result = CALLS[function.name](arguments.items)
         if result is None:
             raise Refused(f'a call of {function.name} with unusual arguments')
         self.push(result)
@@ -147,7 +128,7 @@ class _Machine:
     def build(self, _: None) -> None:
         state, made = self.stack.pop(), self.stack[-1]
         kind = made.kind if isinstance(made, Made) else None
-        if kind not in _STATES or not _STATES[kind](state):
+        if kind not in STATES or not STATES[kind](state):
             raise Refused(f'a state of {_describe(made)}')
 
     def load_storage(self, _: None) -> None:
@@ -158,7 +139,7 @@ class _Machine:
         _, kind, key, location, count = row[:5]
         itemsize = STORAGES.get(_name_of(kind).removeprefix('torch.'))
         texts = isinstance(key, str) and isinstance(location, str)
-        if itemsize is None or not texts or not _counts(count):
+        if itemsize is None or not texts or not is_count(count):
             raise Refused('an unusual storage')
         size = count * itemsize
         if isinstance(self.storage_bytes, int):
@@ -179,7 +160,7 @@ class _Machine:
         if self.repeated > MAX_REPEATED:
             raise Refused('the same content over and over')
         # A pickler never fills or copies a container again: each is paid for once.
-        if _is(value, 'list') or _is(value, 'dict'):
+        if is_made(value, 'list') or is_made(value, 'dict'):
             value = Made(f'{value.kind} once more')
         self.push(value)
 
@@ -290,135 +271,4 @@ def _weight(value: Value) -> int:
         return value.size
     if isinstance(value, str):
         return 1 + len(value)
-    return 1 + value.size if _is(value, 'bytes') else 1
-
-
-def _counts(value: Value) -> bool:
-    """Whether a value is a count."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is(value: Value, kind: str) -> bool:
-    return isinstance(value, Made) and value.kind == kind
-
-
-def _tensor(items: tuple) -> Made | None:
-    """`_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)`."""
-    if len(items) == 6:
-        *items, requires_grad, hooks = items
-        if not isinstance(requires_grad, bool) or not _is(hooks, 'ordered'):
-            return None
-    if len(items) != 4 or not _is(items[0], 'storage'):
-        return None
-    storage, offset, size, stride = items
-    if not isinstance(size, Row) or not isinstance(stride, Row) or not _counts(offset):
-        return None
-    sides, steps = size.items, stride.items
-    if len(sides) != len(steps) or len(sides) > MAX_DIMENSIONS:
-        return None
-    if not all(map(_counts, (*sides, *steps))):
-        return None
-    count = math.prod(sides)
-    last = offset + sum(
-        (side - 1) * step for side, step in zip(sides, steps, strict=True)
-    )
-    # Steps of 0 would make an endless tensor of a single value.
-    if count and (count > storage.size or last >= storage.size):
-        return None
-    return Made('tensor')
-
-
-def _parameter(items: tuple) -> Made | None:
-    """`_rebuild_parameter(tensor, requires_grad, hooks)`."""
-    fits = len(items) == 3 and _is(items[0], 'tensor') and _is(items[2], 'ordered')
-    return Made('tensor') if fits and isinstance(items[1], bool) else None
-
-
-def _encoded(items: tuple) -> Made | None:
-    """`encode(text, 'latin1')`: bytes in protocol 2. Other codecs may never end."""
-    fits = len(items) == 2 and isinstance(items[0], str) and items[1] == 'latin1'
-    return Made('bytes', len(items[0])) if fits else None
-
-
-def _dtype(items: tuple) -> Made | None:
-    """`dtype(name, align, copy)`."""
-    fits = len(items) == 3 and isinstance(items[0], str) and items[0] in DTYPES
-    flags = all(isinstance(flag, (bool, int)) for flag in items[1:])
-    return Made('dtype') if fits and flags else None
-
-
-def _array(items: tuple) -> Made | None:
-    """`_reconstruct(ndarray, (0,), b'b')`."""
-    fits = (
-        len(items) == 3
-        and items[0] == Global('numpy.ndarray')
-        and isinstance(items[1], Row)
-        and items[1].items == (0,)
-        and items[2] == Made('bytes', 1)
-    )
-    return Made('array') if fits else None
-
-
-def _scalar(items: tuple) -> Made | None:
-    """`scalar(dtype, bytes)`."""
-    fits = len(items) == 2 and _is(items[0], 'dtype') and _is(items[1], 'bytes')
-    return Made('number') if fits else None
-
-
-def _statistic(items: tuple) -> Made | None:
-    """`getattr(HistoryBuffer, 'mean')`."""
-    fits = len(items) == 2 and items[0] == Global(HISTORY) and items[1] in STATISTICS
-    return Made('statistic') if fits else None
-
-
-def _one(kind: str, result: str) -> Callable[[tuple], Made | None]:
-    """Check a call with one argument of a kind."""
-
-    def check(items: tuple) -> Made | None:
-        return Made(result) if len(items) == 1 and _is(items[0], kind) else None
-
-    return check
-
-
-def _size(items: tuple) -> Made | None:
-    """`torch.Size((1, 2))`."""
-    fits = len(items) == 1 and isinstance(items[0], Row)
-    return Made('size') if fits and all(map(_counts, items[0].items)) else None
-
-
-def _ordered(items: tuple) -> Made | None:
-    """`OrderedDict()`, or in files of Python 2 `OrderedDict([[key, value], ...])`."""
-    return Made('ordered') if not items else _one('list', 'ordered')(items)
-
-
-def _nothing(items: tuple) -> Made | None:
-    """`bytes()`: how protocol 2 writes b''."""
-    return None if items else Made('bytes')
-
-
-_CALLS: dict[str, Callable[[tuple], Made | None]] = {
-    'collections.OrderedDict': _ordered,
-    'collections.Counter': _one('dict', 'counter'),
-    'builtins.set': _one('list', 'set'),
-    'builtins.bytes': _nothing,
-    'builtins.getattr': _statistic,
-    '_codecs.encode': _encoded,
-    'torch._utils._rebuild_tensor': _tensor,
-    'torch._utils._rebuild_tensor_v2': _tensor,
-    'torch._utils._rebuild_parameter': _parameter,
-    'torch.Size': _size,
-    'numpy.dtype': _dtype,
-    'numpy.core.multiarray._reconstruct': _array,
-    'numpy._core.multiarray._reconstruct': _array,
-    'numpy.core.multiarray.scalar': _scalar,
-    'numpy._core.multiarray.scalar': _scalar,
-    'mmengine.config.config.ConfigDict': _one('dict', 'dict'),
-}
-# These are named, and never called; storages are named besides.
-_NAMES = ('numpy.ndarray', HISTORY)
-_STATES: dict[str, Callable[[Value], bool]] = {
-    'ordered': lambda state: _is(state, 'dict'),
-    'history': lambda state: _is(state, 'dict'),
-    'dtype': lambda state: isinstance(state, Row),
-    'array': lambda state: isinstance(state, Row),
-}
+    return 1 + value.size if is_made(value, 'bytes') else 1
