@@ -1,7 +1,5 @@
 """Training that starts from the checkpoint of another model."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -9,69 +7,27 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.hooks import EMAHook
-from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
-from PIL import Image
 
 from eomt_mm import checkpoints
 from eomt_mm.engine import fine_tuning
 from eomt_mm.engine.fine_tuning import (
-    _backbone_settings,
     fit_weights,
     refuse_other_heads,
 )
 from eomt_mm.errors import UserError
-
-NAMES = ('sky', 'grass', 'disc', 'box')
-DINOV2 = 'vit_small_patch14_reg4_dinov2'
-EVA02 = 'eva02_base_patch14_224'
-DINOV3 = 'vit_small_patch16_dinov3_qkvb'
-
-
-def config(task='semantic', num_classes=4, **backbone):
-    """Four classes, six queries, 4 x 4 patches, two of three blocks with queries."""
-    head = dict(criterion=dict(type='eomt_mm.Criterion'))
-    head['criterion']['num_points'] = 16
-    backbone = dict(
-        dict(
-            type='eomt_mm.QueryViT',
-            arch='vit_tiny_patch16_224',
-            img_size=32,
-            patch_size=8,
-            num_queries=6,
-            num_blocks=2,
-            pretrained=False,
-            timm_args=dict(embed_dim=32, depth=3, num_heads=2),
-        ),
-        **backbone,
-    )
-    preprocessor = dict(mean=[128.0] * 3, std=[64.0] * 3)
-    if task == 'semantic':
-        head.update(type='eomt_mm.SemanticHead', num_classes=num_classes)
-        return dict(
-            type='eomt_mm.EoMTSegmentor',
-            data_preprocessor=dict(
-                preprocessor, type='eomt_mm.EoMTSegDataPreProcessor'
-            ),
-            backbone=backbone,
-            decode_head=head,
-        )
-    head.update(type='eomt_mm.PanopticHead', num_things_classes=num_classes - 1)
-    return dict(
-        type='eomt_mm.EoMTDetector',
-        data_preprocessor=dict(preprocessor, type='eomt_mm.EoMTDetDataPreprocessor'),
-        backbone=backbone,
-        panoptic_head=head | dict(num_stuff_classes=1),
-        test_cfg=dict(panoptic_on=True),
-    )
-
-
-def build(*args, seed=0, **kwargs):
-    init_default_scope('mmseg')
-    torch.manual_seed(seed)
-    return MODELS.build(config(*args, **kwargs))
+from four_classes import (
+    CLASS_HEAD,
+    DINOV2,
+    DINOV3,
+    EVA02,
+    NAMES,
+    build,
+    config,
+    pillow_resized,
+)
 
 
 class Data(list):
@@ -159,17 +115,6 @@ def differing(state, path, ours='decode_head.'):
         for key, value in state.items()
         if value.shape != saved[key].shape or not torch.equal(value, saved[key])
     }
-
-
-def pillow_resized(codes, old, new):
-    """Bicubic with antialiasing, of another library: (1, N, C) on grids (h, w)."""
-    channels = codes[0].reshape(*old, -1).permute(2, 0, 1).numpy()
-    size = new[::-1]
-    resized = [Image.fromarray(c).resize(size, Image.BICUBIC) for c in channels]
-    return torch.tensor(np.stack(resized)).flatten(1).T[None]
-
-
-CLASS_HEAD = {'decode_head.class_head.weight', 'decode_head.class_head.bias'}
 
 
 def test_the_same_model_is_loaded_whole(make_runner, checkpoint, logged):
@@ -321,67 +266,6 @@ def test_averaged_weights_start_alike(make_runner, checkpoint):
         torch.testing.assert_close(average[key], value)
 
 
-@pytest.mark.parametrize('arch', ['vit_tiny_patch16_224', DINOV2, EVA02])
-@pytest.mark.parametrize(
-    ('old', 'new'), [((4, 4), (8, 8)), ((8, 8), (3, 5)), ((2, 8), (4, 4))]
-)
-def test_position_codes_are_resized_as_pillow_does(arch, old, new):
-    """Codes may include that of CLS (the first) or not; the last has equal numbers."""
-    sizes = [tuple(8 * side for side in grid) for grid in (old, new)]
-    theirs, ours = (build(arch=arch, img_size=size) for size in sizes)
-    loaded = theirs.state_dict()
-    fitted, _ = fit_weights(ours, loaded, old_grid=old)
-    codes, resized = (s['backbone.pos_embed'] for s in (loaded, fitted))
-    prefix = 0 if arch == DINOV2 else 1
-    assert codes.shape[1] - prefix == old[0] * old[1]
-    assert torch.equal(resized[:, :prefix], codes[:, :prefix])
-    expected = pillow_resized(codes[:, prefix:], old, new)
-    torch.testing.assert_close(resized[:, prefix:], expected, rtol=0, atol=1e-6)
-
-
-def test_dinov3_has_no_position_codes_to_resize():
-    theirs, ours = build(arch=DINOV3, seed=1), build(arch=DINOV3, img_size=64)
-    loaded = theirs.state_dict()
-    fitted, table = fit_weights(ours, loaded)
-    assert table == [('loaded unchanged', f'{len(loaded)} tensors')]
-    assert all(fitted[key] is loaded[key] for key in loaded)
-
-
-def test_half_precision_is_resized_in_full():
-    theirs, ours = build(), build(img_size=64)
-    loaded = theirs.half().state_dict()
-    codes = loaded['backbone.pos_embed']
-    resized = fit_weights(ours, loaded)[0]['backbone.pos_embed']
-    assert resized.dtype == torch.float32
-    expected = pillow_resized(codes[:, 1:].float(), (4, 4), (8, 8))
-    torch.testing.assert_close(resized[:, 1:], expected, rtol=0, atol=1e-6)
-
-
-def test_an_unknown_rectangle_is_refused():
-    theirs, ours = build(img_size=(16, 32)), build()
-    with pytest.raises(UserError, match='codes for 8 patches: this is no square'):
-        fit_weights(ours, theirs.state_dict())
-
-
-def test_what_starts_anew_is_what_was_initialised():
-    theirs, ours = build(seed=1), build(num_classes=7, num_queries=9)
-    before = copy.deepcopy(ours.state_dict())
-    fitted, _ = fit_weights(ours, theirs.state_dict())
-    for key in (*CLASS_HEAD, 'backbone.queries'):
-        assert torch.equal(fitted[key], before[key])
-    ours.load_state_dict(fitted, strict=True)
-
-
-def test_a_missing_head_starts_anew():
-    theirs, ours = build(seed=1), build()
-    loaded = {k: v for k, v in theirs.state_dict().items() if 'head' not in k}
-    fitted, table = fit_weights(ours, loaded)
-    assert table[1:] == [('started anew', 'decode_head: not in the checkpoint')]
-    for key, value in ours.state_dict().items():
-        expected = value if key.startswith('decode_head.') else loaded[key]
-        assert torch.equal(fitted[key], expected)
-
-
 def without(prefix):
     return lambda state: {k: v for k, v in state.items() if not k.startswith(prefix)}
 
@@ -504,39 +388,3 @@ def test_bare_and_wrapped_state_dicts(make_runner, checkpoint, tmp_path, wrapped
     torch.save(state, path)
     model = make_runner(load_from=str(path), classes=NAMES[:3]).train()
     assert differing(model.state_dict(), checkpoint) == CLASS_HEAD
-
-
-@pytest.mark.parametrize(
-    ('text', 'expected'),
-    [
-        (
-            'model = dict(backbone=dict(num_blocks=4, depth=x, img_size=64))',
-            (4, (4, 4)),
-        ),
-        (
-            'a = dict(num_blocks=9)\nmodel = dict(head=[1], module=dict(backbone=dict('
-            'img_size=(\n 64, 32), patch_size=8, num_blocks=3)))',
-            (3, (8, 4)),
-        ),
-        (
-            'model = dict(backbone=dict(arch="a.b", timm_args=dict(num_heads=3, x=1)))',
-            ('a.b', 3),
-        ),
-        ('model = dict(backbone=dict(num_blocks=3, timm_args=None))', (3,)),
-        ('', ()),
-        ('model = dict(', ()),
-        ('model = dict(backbone=None)', ()),
-        ('model = dict(backbone=dict(num_blocks=print("run")))', ()),
-        ('model = dict(backbone=dict(img_size="64", num_blocks=3))', ()),
-    ],
-)
-def test_settings_are_read_from_the_text_of_a_config(text, expected, capsys):
-    settings = _backbone_settings(text)
-    assert (
-        *(
-            settings[k]
-            for k in ('num_blocks', 'grid', 'arch', 'num_heads')
-            if k in settings
-        ),
-    ) == expected
-    assert not capsys.readouterr().out
