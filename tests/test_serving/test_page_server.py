@@ -31,7 +31,7 @@ class Slow(Model):
 
     def look(self, pixels, run):
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         return self.model.look(pixels, run)
 
     def finish(self, outputs, view, size):
@@ -68,6 +68,19 @@ def later(work, *args, **kwargs):
         return found[0]
 
     return SimpleNamespace(join=join, thread=thread)
+
+
+def until(condition):
+    """Waits for what another thread is about to do."""
+    limit = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < limit, 'it never happened'
+        time.sleep(0.01)
+
+
+def listeners(page):
+    """How many wait for the result that the network works at."""
+    return sum(ticket.listeners for ticket in page.service.line.tickets[:1])
 
 
 def test_a_photo_a_result_and_thresholds_without_another_pass(page, png):
@@ -279,12 +292,9 @@ def test_results_that_nobody_waited_for_are_counted_as_held(slow, png):
             while b'waiting' not in said:  # however it comes in pieces
                 said += gone.recv(10_000)
     slow.model.gate.set()
-    limit = time.monotonic() + 60
     session = slow.service.sessions.open(client.token)
     # The line is empty a moment before the last result arrives.
-    while session.pending or len(session.outputs) < 3:
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+    until(lambda: not session.pending and len(session.outputs) == 3)
     held = sum(outputs.nbytes for outputs in session.outputs.values())
     assert client.about()['held'] == before + held > before
     (found,) = client.ask(merging=20)
@@ -297,8 +307,7 @@ def test_ten_at_once_wait_in_line(slow, png):
     for join in [later(client.upload, png) for client in clients]:
         assert join.join()[0] == 200
     asked = [later(client.ask) for client in clients]
-    while len(slow.service.line.tickets) < 10:
-        time.sleep(0.01)
+    until(lambda: len(slow.service.line.tickets) == 10)
     slow.model.gate.set()
     answers = [one.join() for one in asked]
     assert all('rows' in answer[-1] for answer in answers)
@@ -315,7 +324,7 @@ def test_a_full_line(serve, model, png):
         one, two = page.client('1' * 20), page.client('2' * 20)
         one.upload(png), two.upload(png)
         asked = later(one.ask)
-        page.service.models[0].entered.wait(10)
+        assert page.service.models[0].entered.wait(60)
         (told,) = two.ask()
         assert 'others are waiting' in told['error']
         page.service.models[0].gate.set()
@@ -327,11 +336,13 @@ def test_a_click_during_a_run_takes_its_place(slow, png, pixels):
     client = slow.client()
     client.upload(png)
     first = later(client.ask)
-    slow.model.entered.wait(10)
+    assert slow.model.entered.wait(60)
     again = later(client.ask, thresholds=dict(object_mask_thr=0.5))  # joins the run
+    until(lambda: listeners(slow) == 2)
     status, photo = client.upload(encoded(pixels[:48]))
     assert status == 200 and photo['number'] == 2
     newest = later(client.ask)
+    until(lambda: len(slow.service.line.tickets) == 2)
     slow.model.gate.set()
     for old in (first, again):
         assert 'another photo' in old.join()[-1]['error']
@@ -347,11 +358,12 @@ def test_a_reload_during_a_run_finds_it_again(slow, png):
     with socket.create_connection(('127.0.0.1', slow.port)) as gone:
         head = f'POST /api/{client.token}/result HTTP/1.1\r\nHost: 127.0.0.1\r\n'
         gone.sendall(f'{head}Content-Length: {len(body)}\r\n\r\n'.encode() + body)
-        slow.model.entered.wait(10)
+        assert slow.model.entered.wait(60)
+    until(lambda: listeners(slow) == 0)
     status, held = client.send('GET', f'/api/{client.token}/photo')
     assert json.loads(held)['number'] == 1
     asked = later(client.ask)
-    time.sleep(0.1)
+    until(lambda: listeners(slow) == 1)
     slow.model.gate.set()
     assert 'rows' in asked.join()[-1]
     assert slow.service.passes == 1
