@@ -321,7 +321,7 @@ def test_lock_is_held_until_the_last_command_has_ended(number, checkout):
     while not (checkout / 'began').exists():
         assert setup.poll() is None
         time.sleep(0.02)
-    time.sleep(1)  # until the parent of a busy machine waits for its child
+    time.sleep(3)  # until the parent of a busy machine waits for its child
     setup.send_signal(number)
     setup.wait(30)
     lock = os.open(checkout, os.O_RDONLY)

@@ -103,10 +103,10 @@ def test_missing_areas_and_boxes_are_those_of_the_masks(tmp_path):
 )
 @pytest.mark.parametrize('test_mode', [False, True])
 def test_one_line_for_each_dirty_file(name, message, test_mode):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UserError, match=message) as found:
         dataset_of(DIRTY / f'{name}.json', test_mode=test_mode)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert '\n' not in str(found.value)
     with pytest.raises(UserError, match=message):
         METRICS.build(

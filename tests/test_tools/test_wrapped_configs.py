@@ -131,14 +131,14 @@ def test_nothing_to_train_on_is_one_line(tool, config, tmp_path, capsys, options
 
 def test_options_of_loaders_that_pytorch_refuses_together(tool, config, tmp_path):
     loader = dict(batch_sampler=dict(type='AspectRatioBatchSampler'), drop_last=True)
-    cfg = Config(dict(train_dataloader=dict(num_workers=2, timeout=5, **loader)))
+    cfg = Config(dict(train_dataloader=dict(num_workers=2, timeout=60, **loader)))
     cli.fill_in(cfg)
     assert cfg.train_dataloader == dict(
         num_workers=2,
-        timeout=5,
+        timeout=60,
         batch_sampler=dict(type='AspectRatioBatchSampler', drop_last=True),
     )
-    options = ['timeout=5', 'multiprocessing_context=fork', 'prefetch_factor=2']
+    options = ['timeout=60', 'multiprocessing_context=fork', 'prefetch_factor=2']
     options = [f'train_dataloader.{option}' for option in options]
     argv = [str(config), '--work-dir', str(tmp_path), '--cfg-options', *options]
     assert tool('train').main(argv).iter == 2
