@@ -17,7 +17,7 @@ class FastInferenceHook(Hook):
     validation alone.
 
     Args:
-        dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
+        dtype (str): 'fp32', 'bf16', 'fp16' or 'fp8'. Defaults to 'fp32'.
         compiled (bool): Whether to compile the network, which takes a minute or more at
             the first image of each size. Defaults to False.
     """

@@ -17,13 +17,19 @@ from torch import Tensor, nn
 
 from eomt_mm.errors import UserError
 
-from . import cpu
+from . import cpu, fp8
 from .backbone_sizes import HEADS
 from .criterion import Prediction
 from .mask_head import MaskHead
 from .query_vit import QueryViT
 
-DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+# Of fp8, that of everything but the linear layers of the blocks.
+DTYPES = {
+    'fp32': torch.float32,
+    'bf16': torch.bfloat16,
+    'fp16': torch.float16,
+    'fp8': torch.bfloat16,
+}
 # Layers that autocast runs in half precision anyway.
 CASTABLE = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
@@ -80,7 +86,7 @@ class FastNetwork(Network):
     Args:
         network (Network): On its device. Backbone and head are changed in place, and
             can no longer be trained.
-        dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
+        dtype (str): One of `DTYPES`. Defaults to 'fp32'.
         compiled (bool): Whether to compile it, for each batch size anew, at the first
             call; on a GPU with CUDA graphs. Defaults to False.
 
@@ -100,22 +106,17 @@ class FastNetwork(Network):
                 'leave out --compile, or fix the numbers with token_merging.keep '
                 'instead of token_merging.threshold'
             )
-        if dtype not in DTYPES:
-            raise UserError(
-                f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}'
-            )
-        on_cpu = self.backbone.queries.device.type == 'cpu'
-        if dtype == 'fp16' and on_cpu:
-            raise UserError(
-                'fp16 on a CPU: it computes in bf16 or fp32, take one of these'
-            )
+        device = self.backbone.queries.device
+        check_dtype(dtype, device)
         self.dtype, self.compiled = dtype, compiled
         self.graph: Function | None = None
         modules = (self.backbone, self.head)
+        if dtype == 'fp8':
+            fp8.use_fp8(self.backbone.blocks)
         if dtype != 'fp32':
             for module in modules:
                 cast_weights(module, DTYPES[dtype])
-        self.throughout = on_cpu and cpu.prepare(*modules, DTYPES[dtype])
+        self.throughout = device.type == 'cpu' and cpu.prepare(*modules, DTYPES[dtype])
         if self.throughout:
             for module in modules:
                 cpu.cast_throughout(module)
@@ -151,6 +152,24 @@ class FastNetwork(Network):
             return super().__call__(images)
 
 
+def check_dtype(dtype: str, device: torch.device) -> None:
+    """Refuse what a device does not compute in.
+
+    Args:
+        dtype (str): One of `DTYPES`.
+        device (torch.device): That of the model.
+
+    Raises:
+        UserError: If there is no such dtype on this device.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f'unknown dtype {dtype!r}: expected one of {", ".join(DTYPES)}')
+    if dtype == 'fp16' and device.type == 'cpu':
+        raise UserError('fp16 on a CPU: it computes in bf16 or fp32, take one of these')
+    if dtype == 'fp8':
+        fp8.check_device(device)
+
+
 def autocast(device: torch.device, dtype: str) -> torch.autocast:
     """Return autocast to a dtype by its short name; 'fp32' switches it off."""
     return torch.autocast(device.type, DTYPES[dtype], enabled=dtype != 'fp32')
@@ -165,7 +184,8 @@ def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
     """
     for name, child in module.named_modules():
         if isinstance(child, CASTABLE) and name != 'class_head':
-            child.to(dtype)
+            for parameter in child.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
 
 
 def compiled_function(run: Function) -> Function:
@@ -251,11 +271,12 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
 
     Args:
         model (nn.Module): A model in evaluation mode, on its device, with its weights.
-        dtype (str): 'fp32', 'bf16' or 'fp16'. Defaults to 'fp32'.
+        dtype (str): One of `DTYPES`; 'fp8' is for EoMT alone. Defaults to 'fp32'.
         compiled (bool): Whether to compile. Defaults to False.
 
     Raises:
-        UserError: If there is no such dtype, or the model has another one.
+        UserError: If there is no such dtype on the device of the model, or the model
+            has another one.
     """
     if is_eomt(model):
         if model.fast and model.fast.dtype != dtype:
@@ -265,8 +286,11 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
             )
         model.fast = FastNetwork(model.network, dtype, compiled)
         return
+    device = next(model.parameters()).device
+    check_dtype(dtype, device)
+    if dtype == 'fp8':
+        raise UserError(f'fp8 is for EoMT, and this is a {type(model).__name__}')
     if dtype != 'fp32':
-        device = next(model.parameters()).device
         model.forward = autocast(device, dtype)(model.forward)
     if compiled:
         model.backbone.forward = torch.compile(model.backbone.forward)

@@ -137,7 +137,7 @@ def test_fp32_when_asked_for_is_made_faster(run_named):
 
 def test_fp16_is_refused_on_a_cpu(tool, config, trained, monkeypatch):
     monkeypatch.setattr(tool('test'), 'get_device', lambda: 'cpu')
-    with pytest.raises(UserError, match='--dtype bf16'):
+    with pytest.raises(UserError, match='computes in bf16'):
         tool('test').main([str(config), str(trained), '--dtype', 'fp16'])
 
 

@@ -36,9 +36,8 @@ import torch
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.errors import UserError
 from eomt_mm.files import make_folder
-from eomt_mm.models.network import DTYPES
+from eomt_mm.models.network import DTYPES, check_dtype
 from measuring import core, inputs
 from measuring.arguments import (
     add_measuring_options,
@@ -183,8 +182,8 @@ def core_contests(args: argparse.Namespace, device: torch.device) -> list[Contes
 
 
 def make_contests(args: argparse.Namespace, device: torch.device) -> list[Contest]:
-    if 'fp16' in args.dtype and device.type == 'cpu':
-        raise UserError('--dtype fp16: a CPU computes in bf16 or fp32; take bf16')
+    for dtype in args.dtype:
+        check_dtype(dtype, device)
     if args.core:
         return core_contests(args, device)
     if args.whole_path:

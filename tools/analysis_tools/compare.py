@@ -83,7 +83,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--batch', type=cli.positive, default=1, help='images at a time'
     )
-    parser.add_argument('--dtype', choices=DTYPES, default='fp32')
+    parser.add_argument(
+        '--dtype',
+        choices=[dtype for dtype in DTYPES if dtype != 'fp8'],
+        default='fp32',
+    )
     parser.add_argument('--compile', action='store_true')
     add_measuring_options(parser)
     parser.add_argument(

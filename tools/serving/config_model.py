@@ -20,6 +20,7 @@ from eomt_mm.cli import config_reading as reading
 from eomt_mm.deploy.painting import SURE
 from eomt_mm.errors import UserError, shorten
 from eomt_mm.models.confidence import CONFIDENCES, confidence_map
+from eomt_mm.models.fp8 import has_products
 from eomt_mm.models.network import NetworkModel, is_eomt, speed_up
 from eomt_mm.models.postprocess import (
     INSTANCE_OFFSET,
@@ -72,6 +73,7 @@ class ConfigModel(Model):
         self.dtypes = ['fp32', 'bf16'] if is_eomt(model) else ['fp32']
         if is_eomt(model) and self.device.type != 'cpu':
             self.dtypes.append('fp16')
+            self.dtypes += ['fp8'] if has_products(self.device) else []
         self._merging = build_merging(options) if options else None
         merges = isinstance(model.backbone, MergingViT)
         own = [OWN] if options else []

@@ -119,7 +119,7 @@ def rivals(
         case (Case): The work.
         against (Sequence[str]): Selected opponents.
         dtypes (Sequence[str]): Selected precisions; attention and post-processing are
-            always fp32, and never compiled.
+            always fp32, and never compiled; fp8 is ours alone.
         compiled (bool): Whether to compile.
     """
     if case.task == 'attention':
@@ -128,7 +128,9 @@ def rivals(
         dtypes, compiled = ('fp32',), False
     names = [who for who in against if who != STOCK or case.task in stock.TASKS]
     return [
-        Contender(who, dtype, compiled) for dtype in dtypes for who in ('ours', *names)
+        Contender(who, dtype, compiled)
+        for dtype in dtypes
+        for who in ('ours', *(names if dtype != 'fp8' else ()))
     ]
 
 
