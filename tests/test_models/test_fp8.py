@@ -14,7 +14,7 @@ ARCHS = {
     'vit_small_patch14_reg4_dinov2': 4,
     'vit_giant_patch14_reg4_dinov2': 4,  # SwiGLU
     'vit_small_patch16_dinov3_qkvb': 4,
-    'eva02_small_patch14_224': 7,  # queries, keys, values apart, and three of the MLP
+    'eva02_base_patch14_448': 7,  # queries, keys, values apart, and three of the MLP
 }
 
 
@@ -37,7 +37,11 @@ def network(arch):
         pretrained=False,
         timm_args=timm_args,
     )
-    return Network(backbone.eval(), MaskHead(64, 5, backbone.patch_size).eval())
+    head = MaskHead(64, 5, backbone.patch_size)
+    # timm's LayerScale is next to 0 before training: the blocks would do nothing.
+    for parameter in [*backbone.parameters(), *head.parameters()]:
+        torch.nn.init.normal_(parameter, std=0.1)
+    return Network(backbone.eval(), head.eval())
 
 
 def test_each_row_fills_the_range():
@@ -90,7 +94,7 @@ def test_a_network(arch, monkeypatch):
     assert len(calls) == 4 * ARCHS[arch]
     for one, other in zip(found, expected, strict=True):
         error = (one.float() - other).norm() / other.norm()
-        assert 1e-4 < error < 0.1
+        assert 1e-3 < error < 0.1
     names = plain.backbone.state_dict().keys()
     assert fast.backbone.state_dict().keys() == names
 
