@@ -68,6 +68,12 @@ INSTANCE = PANOPTIC | dict(
     dataset='eomt_mm.CocoInstanceDataset',
     things='',
 )
+# MMDetection's inferencer builds the dataset, and paints with tuples.
+FOR_DETECTION = """
+test_dataloader['dataset'].update(data_prefix=dict(img='', seg=''))
+test_dataloader['dataset']['metainfo'].update(
+    palette=[(200, 40, 40), (40, 200, 40), (40, 40, 200), (9, 9, 9)])
+"""
 SMALL = dict(size=64, patch=8, timm_args=dict(embed_dim=32, depth=4, num_heads=2))
 TASKS = dict(semantic=SEMANTIC, panoptic=PANOPTIC, instance=INSTANCE)
 
@@ -92,3 +98,18 @@ def make_tiny(folder, task='semantic', arch='plain', merging=None, std=0.25, **c
     checkpoint = folder / 'tiny.pth'
     torch.save({'state_dict': model.state_dict(), 'meta': {}}, checkpoint)
     return SimpleNamespace(cfg=cfg, config=config, checkpoint=checkpoint)
+
+
+def suit_inferencers(found, task):
+    """Give a tiny model what MM's inferencers ask for; returns it."""
+    painter = 'SegLocalVisualizer' if task == 'semantic' else 'eomt_mm.DetVisualizer'
+    with found.config.open('a') as file:
+        file.write(f"visualizer = dict(type='{painter}')\n")
+        if task != 'semantic':
+            file.write(FOR_DETECTION)
+    meta = found.cfg.test_dataloader.dataset.metainfo
+    # As a training leaves it: inferencers read the classes there.
+    meta = dict(classes=list(meta.classes), palette=list(meta.palette))
+    content = torch.load(found.checkpoint)
+    torch.save(dict(content, meta=dict(dataset_meta=meta)), found.checkpoint)
+    return found

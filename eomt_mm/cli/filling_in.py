@@ -3,6 +3,7 @@
 import logging
 
 from mmengine.config import Config, ConfigDict
+from mmengine.device import is_cuda_available
 from mmengine.logging import print_log
 
 from eomt_mm.palettes import is_palette, palette_of
@@ -38,6 +39,8 @@ def fill_in(cfg: Config) -> None:
         if loader.get('batch_sampler') and loader.get('drop_last'):
             # It makes the batches, and PyTorch refuses another word on them.
             loader['batch_sampler'].setdefault('drop_last', loader.pop('drop_last'))
+        if loader and is_cuda_available():
+            loader.setdefault('pin_memory', True)  # copies beside the network's work
         if split != 'train' and loader.get('dataset'):
             loader['dataset'] = _once(loader['dataset'], split)
         for dataset in reading.leaves_of(cfg, split):

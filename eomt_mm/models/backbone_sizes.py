@@ -134,6 +134,18 @@ class PadsToBackbone:
     size: tuple[int, int] | None
     channels: int | None = None
 
+    def cast_data(self, data: dict) -> dict:
+        """Bring a batch to the device; from pinned memory nobody waits for the copy.
+
+        Args:
+            data (dict): Tensors and data samples, however nested.
+
+        Returns:
+            dict: The same on the device of the model.
+        """
+        self._non_blocking = True  # MMSegmentation's class does not take the argument
+        return super().cast_data(data)
+
     def set_channels(self, channels: int) -> None:
         """Settle the number of channels.
 

@@ -93,6 +93,7 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
                 takes.
         """
         self.check_channels(data)
+        data = self.cast_data(data)  # to pad on the device, too
         if self.any_size and not training:
             return super().forward(data, training)
         images = [self._pad(image) for image in data['inputs']]

@@ -13,16 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tiny_models import make_tiny
+from tiny_models import make_tiny, suit_inferencers
 from visitor import SHAPE, Client, encoded
 
 ROOT = Path(__file__).parents[2]
-# MMDetection's inferencer builds the dataset, and paints with tuples.
-FOR_INFERENCERS = """
-test_dataloader['dataset'].update(data_prefix=dict(img='', seg=''))
-test_dataloader['dataset']['metainfo'].update(
-    palette=[(200, 40, 40), (40, 200, 40), (40, 40, 200), (9, 9, 9)])
-"""
 
 
 @pytest.fixture(scope='session')
@@ -33,21 +27,8 @@ def tiny(tmp_path_factory):
     def get(task, **changes):
         key = task, *changes
         if key not in made:
-            import torch
-
             found = make_tiny(tmp_path_factory.mktemp(task), task, **changes)
-            painter = 'SegLocalVisualizer' if task == 'semantic' else 'DetVisualizer'
-            prefix = '' if task == 'semantic' else 'eomt_mm.'
-            with found.config.open('a') as file:
-                file.write(f"visualizer = dict(type='{prefix}{painter}')\n")
-                if task != 'semantic':
-                    file.write(FOR_INFERENCERS)
-            meta = found.cfg.test_dataloader.dataset.metainfo
-            # As a training leaves it: inferencers read the classes there.
-            meta = dict(classes=list(meta.classes), palette=list(meta.palette))
-            content = torch.load(found.checkpoint)
-            torch.save(dict(content, meta=dict(dataset_meta=meta)), found.checkpoint)
-            made[key] = found
+            made[key] = suit_inferencers(found, task)
         return made[key]
 
     return get
