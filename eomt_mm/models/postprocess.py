@@ -5,8 +5,8 @@ pixels are 9 GiB. Queries are therefore selected by their class before any mask 
 resized, and then masks are resized in blocks bounded in bytes (see `blocks`), into
 results that do not grow with the number of queries (panoptic) or grow by one byte per
 pixel and mask (instance). The number of operations grows with the memory of the masks,
-not with their number. The device is asked for numbers before and after the loops over
-blocks, never inside; but encoded masks, and the runs of components, leave it block by
+not with their number. The device is asked once, for what is selected; the host never
+waits for it again. Only encoded masks, and the runs of components, leave it block by
 block.
 
 Thresholds and formulas are those of MaskFormer (arXiv 2107.06278, Sec. 3.4) and
@@ -82,8 +82,7 @@ def panoptic_result(
     num_classes = class_logits.shape[1] - 1
     scores, labels = class_logits.float().softmax(-1).max(-1)
     keep = (labels != num_classes) & (scores > score_thr)
-    labels, keep = torch.stack([labels, keep]).tolist()
-    kept = [query for query, is_kept in enumerate(keep) if is_kept]
+    kept = [query for query, is_kept in enumerate(keep.tolist()) if is_kept]
     device = mask_logits.device
     ids = room_for('Ids', ori_shape, torch.int64, device)
     if not kept:
@@ -96,7 +95,7 @@ def panoptic_result(
     owner = torch.zeros(ori_shape, dtype=torch.int32, device=device)
     mask_areas = torch.zeros(len(kept), dtype=torch.int64, device=device)
     block = block_of(device, input_size, ori_shape, block_bytes)
-    queries = torch.tensor(kept, device=device)
+    queries = _sent(kept, device)
     starts = range(0, len(kept), block.masks)
     for start, some in zip(starts, queries.split(block.masks), strict=True):
         masks = _resize(mask_logits[some], input_size, img_shape, ori_shape)
@@ -120,19 +119,15 @@ def panoptic_result(
     del highest
 
     owner = owner.flatten()
-    owned_areas = owner.bincount(minlength=2 * len(kept)).view(-1, 2).sum(1)
-    areas = torch.stack([owned_areas, mask_areas], dim=1).tolist()
-    id_of = [num_classes] * (2 * len(kept))
-    instance = 0
-    for i, (query, (owned, area)) in enumerate(zip(kept, areas, strict=True)):
-        if owned == 0 or area == 0 or owned / area < overlap_thr:
-            continue
-        if labels[query] < num_things:
-            instance += 1
-            id_of[2 * i + 1] = labels[query] + instance * INSTANCE_OFFSET
-        else:
-            id_of[2 * i + 1] = labels[query]
-    id_of = torch.tensor(id_of, device=device)
+    owned_areas = _counts(owner, 2 * len(kept)).view(-1, 2).sum(1)
+    stays = (owned_areas > 0) & (mask_areas > 0)
+    stays &= owned_areas.double() / mask_areas >= overlap_thr
+    labels = labels[queries]
+    instances = (stays & (labels < num_things)).cumsum(0)
+    ids_of_things = labels + INSTANCE_OFFSET * instances
+    inside = torch.where(labels < num_things, ids_of_things, labels)
+    inside = inside.masked_fill(~stays, num_classes)
+    id_of = torch.stack([torch.full_like(inside, num_classes), inside], 1).flatten()
     torch.index_select(id_of, 0, owner, out=ids.view(-1))
     return ids
 
@@ -178,14 +173,20 @@ def instance_result(
     num_classes = class_logits.shape[1] - 1
     scores = class_logits.float().softmax(-1)[:, :-1].flatten()
     scores, pairs = scores.topk(min(max_per_image, len(scores)), sorted=False)
-    is_thing = pairs % num_classes < num_things
-    scores, pairs = scores[is_thing], pairs[is_thing]
-    queries, of_query = (pairs // num_classes).unique(return_inverse=True)
-    rows = [[] for _ in queries]  # of the results that share a query
-    for row, i in enumerate(of_query.tolist()):
-        rows[i].append(row)
-
     device = mask_logits.device
+    found = pairs.tolist()
+    things = [i for i, pair in enumerate(found) if pair % num_classes < num_things]
+    kept = sorted({found[i] // num_classes for i in things})
+    place_of = {query: i for i, query in enumerate(kept)}
+    of_query = [place_of[found[i] // num_classes] for i in things]
+    rows = [[] for _ in kept]  # of the results that share a query
+    for row, i in enumerate(of_query):
+        rows[i].append(row)
+    things, queries, of_query = (
+        _sent(numbers, device) for numbers in (things, kept, of_query)
+    )
+    scores, pairs = scores[things], pairs[things]
+
     if encode:
         results = [None] * len(pairs)
     else:
@@ -260,6 +261,21 @@ def _resize(
     masks = F.interpolate(masks, input_size, mode='bilinear')
     masks = masks[..., :height, :width]  # without padding
     return F.interpolate(masks, ori_shape, mode='bilinear')[:, 0]
+
+
+def _sent(numbers: list[int], device: torch.device) -> Tensor:
+    """Whole numbers on a device, shape (N,) int64; the host does not wait for it."""
+    return torch.tensor(numbers, dtype=torch.int64).to(device, non_blocking=True)
+
+
+def _counts(numbers: Tensor, length: int) -> Tensor:
+    """How often each number below `length` occurs in int32 (N,), shape (length,)."""
+    if numbers.is_cpu:
+        return numbers.bincount(minlength=length)
+    # There, bincount asks the device for the least and the largest number.
+    counts = torch.zeros(length, dtype=torch.int64, device=numbers.device)
+    ones = counts.new_ones(()).expand(len(numbers))
+    return counts.scatter_add_(0, numbers.long(), ones)
 
 
 def _areas(masks: Tensor) -> Tensor:

@@ -39,3 +39,27 @@ class Operators(TorchDispatchMode):
     def drop(self, key, size):
         self.known.discard(key)
         self.alive -= size
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operators for which the host of an accelerator waits.
+
+    Attributes:
+        names (list[str]): Of the operators, in order.
+    """
+
+    # The sizes of their results, or their results, are numbers of the device.
+    ASKING = ('_local_scalar_dense', 'nonzero', '_unique2', 'masked_select')
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == 'index' and any(
+            index is not None and index.dtype == torch.bool for index in args[1]
+        )
+        if by_mask or name in self.ASKING:
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from operators import Operators
+from operators import Operators, Waits
 from test_postprocess import arguments, logits_of, random_case
+from torch.utils._python_dispatch import _disable_current_modes
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.blocks import BLOCK_BYTES, Block, block_of, room_for
@@ -26,6 +27,26 @@ TASKS = {
     'instance': instance_result,
     'semantic': semantic_result,
 }
+
+
+@pytest.mark.parametrize('kept', [1, 5])
+@pytest.mark.parametrize('task', ['panoptic', 'instance'])
+def test_the_device_is_asked_once(task, kept, monkeypatch):
+    """Numbers travel to the host once for an image, however many masks there are."""
+    lists, tolist = [], torch.Tensor.tolist
+
+    def counted(self):
+        lists.append(self)
+        with _disable_current_modes():  # a CPU gives its numbers one by one
+            return tolist(self)
+
+    monkeypatch.setattr(torch.Tensor, 'tolist', counted)
+    sizes = (32, 32), (32, 32), (48, 40)
+    with Waits() as waits:
+        labels = [0, 3] * kept
+        given = logits_of(labels), torch.randn(2 * kept, 8, 8), *sizes, 2
+        TASKS[task](*given, block_bytes=1)
+    assert waits.names == [] and len(lists) == 1
 
 
 def compare(count):
