@@ -1,4 +1,4 @@
-"""MM's inferencers with several photos at a time: one forward pass, the same results."""
+"""MM's inferencers with several photos at a time: one pass, the same results."""
 
 import numpy as np
 import pytest

@@ -42,9 +42,8 @@ def test_the_device_is_asked_once(task, kept, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, 'tolist', counted)
     sizes = (32, 32), (32, 32), (48, 40)
+    given = logits_of([0, 3] * kept), torch.randn(2 * kept, 8, 8), *sizes, 2
     with Waits() as waits:
-        labels = [0, 3] * kept
-        given = logits_of(labels), torch.randn(2 * kept, 8, 8), *sizes, 2
         TASKS[task](*given, block_bytes=1)
     assert waits.names == [] and len(lists) == 1
 
