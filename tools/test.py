@@ -75,6 +75,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
         help='compile the network: pays for many images of one size, takes a minute or '
         'more at the first',
     )
+    parser.add_argument(
+        '--max-autotune',
+        dest='compile',
+        action='store_const',
+        const='max-autotune',
+        help='the same, and let the compiler try more kernels, for minutes',
+    )
     return cli.parse_args(parser, argv)
 
 

@@ -18,11 +18,12 @@ class FastInferenceHook(Hook):
 
     Args:
         dtype (str): 'fp32', 'bf16', 'fp16' or 'fp8'. Defaults to 'fp32'.
-        compiled (bool): Whether to compile the network, which takes a minute or more at
-            the first image of each size. Defaults to False.
+        compiled (bool | str): Whether to compile the network, which takes a minute or
+            more at the first image of each size; 'max-autotune' takes several. Defaults
+            to False.
     """
 
-    def __init__(self, dtype: str = 'fp32', compiled: bool = False) -> None:
+    def __init__(self, dtype: str = 'fp32', compiled: bool | str = False) -> None:
         self.dtype, self.compiled = dtype, compiled
 
     def before_test(self, runner) -> None:

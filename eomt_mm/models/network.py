@@ -87,8 +87,9 @@ class FastNetwork(Network):
         network (Network): On its device. Backbone and head are changed in place, and
             can no longer be trained.
         dtype (str): One of `DTYPES`. Defaults to 'fp32'.
-        compiled (bool): Whether to compile it, for each batch size anew, at the first
-            call; on a GPU with CUDA graphs. Defaults to False.
+        compiled (bool | str): Whether to compile it, for each batch size anew, at the
+            first call; on a GPU with CUDA graphs. 'max-autotune' has the compiler try
+            more kernels, for minutes. Defaults to False.
 
     Raises:
         UserError: If there is no such dtype on this device, or if token merging is to
@@ -96,7 +97,7 @@ class FastNetwork(Network):
     """
 
     def __init__(
-        self, network: Network, dtype: str = 'fp32', compiled: bool = False
+        self, network: Network, dtype: str = 'fp32', compiled: bool | str = False
     ) -> None:
         super().__init__(network.backbone, network.head)
         if compiled and not self.backbone.fixed_lengths:
@@ -133,7 +134,7 @@ class FastNetwork(Network):
         """
         if self.compiled:
             if self.graph is None:
-                self.graph = compiled_function(self.predict)
+                self.graph = compiled_function(self.predict, self.compiled)
             return self.graph(images)
         # By a threshold, the images of a batch are merged to one length.
         in_parts = images.device.type == 'cpu' and self.backbone.fixed_lengths
@@ -188,7 +189,7 @@ def cast_weights(module: nn.Module, dtype: torch.dtype) -> None:
                 parameter.data = parameter.data.to(dtype)
 
 
-def compiled_function(run: Function) -> Function:
+def compiled_function(run: Function, how: bool | str = True) -> Function:
     """Compile a network for the sizes it is called with; see `FastNetwork`."""
 
     def call(images: Tensor) -> Prediction:
@@ -204,6 +205,8 @@ def compiled_function(run: Function) -> Function:
 
     shapes = set()
     mode = 'reduce-overhead' if torch.cuda.is_available() else None
+    if isinstance(how, str):
+        mode = how
     compiled = torch.compile(run, dynamic=False, mode=mode)
     return call
 
@@ -263,7 +266,9 @@ def is_eomt(model: nn.Module) -> bool:
     )
 
 
-def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> None:
+def speed_up(
+    model: nn.Module, dtype: str = 'fp32', compiled: bool | str = False
+) -> None:
     """Make a finished model faster, in place; it can no longer be trained.
 
     EoMT gets a `FastNetwork`. Any other model of MMSegmentation or MMDetection runs
@@ -272,7 +277,7 @@ def speed_up(model: nn.Module, dtype: str = 'fp32', compiled: bool = False) -> N
     Args:
         model (nn.Module): A model in evaluation mode, on its device, with its weights.
         dtype (str): One of `DTYPES`; 'fp8' is for EoMT alone. Defaults to 'fp32'.
-        compiled (bool): Whether to compile. Defaults to False.
+        compiled (bool | str): Whether to compile, and how. Defaults to False.
 
     Raises:
         UserError: If there is no such dtype on the device of the model, or the model

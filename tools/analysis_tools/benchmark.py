@@ -71,6 +71,13 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     both.add_argument(
         '--compile', action='store_true', help='all contenders are compiled'
     )
+    both.add_argument(
+        '--max-autotune',
+        dest='compile',
+        action='store_const',
+        const='max-autotune',
+        help='the same, and the compiler tries more kernels, for minutes',
+    )
     add_measuring_options(both)
     both.add_argument('--photo', help='an image file; default: made up')
     both.add_argument('--json', metavar='FILE', help='also write all figures here')
@@ -231,7 +238,7 @@ def whole_path_contests(
     ):
         contenders = {}
         for who, dtype in itertools.product(whole_path.CONTENDERS, args.dtype):
-            compiled = args.compile and who != 'hugging face'
+            compiled = bool(args.compile) and who != 'hugging face'
             entry = configs.Entry(config, checkpoint, dtype, compiled)
             contenders[f'{who} {dtype}' + ' compiled' * compiled] = partial(
                 whole_path.prepare, who, entry, photo, args.kept[0], device, args.folder

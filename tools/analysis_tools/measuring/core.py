@@ -104,14 +104,14 @@ class Contender:
 
     who: str
     dtype: str
-    compiled: bool = False
+    compiled: bool | str = False
 
     def __str__(self) -> str:
         return f'{self.who} {self.dtype}' + (' compiled' if self.compiled else '')
 
 
 def rivals(
-    case: Case, against: Sequence[str], dtypes: Sequence[str], compiled: bool
+    case: Case, against: Sequence[str], dtypes: Sequence[str], compiled: bool | str
 ) -> list[Contender]:
     """List the contenders of a case, of which the first is the reference.
 
@@ -120,7 +120,7 @@ def rivals(
         against (Sequence[str]): Selected opponents.
         dtypes (Sequence[str]): Selected precisions; attention and post-processing are
             always fp32, and never compiled; fp8 is ours alone.
-        compiled (bool): Whether to compile.
+        compiled (bool | str): Whether to compile, see `FastNetwork`.
     """
     if case.task == 'attention':
         return [Contender(variant, 'fp32') for variant in attention.VARIANTS]
@@ -200,7 +200,7 @@ def _network(
     else:
         # A copy: it is changed, and the others share theirs.
         return FastNetwork(Network(*copy.deepcopy(network)), dtype, compiled)
-    return compiled_function(run) if compiled else run
+    return compiled_function(run, compiled) if compiled else run
 
 
 def _training_step(case: Case, contender: Contender, device: torch.device) -> Work:
