@@ -39,7 +39,7 @@ def test_the_large_model_is_the_papers(card):
 
     cfg = cli.read_config(str(card.CONFIG))
     cli.override(cfg, cli.settings_of(card.LARGE))
-    assert cfg.model.backbone.img_size == cfg.model.data_preprocessor.size == (640, 640)
+    assert cfg.model.backbone.img_size == (640, 640)
     backbone = cfg.model.backbone
     assert (backbone.num_queries, backbone.num_blocks, backbone.timm_args) == (
         200,
