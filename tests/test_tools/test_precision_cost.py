@@ -1,7 +1,7 @@
 """What precision costs the demos' models: scores of `tools/test.py` beside fp32's.
 
-`make demo`, with each TASK, trains the models; those that are missing are skipped. fp8 is
-computed by its numbers in fp32 where the device has no such products.
+`make demo`, with each TASK, trains the models; those that are missing are skipped.
+fp8 is computed by its numbers in fp32 where the device has no such products.
 """
 
 from pathlib import Path
