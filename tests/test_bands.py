@@ -174,6 +174,10 @@ def test_one_line_reaches_the_whole_config(root, tmp_path, name):
     ('options', 'message'),
     [
         (dict(std=[1.0]), 'mean has 4, std has 1 values; give a mean and a deviation'),
+        (dict(mean=420), 'mean is 420, expected one number for each band'),
+        (dict(std=['a']), r"std is \['a'\], expected one number for each band"),
+        (dict(bands=0), 'bands=0; give the numbers of bands, from 0'),
+        (dict(picture=('red',)), r"picture=\('red',\); give the numbers of bands"),
         (dict(bands=[0, 1]), 'mean has 4, std has 4, bands has 2 values'),
         (dict(mean=[], std=[]), 'mean has 0, std has 0 values'),
     ],
@@ -210,6 +214,9 @@ def test_a_config_that_loads_nothing_is_one_line():
         ('backbone.in_channels', 5, 'mean has 4 values, but .*in_channels is 5: call'),
         ('data_preprocessor.std', [1.0, 1.0], 'std has 2 values, but .* is 4'),
         ('data_preprocessor.bgr_to_rgb', True, 'turns BGR to RGB, .* 4 channels'),
+        ('data_preprocessor.std', [1.0, 0.0, 1.0, 1.0], 'expected finite .*, above 0'),
+        ('data_preprocessor.std', [1.0, -2.0, 1.0, 1.0], 'expected finite .*, above 0'),
+        ('data_preprocessor.mean', [float('nan')] * 4, 'mean is .*, expected finite'),
     ],
 )
 def test_a_model_that_contradicts_itself(root, task, part, value, message):
@@ -367,6 +374,13 @@ def test_a_band_beyond_the_file_ends_a_training_in_one_line(
     option = 'train_dataloader.dataset.pipeline.0.bands=[0,1,2,9]'
     with pytest.raises(UserError, match='has 4 bands, 0 to 3, and band 9 is asked for'):
         run_tool('train', path, '--work-dir', tmp_path / 'r', '--cfg-options', option)
+
+
+def test_a_video_has_no_other_bands(root, run_tool, tmp_path):
+    path = root / 'configs/demo/eomt_scenes_bands.py'
+    argv = (path, tmp_path / 'a.pth', tmp_path, '--out', tmp_path / 'a.mp4')
+    with pytest.raises(UserError, match='predict_video.py takes photographs'):
+        run_tool('analysis_tools/predict_video', *argv)
 
 
 def test_the_counter_knows_the_channels(root):

@@ -22,6 +22,7 @@ from .backbone_sizes import HEADS
 from .criterion import Prediction
 from .mask_head import MaskHead
 from .query_vit import QueryViT
+from .tiles import Tiling
 
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # Layers that autocast runs in half precision anyway.
@@ -206,9 +207,11 @@ class NetworkModel:
 
     Attributes:
         fast (FastNetwork, optional): What `speed_up` has put in its place.
+        tiling (Tiling, optional): What cuts images into tiles; None without.
     """
 
     fast: FastNetwork | None = None
+    tiling: Tiling | None = None
 
     @property
     def mask_head(self) -> MaskHead:
