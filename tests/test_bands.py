@@ -280,7 +280,7 @@ def test_a_checkpoint_of_three_channels(root, channels):
 
 
 def test_a_checkpoint_of_four_channels_into_three_is_one_line(root):
-    with pytest.raises(UserError, match='patch_embed that of channels') as error:
+    with pytest.raises(UserError, match='patch_embed those of channels') as error:
         fit_weights(model(root, 3), model(root, 4).state_dict())
     assert '(128, 4, 8, 8), the config makes (128, 3, 8, 8)' in str(error.value)
 
