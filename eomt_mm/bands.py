@@ -44,7 +44,8 @@ def set_bands(
 
     Raises:
         UserError: If means or deviations are not numbers, if their number and that of
-            bands differ, or if nothing in the config loads images from files.
+            bands differ, if the backbone takes RGB alone, or if nothing in the config
+            loads images from files.
     """
     for name, values in (('mean', mean), ('std', std)):
         if not is_seq_of(values, (int, float)):
@@ -60,6 +61,12 @@ def set_bands(
         found = ', '.join(f'{name} has {count}' for name, count in counts.items())
         raise UserError(
             f'set_bands: {found} values; give a mean and a deviation for each band'
+        )
+    model = config.get('model')
+    if model and str(model['backbone'].get('type')).endswith('ViTAdapter'):
+        raise UserError(
+            'set_bands: the ViT-Adapter of configs/ladder takes red, green and blue '
+            'alone: take a config with a plain ViT, such as those of configs/eomt'
         )
     loaders = list(_loaders(config))
     if not loaders:
@@ -78,7 +85,6 @@ def set_bands(
             loader['bands'] = list(bands)
         if picture is not None:
             loader['picture'] = list(picture)
-    model = config.get('model')
     if model:
         model['backbone']['in_channels'] = len(mean)
         model['data_preprocessor'].update(

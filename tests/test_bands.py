@@ -202,6 +202,11 @@ def test_a_loader_with_a_prefix_is_replaced():
     assert steps == [dict(kept, type='eomt_mm.LoadMultiBandImage')]
 
 
+def test_the_adapter_takes_no_other_bands(root):
+    with pytest.raises(UserError, match='ViT-Adapter .* takes red, green and blue alo'):
+        config(root, 'configs/ladder/step0_vitl_ade20k.py')
+
+
 def test_a_config_that_loads_nothing_is_one_line():
     with pytest.raises(UserError, match='no pipeline of the config has a LoadImageFr'):
         set_bands(dict(pipeline=[dict(type='RandomFlip')]), **FOUR)
