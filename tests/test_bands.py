@@ -99,6 +99,19 @@ def test_the_rule_holds_for_rotary_vits(tmp_path, arch):
     torch.testing.assert_close(found, fit_channels(rgb, 4))
 
 
+def test_weights_for_other_channels_fit_no_others(tmp_path):
+    small = dict(depth=1, embed_dim=32, num_heads=2, img_size=32, in_chans=4)
+    path = tmp_path / 'four.pth'
+    vit = timm.create_model('vit_tiny_patch16_224', **small)
+    torch.save(vit.state_dict(), path)
+    found = plain(path, 4).patch_embed.proj.weight
+    assert torch.equal(found, vit.patch_embed.proj.weight)
+    for channels in (3, 2):
+        message = f'of a ViT for 4 channels, and .*in_channels is {channels}: only'
+        with pytest.raises(UserError, match=message):
+            plain(path, channels)
+
+
 def test_the_rule_is_logged(weights, monkeypatch):
     lines = []
     name = 'eomt_mm.models.plain_vit.print_log'
@@ -381,11 +394,14 @@ def test_a_band_beyond_the_file_ends_a_training_in_one_line(
         run_tool('train', path, '--work-dir', tmp_path / 'r', '--cfg-options', option)
 
 
-def test_a_video_has_no_other_bands(root, run_tool, tmp_path):
+@pytest.mark.parametrize('tool', ['predict_video', 'show_merging'])
+def test_tools_that_take_photographs_alone(root, run_tool, tmp_path, tool):
     path = root / 'configs/demo/eomt_scenes_bands.py'
-    argv = (path, tmp_path / 'a.pth', tmp_path, '--out', tmp_path / 'a.mp4')
-    with pytest.raises(UserError, match='predict_video.py takes photographs'):
-        run_tool('analysis_tools/predict_video', *argv)
+    argv = [path, tmp_path / 'a.pth', '--out', tmp_path / 'a.mp4']
+    if tool == 'predict_video':
+        argv.insert(2, tmp_path)
+    with pytest.raises(UserError, match=f'{tool}.py takes photographs'):
+        run_tool(f'analysis_tools/{tool}', *argv)
 
 
 def test_the_counter_knows_the_channels(root):
