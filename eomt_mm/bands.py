@@ -6,6 +6,8 @@ in several places of a text config. `set_bands` changes all of them.
 
 from collections.abc import Iterator, Sequence
 
+from mmengine.utils import is_seq_of
+
 from eomt_mm.errors import UserError
 
 # With or without the prefix of a framework.
@@ -41,9 +43,17 @@ def set_bands(
             blue in pictures. Defaults to the first three that are taken.
 
     Raises:
-        UserError: If the numbers of bands, means and deviations differ, or if nothing
-            in the config loads images from files.
+        UserError: If means or deviations are not numbers, if their number and that of
+            bands differ, if the backbone takes RGB alone, or if nothing in the config
+            loads images from files.
     """
+    for name, values in (('mean', mean), ('std', std)):
+        if not is_seq_of(values, (int, float)):
+            raise UserError(
+                f'set_bands: {name} is {values!r}, expected one number for each band, '
+                f'such as {name}=[420, 400]'
+            )
+    check_numbers('set_bands', bands=bands, picture=picture)
     counts = dict(mean=len(mean), std=len(std))
     if bands is not None:
         counts['bands'] = len(bands)
@@ -51,6 +61,12 @@ def set_bands(
         found = ', '.join(f'{name} has {count}' for name, count in counts.items())
         raise UserError(
             f'set_bands: {found} values; give a mean and a deviation for each band'
+        )
+    model = config.get('model')
+    if model and str(model['backbone'].get('type')).endswith('ViTAdapter'):
+        raise UserError(
+            'set_bands: the ViT-Adapter of configs/ladder takes red, green and blue '
+            'alone: take a config with a plain ViT, such as those of configs/eomt'
         )
     loaders = list(_loaders(config))
     if not loaders:
@@ -69,12 +85,32 @@ def set_bands(
             loader['bands'] = list(bands)
         if picture is not None:
             loader['picture'] = list(picture)
-    model = config.get('model')
     if model:
         model['backbone']['in_channels'] = len(mean)
         model['data_preprocessor'].update(
             mean=list(mean), std=list(std), bgr_to_rgb=False
         )
+
+
+def check_numbers(where: str, **options: Sequence[int] | None) -> None:
+    """Check lists of numbers of bands.
+
+    Args:
+        where (str): What has the options, for the message.
+        **options (Sequence[int], optional): The lists by name; None is allowed.
+
+    Raises:
+        UserError: If one is not a list, is empty, or holds other than whole numbers
+            from 0.
+    """
+    for name, numbers in options.items():
+        if numbers is None:
+            continue
+        if not (is_seq_of(numbers, int) and numbers and min(numbers) >= 0):
+            raise UserError(
+                f'{where}: {name}={numbers!r}; give the numbers of bands, from 0, '
+                f'such as {name}=[0, 1, 2]'
+            )
 
 
 def _nodes(node: object) -> Iterator[dict | list]:

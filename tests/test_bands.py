@@ -99,6 +99,19 @@ def test_the_rule_holds_for_rotary_vits(tmp_path, arch):
     torch.testing.assert_close(found, fit_channels(rgb, 4))
 
 
+def test_weights_for_other_channels_fit_no_others(tmp_path):
+    small = dict(depth=1, embed_dim=32, num_heads=2, img_size=32, in_chans=4)
+    path = tmp_path / 'four.pth'
+    vit = timm.create_model('vit_tiny_patch16_224', **small)
+    torch.save(vit.state_dict(), path)
+    found = plain(path, 4).patch_embed.proj.weight
+    assert torch.equal(found, vit.patch_embed.proj.weight)
+    for channels in (3, 2):
+        message = f'of a ViT for 4 channels, and .*in_channels is {channels}: only'
+        with pytest.raises(UserError, match=message):
+            plain(path, channels)
+
+
 def test_the_rule_is_logged(weights, monkeypatch):
     lines = []
     name = 'eomt_mm.models.plain_vit.print_log'
@@ -174,6 +187,10 @@ def test_one_line_reaches_the_whole_config(root, tmp_path, name):
     ('options', 'message'),
     [
         (dict(std=[1.0]), 'mean has 4, std has 1 values; give a mean and a deviation'),
+        (dict(mean=420), 'mean is 420, expected one number for each band'),
+        (dict(std=['a']), r"std is \['a'\], expected one number for each band"),
+        (dict(bands=0), 'bands=0; give the numbers of bands, from 0'),
+        (dict(picture=('red',)), r"picture=\('red',\); give the numbers of bands"),
         (dict(bands=[0, 1]), 'mean has 4, std has 4, bands has 2 values'),
         (dict(mean=[], std=[]), 'mean has 0, std has 0 values'),
     ],
@@ -198,6 +215,11 @@ def test_a_loader_with_a_prefix_is_replaced():
     assert steps == [dict(kept, type='eomt_mm.LoadMultiBandImage')]
 
 
+def test_the_adapter_takes_no_other_bands(root):
+    with pytest.raises(UserError, match='ViT-Adapter .* takes red, green and blue alo'):
+        config(root, 'configs/ladder/step0_vitl_ade20k.py')
+
+
 def test_a_config_that_loads_nothing_is_one_line():
     with pytest.raises(UserError, match='no pipeline of the config has a LoadImageFr'):
         set_bands(dict(pipeline=[dict(type='RandomFlip')]), **FOUR)
@@ -210,6 +232,9 @@ def test_a_config_that_loads_nothing_is_one_line():
         ('backbone.in_channels', 5, 'mean has 4 values, but .*in_channels is 5: call'),
         ('data_preprocessor.std', [1.0, 1.0], 'std has 2 values, but .* is 4'),
         ('data_preprocessor.bgr_to_rgb', True, 'turns BGR to RGB, .* 4 channels'),
+        ('data_preprocessor.std', [1.0, 0.0, 1.0, 1.0], 'expected finite .*, above 0'),
+        ('data_preprocessor.std', [1.0, -2.0, 1.0, 1.0], 'expected finite .*, above 0'),
+        ('data_preprocessor.mean', [float('nan')] * 4, 'mean is .*, expected finite'),
     ],
 )
 def test_a_model_that_contradicts_itself(root, task, part, value, message):
@@ -273,7 +298,7 @@ def test_a_checkpoint_of_three_channels(root, channels):
 
 
 def test_a_checkpoint_of_four_channels_into_three_is_one_line(root):
-    with pytest.raises(UserError, match='patch_embed that of channels') as error:
+    with pytest.raises(UserError, match='patch_embed those of channels') as error:
         fit_weights(model(root, 3), model(root, 4).state_dict())
     assert '(128, 4, 8, 8), the config makes (128, 3, 8, 8)' in str(error.value)
 
@@ -367,6 +392,16 @@ def test_a_band_beyond_the_file_ends_a_training_in_one_line(
     option = 'train_dataloader.dataset.pipeline.0.bands=[0,1,2,9]'
     with pytest.raises(UserError, match='has 4 bands, 0 to 3, and band 9 is asked for'):
         run_tool('train', path, '--work-dir', tmp_path / 'r', '--cfg-options', option)
+
+
+@pytest.mark.parametrize('tool', ['predict_video', 'show_merging'])
+def test_tools_that_take_photographs_alone(root, run_tool, tmp_path, tool):
+    path = root / 'configs/demo/eomt_scenes_bands.py'
+    argv = [path, tmp_path / 'a.pth', '--out', tmp_path / 'a.mp4']
+    if tool == 'predict_video':
+        argv.insert(2, tmp_path)
+    with pytest.raises(UserError, match=f'{tool}.py takes photographs'):
+        run_tool(f'analysis_tools/{tool}', *argv)
 
 
 def test_the_counter_knows_the_channels(root):

@@ -104,6 +104,24 @@ def without_labels(pipeline: Sequence[dict]) -> list[dict]:
     ]
 
 
+def refuse_bands(cfg: Config, tool: str) -> None:
+    """Refuse a config of other bands than red, green and blue.
+
+    Args:
+        cfg (Config): The config.
+        tool (str): What shows photographs alone, for the message.
+
+    Raises:
+        UserError: If the test pipeline loads bands.
+    """
+    if any(type_name(step) == 'LoadMultiBandImage' for step in pipeline_of(cfg)):
+        raise UserError(
+            f'{tool} takes photographs (RGB), and the config images of chosen bands '
+            '(eomt_mm.LoadMultiBandImage): tools/test.py --show-dir paints what such '
+            'a model predicts'
+        )
+
+
 def head_of(cfg: Config) -> dict:
     """Return the head of the model; empty where it has none that is known here."""
     model = cfg.get('model') or {}

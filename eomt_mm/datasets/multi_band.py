@@ -8,6 +8,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
+from eomt_mm.bands import check_numbers
 from eomt_mm.errors import UserError
 from eomt_mm.registry import TRANSFORMS
 
@@ -43,18 +44,10 @@ class LoadMultiBandImage(BaseTransform):
         picture: Sequence[int] | None = None,
         backend_args: dict | None = None,
     ) -> None:
+        check_numbers('LoadMultiBandImage', bands=bands, picture=picture)
         self.bands = None if bands is None else list(bands)
         self.picture = None if picture is None else list(picture)
         self.backend_args = backend_args
-        for name, numbers in (('bands', self.bands), ('picture', self.picture)):
-            if numbers is None:
-                continue
-            wrong = [n for n in numbers if not isinstance(n, int) or n < 0]
-            if wrong or not numbers:
-                raise UserError(
-                    f'LoadMultiBandImage: {name}={numbers}; give the numbers of bands, '
-                    'from 0'
-                )
         if self.picture is not None and len(self.picture) not in (1, 3):
             raise UserError(
                 f'LoadMultiBandImage: picture={self.picture}; give three bands, for '

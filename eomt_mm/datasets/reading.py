@@ -20,7 +20,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.pixel_limit import too_large
 from eomt_mm.registry import TRANSFORMS
 
-from .multi_band import read_bands
+from .multi_band import LoadMultiBandImage, read_bands
 from .pixels import announce_removal
 
 
@@ -70,12 +70,15 @@ class CheckLabelSize(BaseTransform):
         return results
 
 
-def fault_of(path: str, backend_args: dict | None = None) -> str | None:
+def fault_of(
+    path: str, backend_args: dict | None = None, bands: bool = False
+) -> str | None:
     """Find out why an image file cannot be read.
 
     Args:
         path (str): The file.
         backend_args (dict, optional): MMEngine's file backend. Defaults to None.
+        bands (bool): Whether `LoadMultiBandImage` reads it. Defaults to False.
 
     Returns:
         str | None: The fault in a few words, or None if the file can be read.
@@ -84,7 +87,7 @@ def fault_of(path: str, backend_args: dict | None = None) -> str | None:
         content = fileio.get(path, backend_args)
         if not content:
             return 'the file is empty'
-        if path.endswith('.npy'):
+        if bands:
             read_bands(path, backend_args)
             return None
         mmcv.imfrombytes(content, flag='unchanged', backend='pillow')
@@ -204,9 +207,12 @@ class ReadableDataset:
         """Name the file of image `idx` that cannot be read, and its fault."""
         info = self.get_data_info(idx)
         backend_args = getattr(self, 'backend_args', None)
-        for key in ('img_path', 'seg_map_path'):
-            if info.get(key) and (fault := fault_of(info[key], backend_args)):
-                return f'{info[key]}: {fault}'
+        steps = self.pipeline.transforms
+        bands = any(isinstance(step, LoadMultiBandImage) for step in steps)
+        for key, has_bands in (('img_path', bands), ('seg_map_path', False)):
+            path = info.get(key)
+            if path and (fault := fault_of(path, backend_args, has_bands)):
+                return f'{path}: {fault}'
         return None
 
     def _skip(self, idx: int, unreadable: str) -> None:

@@ -1,9 +1,9 @@
 """Fine-tuning: the weights of another training are fitted to the model.
 
-Matching tensors are loaded, position codes resized, and the patch embedding of RGB is
-made to fit other channels. The class head of other classes
-and queries of another number start anew. A table in the log lists all of it. Any other
-misfit is refused.
+Matching tensors are loaded, position codes and the patch embedding resized, and the
+patch embedding of RGB is made to fit other channels. The class head of other classes,
+queries of another number and the head's doublings that smaller patches do not need
+start anew. A table in the log lists all of it. Any other misfit is refused.
 """
 
 import ast
@@ -19,7 +19,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.runner import find_latest_checkpoint
-from timm.layers import resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 
 from eomt_mm.checkpoints import config_of, parse
@@ -36,6 +36,7 @@ PATCH_EMBED = 'backbone.patch_embed.proj.weight'
 # Names in EoMT, and in MMDet's and MMSeg's Mask2Former.
 QUERIES = ('backbone.queries', '.query_embed.weight', '.query_feat.weight')
 CLASS_HEADS = ('.class_head.', '.cls_embed.')
+DOUBLINGS = '.upscale.'  # there are more of them where patches are larger
 # Settings that are read from a checkpoint's config.
 _SETTINGS = ('num_blocks', 'img_size', 'patch_size', 'arch', 'num_heads')
 _HEAD_PREFIXES = tuple(f'{name}.' for name in HEADS)
@@ -72,20 +73,24 @@ def fit_weights(
     fitted, resized, anew = {}, [], {}
     for key, initial in own.items():
         if key not in loaded:
+            if DOUBLINGS in key and _has_smaller_patches(loaded, own):
+                fitted[key] = initial
+                anew[_layer(key)] = 'the checkpoint has smaller patches'
             continue
         fitted[key] = loaded[key]
         why = _why_anew(key, loaded[key], initial, other_classes)
         if why:
             fitted[key] = initial
             anew[_layer(key)] = why
-        elif key == PATCH_EMBED and _from_rgb(loaded[key], initial):
-            channels = initial.shape[1]
-            fitted[key] = fit_channels(loaded[key], channels)
-            resized.append(('new channels', f'{key}: {channel_rule(channels)}'))
+        elif key == PATCH_EMBED and _can_embed(loaded[key], initial):
+            fitted[key], rows = _fitted_patches(loaded[key], initial)
+            resized += rows
         elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
             fitted[key] = initial  # a placeholder until all else fits
     refuse_misfit(model, {**loaded, **fitted}, '')
-    _refuse_non_finite({key: loaded[key] for key in fitted if _layer(key) not in anew})
+    _refuse_non_finite(
+        {k: loaded[k] for k in fitted if k in loaded and _layer(k) not in anew}
+    )
 
     if POS_EMBED in fitted:
         codes = loaded[POS_EMBED]
@@ -94,7 +99,7 @@ def fit_weights(
             shapes = tuple(codes.shape), tuple(fitted[POS_EMBED].shape)
             resized.append(('resized', f'{POS_EMBED}: {shapes[0]} -> {shapes[1]}'))
 
-    unchanged = sum(fitted[key] is loaded[key] for key in fitted)
+    unchanged = sum(fitted[key] is loaded.get(key) for key in fitted)
     for key, initial in own.items():
         if key not in fitted:  # a whole module: smaller gaps are refused
             fitted[key] = initial
@@ -152,11 +157,45 @@ def _why_anew(
     return None
 
 
-def _from_rgb(loaded: Tensor, initial: Tensor) -> bool:
-    """Whether patch embeddings differ in their channels alone, from those of RGB."""
-    if loaded.ndim != 4 or loaded.shape[1] != RGB or initial.shape[1] == RGB:
+def _can_embed(loaded: Tensor, initial: Tensor) -> bool:
+    """Whether a patch embedding can be made to fit: of the same width, RGB or equal."""
+    if loaded.ndim != 4 or len(loaded) != len(initial):
         return False
-    return loaded.shape[::2] == initial.shape[::2]
+    return loaded.shape[1] in (RGB, initial.shape[1])
+
+
+def _fitted_patches(
+    weight: Tensor, initial: Tensor
+) -> tuple[Tensor, list[tuple[str, str]]]:
+    """Fit a patch embedding to other patches, as pre-trained ones are, and channels.
+
+    Args:
+        weight (Tensor): That of the checkpoint, shape (C, channels, P, P).
+        initial (Tensor): That of the model.
+
+    Returns:
+        tuple[Tensor, list[tuple[str, str]]]: The weight, the very one where nothing
+        differs, and rows of the table.
+    """
+    rows, size = [], list(initial.shape[2:])
+    if list(weight.shape[2:]) != size:
+        patches = f'patches of {weight.shape[2]} -> {size[0]} pixels'
+        rows.append(('resized', f'{PATCH_EMBED}: {patches}'))
+        weight = resample_patch_embed(weight.float(), size)
+    channels = initial.shape[1]
+    if weight.shape[1] != channels:
+        rows.append(('new channels', f'{PATCH_EMBED}: {channel_rule(channels)}'))
+        weight = fit_channels(weight, channels)
+    return weight, rows
+
+
+def _has_smaller_patches(
+    loaded: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> bool:
+    sides = [
+        state[PATCH_EMBED].shape[-1] for state in (loaded, own) if PATCH_EMBED in state
+    ]
+    return len(sides) == 2 and sides[0] < sides[1]
 
 
 def _resized(

@@ -8,7 +8,7 @@ value that contradicts the backbone is an error before anything is trained.
 import inspect
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eomt_mm.compat import flips_channels
 from eomt_mm.errors import UserError
@@ -162,6 +162,12 @@ class PadsToBackbone:
                     f'model.backbone.in_channels is {channels}: call set_bands(_base_, '
                     'mean, std) of eomt_mm.bands in the config, which sets them all'
                 )
+            if values is not None and not _scales(values, name):
+                raise UserError(
+                    f'model.data_preprocessor.{name} is {values.flatten().tolist()}, '
+                    f'expected finite numbers{", above 0" if name == "std" else ""}: '
+                    'images are divided by std after mean is subtracted'
+                )
         if channels != RGB and flips_channels(self):
             raise UserError(
                 f'model.data_preprocessor turns BGR to RGB, but images have {channels} '
@@ -201,3 +207,10 @@ class PadsToBackbone:
                 'size=(640, 640)'
             )
         return self.size
+
+
+def _scales(values: Tensor, name: str) -> bool:
+    """Whether a mean or a deviation can normalise images; True on the meta device."""
+    return values.is_meta or bool(
+        values.isfinite().all() and (name != 'std' or (values > 0).all())
+    )

@@ -49,8 +49,9 @@ def refuse_misfit(
             f'the checkpoint does not fit the config: {shorten(misfits, "; ")}. '
             'Use the config it was trained with: class_head shows the number of '
             'classes + 1, queries that of queries, pos_embed that of patches, '
-            'patch_embed that of channels (in_channels). A training that starts from '
-            'it (load_from) may change these, channels from 3 alone, and no others'
+            'patch_embed those of channels (in_channels) and pixels of a patch. A '
+            'training that starts from it (load_from) may change these, channels from '
+            '3 alone, and no others'
         )
     present = {_module_of(key, prefix) for key in common}
     missing = [

@@ -31,6 +31,7 @@ from .criterion import Prediction, Target
 from .mask_head import MaskHead
 from .network import NetworkModel
 from .plain_vit import PlainViT
+from .pretrained import RGB
 from .targets import panoptic_targets
 from .tiles import Tiling
 
@@ -100,8 +101,8 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
         return super().forward({**data, 'inputs': images}, training)
 
     def black(self) -> Tensor:
-        """Return raw 0 as the network sees it, shape (3, 1, 1)."""
-        zero = torch.zeros(3, 1, 1, device=self.device)
+        """Return raw 0 as the network sees it, shape (C, 1, 1)."""
+        zero = torch.zeros(self.channels or RGB, 1, 1, device=self.device)
         return (zero - self.mean) / self.std if self._enable_normalize else zero
 
     def _pad(self, image: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from .backbone_sizes import HEADS
 from .criterion import Prediction
 from .mask_head import MaskHead
 from .query_vit import QueryViT
+from .tiles import Tiling
 
 # Of fp8, that of everything but the linear layers of the blocks.
 DTYPES = {
@@ -229,9 +230,11 @@ class NetworkModel:
 
     Attributes:
         fast (FastNetwork, optional): What `speed_up` has put in its place.
+        tiling (Tiling, optional): What cuts images into tiles; None without.
     """
 
     fast: FastNetwork | None = None
+    tiling: Tiling | None = None
 
     @property
     def mask_head(self) -> MaskHead:

@@ -105,7 +105,9 @@ def load_timm_weights(
     if source is True:
         return _download(arch, timm_args)
     content = _read_file(source)
-    names = list(checkpoints.weights_of(content, source))  # timm empties what it reads
+    weights = checkpoints.weights_of(content, source)
+    _refuse_channels(weights, timm_args.get('in_chans', RGB), source)
+    names = list(weights)  # timm empties what it reads
     overlay = dict(state_dict=content)
     try:
         vit = timm.create_model(
@@ -129,6 +131,18 @@ def load_timm_weights(
             'made for'
         )
     return _norm_of_tokens(vit.state_dict())
+
+
+def _refuse_channels(weights: dict[str, Tensor], channels: int, source: str) -> None:
+    """Refuse a patch embedding of channels that none can be made of."""
+    weight = weights.get('patch_embed.proj.weight')
+    if weight is None or weight.ndim != 4 or weight.shape[1] in (RGB, channels):
+        return
+    raise UserError(
+        f'{source} holds weights of a ViT for {weight.shape[1]} channels, and '
+        f'backbone.in_channels is {channels}: only weights for {RGB} fit other numbers '
+        '(docs/own_data.md)'
+    )
 
 
 def _reason(error: Exception) -> str:

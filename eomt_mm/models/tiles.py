@@ -109,37 +109,23 @@ class Tiling:
         """Find the segments of one image.
 
         Args:
-            network (Callable): From normalised images (B, 3, *input_size) to class
+            network (Callable): From normalised images (B, C, *input_size) to class
                 logits and mask logits.
-            image (Tensor): Normalised, without padding, shape (3, H, W).
-            black (Tensor): Normalised raw 0, which images are padded with, shape
-                (3, 1, 1).
+            image (Tensor): See `cut`.
+            black (Tensor): See `cut`.
             even (bool): Whether passes have powers of two of tiles, which keeps the
                 number of compiled graphs small. Defaults to False.
 
         Returns:
             Segments: Those of all tiles, each object once.
         """
-        whole = self.fitted(image)
+        crops, corners = self.cut(image, black)
+        whole = self._fitted_size(image.shape[1:])
+        if corners == [None]:
+            classes, masks = network(crops[0][None])
+            return Segments(classes[0], masks[0], whole, self.input_size)
         size = _scaled(image.shape[1:], self.scale)
-        corners = self.corners(size)
-        if len(corners) == 1 and self.scale <= 1:
-            # The tile shows no more than the whole image does.
-            classes, masks = network(_padded(whole, self.input_size, black)[None])
-            return Segments(
-                classes[0], masks[0], tuple(whole.shape[1:]), self.input_size
-            )
-        image = _resized(image, size)
-        canvas = tuple(
-            last + side for last, side in zip(corners[-1], self.input_size, strict=True)
-        )
-        image = _padded(image, canvas, black)
-        rows, cols = self.input_size
-        crops = [image[:, y : y + rows, x : x + cols] for y, x in corners]
-        if self.options['coarse']:
-            corners = [*corners, None]
-            crops.append(_padded(whole, self.input_size, black))
-
+        canvas = self._canvas(size)
         tiles = []
         while crops:
             count = min(len(crops), self.options['max_tiles'])
@@ -147,7 +133,7 @@ class Tiling:
                 count = 1 << count.bit_length() - 1
             some, crops = torch.stack(crops[:count]), crops[count:]
             classes, masks = network(some)
-            stride = rows // masks.shape[2]
+            stride = self.input_size[0] // masks.shape[2]
             probs = classes.float().softmax(-1)
             found = probs[..., :-1].amax(2) >= self.options['score_thr']
             found = (found & (masks.flatten(2).amax(2) > 0)).cpu()
@@ -156,7 +142,7 @@ class Tiling:
                 parts = probs[i][kept], masks[i][kept].float()
                 corner = corners[len(tiles)]
                 if corner is None:
-                    shares = (a / b for a, b in zip(whole.shape[1:], size, strict=True))
+                    shares = (a / b for a, b in zip(whole, size, strict=True))
                     tiles.append(Tile(None, *parts, tuple(shares)))
                 else:
                     cell = tuple(side // stride for side in corner)
@@ -165,13 +151,47 @@ class Tiling:
         segments = merge_tiles(tiles, self.num_things, self.options['match_thr'], cells)
         return Segments(*segments, size, canvas)
 
-    def fitted(self, image: Tensor) -> Tensor:
-        """Shrink an image (3, H, W) until it fits into the input; never enlarge it."""
-        height, width = image.shape[1:]
+    def cut(
+        self, image: Tensor, black: Tensor
+    ) -> tuple[list[Tensor], list[tuple[int, int] | None]]:
+        """Cut an image into what the network sees.
+
+        Args:
+            image (Tensor): Normalised, without padding, shape (C, H, W).
+            black (Tensor): Normalised raw 0, which images are padded with, shape
+                (C, 1, 1).
+
+        Returns:
+            tuple[list[Tensor], list]: Tiles, (C, *input_size), and top and left of
+            each in the image at the scale of tiles; None for the whole image, which is
+            the last one, or the only one where a tile shows no more.
+        """
+        whole = _padded(self.fitted(image), self.input_size, black)
+        size = _scaled(image.shape[1:], self.scale)
+        corners = self.corners(size)
+        if len(corners) == 1 and self.scale <= 1:
+            return [whole], [None]
+        image = _padded(_resized(image, size), self._canvas(size), black)
         rows, cols = self.input_size
+        crops = [image[:, y : y + rows, x : x + cols] for y, x in corners]
+        if self.options['coarse']:
+            return [*crops, whole], [*corners, None]
+        return crops, corners
+
+    def fitted(self, image: Tensor) -> Tensor:
+        """Shrink an image (C, H, W) until it fits into the input; never enlarge it."""
+        return _resized(image, self._fitted_size(image.shape[1:]))
+
+    def _fitted_size(self, size: Size) -> Size:
+        (height, width), (rows, cols) = size, self.input_size
         if height <= rows and width <= cols:
-            return image
-        return _resized(image, fitted_size(height, width, self.input_size))
+            return height, width
+        return fitted_size(height, width, self.input_size)
+
+    def _canvas(self, size: Size) -> Size:
+        """Height and width that the tiles of an image cover, its padding included."""
+        last = self.corners(size)[-1]
+        return tuple(a + b for a, b in zip(last, self.input_size, strict=True))
 
     def corners(self, size: Size) -> list[tuple[int, int]]:
         """Top and left of every tile of an image of this size, row by row."""
@@ -216,6 +236,10 @@ def _check(options: dict, patch_size: int) -> None:
         raise UserError(
             f'test_cfg.tiles.max_tiles is {max_tiles!r}, expected 1 or more'
         )
+    if not isinstance(options['coarse'], bool):
+        raise UserError(
+            f'test_cfg.tiles.coarse is {options["coarse"]!r}, expected True or False'
+        )
     for name, most in (('overlap', MOST_OVERLAP), ('score_thr', 1), ('match_thr', 1)):
         value = options[name]
         is_number = isinstance(value, Real) and not isinstance(value, bool)
@@ -230,14 +254,14 @@ def _scaled(size: Size, scale: float) -> Size:
 
 
 def _resized(image: Tensor, size: Size) -> Tensor:
-    """Resize an image (3, H, W) bilinearly; smoothed where it becomes smaller."""
+    """Resize an image (C, H, W) bilinearly; smoothed where it becomes smaller."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
     return F.interpolate(image[None], size, mode='bilinear', antialias=True)[0]
 
 
 def _padded(image: Tensor, size: Size, black: Tensor) -> Tensor:
-    """Pad an image (3, H, W) at the right and bottom."""
+    """Pad an image (C, H, W) at the right and bottom."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
     padded = black.to(image).expand(-1, *size).clone()

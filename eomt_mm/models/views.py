@@ -8,6 +8,7 @@ found ('match'), or taken by their numbers ('query').
 """
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -145,7 +146,8 @@ def check_merge(merge: object, match_thr: object) -> None:
     """Raise a UserError if views cannot be merged so."""
     if merge not in MERGES:
         raise UserError(f'tta_model.merge is {merge!r}, expected one of {MERGES}')
-    if not isinstance(match_thr, int | float) or not 0 <= match_thr <= 1:
+    is_number = isinstance(match_thr, Real) and not isinstance(match_thr, bool)
+    if not (is_number and 0 <= match_thr <= 1):
         raise UserError(
             f'tta_model.match_thr is {match_thr!r}, expected a similarity from 0 to 1'
         )

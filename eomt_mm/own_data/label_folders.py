@@ -114,6 +114,17 @@ def _group(images: list[str]) -> list[Group]:
     return list(groups.values())
 
 
+def unreadable(path: Path, error: OSError) -> UserError:
+    """Say that an image cannot be read, and where images of bands belong."""
+    message = f'{path} is not an image that can be read: {error}'
+    if path.suffix.lower() in ('.tif', '.tiff'):
+        message += (
+            '. If it has other bands than red, green and blue, write the config by '
+            'hand, with set_bands: docs/own_data.md shows one'
+        )
+    return UserError(message)
+
+
 def _is_labels(root: Path, group: Group) -> bool:
     if group.suffix.lower() not in LOSSLESS:
         return False
@@ -126,9 +137,7 @@ def _is_labels(root: Path, group: Group) -> bool:
                 if len(np.unique(np.asarray(image))) > MOST_VALUES:
                     return False
         except OSError as error:
-            raise UserError(
-                f'{path} is not an image that can be read: {error}'
-            ) from error
+            raise unreadable(path, error) from error
     return True
 
 

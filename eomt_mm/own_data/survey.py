@@ -13,6 +13,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.palettes import distinct_colours
 
 from .finding import PANOPTIC, SEMANTIC, Found, Split
+from .label_folders import unreadable
 
 CLASS_NAMES = 'classes.txt'
 
@@ -189,7 +190,7 @@ def _compare_with_photo(
         with Image.open(photo) as image:
             size = image.size[::-1]
     except OSError as error:
-        raise UserError(f'{photo} is not an image that can be read: {error}') from error
+        raise unreadable(photo, error) from error
     if size != shape:
         raise UserError(
             f'label map {path} has shape {shape}, its photo {size}: expected one value '

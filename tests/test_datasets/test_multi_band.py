@@ -92,6 +92,8 @@ def test_chosen_bands_in_their_order(tmp_path):
     [
         (dict(bands=[0, -1]), r'bands=\[0, -1\]; give the numbers of bands, from 0'),
         (dict(bands=[]), r'bands=\[\]; give'),
+        (dict(bands=2), 'bands=2; give the numbers of bands, from 0, such as'),
+        (dict(picture='012'), "picture='012'; give the numbers"),
         (dict(picture=[0, 1.5, 2]), r'picture=\[0, 1.5, 2\]; give the numbers'),
         (dict(picture=[0, 1]), r'picture=\[0, 1\]; give three bands'),
         (dict(bands=[3, 1], picture=[3, 2, 1]), r'shows band 2, which bands=\[3, 1\]'),
@@ -129,17 +131,29 @@ def test_other_arrays_are_one_line(tmp_path, array, message):
 
 def test_a_pickle_is_not_opened(tmp_path):
     np.save(tmp_path / 'a.npy', np.array([[{}]], object), allow_pickle=True)
-    assert 'allow_pickle=False' in fault_of(str(tmp_path / 'a.npy'))
+    assert 'allow_pickle=False' in fault_of(str(tmp_path / 'a.npy'), bands=True)
+
+
+def test_a_whole_file_of_many_bands_has_no_fault(tmp_path):
+    """Pillow knows no TIFF of five bands."""
+    tifffile = pytest.importorskip('tifffile')
+    path = tmp_path / 'a.tif'
+    options = dict(photometric='minisblack', planarconfig='contig')
+    tifffile.imwrite(path, bands(5), **options)
+    assert fault_of(str(path)) == 'it is not an image in a known format'
+    assert fault_of(str(path), bands=True) is None
+    path.write_bytes(path.read_bytes()[:200])
+    assert fault_of(str(path), bands=True) not in (None, fault_of(str(path)))
 
 
 @pytest.mark.parametrize('share', [0.0, 0.5, 0.99])
 def test_a_broken_array_has_a_fault(tmp_path, share):
     path = tmp_path / 'a.npy'
     np.save(path, bands(4))
-    assert fault_of(str(path)) is None
+    assert fault_of(str(path), bands=True) is None
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    assert fault_of(str(path))
+    assert fault_of(str(path), bands=True)
 
 
 def test_tiff_without_its_package_is_one_line(tmp_path, monkeypatch):

@@ -292,10 +292,6 @@ def without(prefix):
             r'unlike the config, backbone\.blocks\.3\.',
         ),
         (
-            lambda state: build(num_classes=7, num_queries=9, patch_size=16),
-            r'patch_embed.proj.weight is \(32, 3, 16, 16\)',
-        ),
-        (
             lambda state: build(timm_args=dict(embed_dim=48, depth=3, num_heads=2)),
             r'is \(1, 1, 48\)',
         ),

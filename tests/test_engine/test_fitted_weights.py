@@ -46,6 +46,35 @@ def test_half_precision_is_resized_in_full():
     torch.testing.assert_close(resized[:, 1:], expected, rtol=0, atol=1e-6)
 
 
+def test_other_patches_are_resized_as_timm_resizes_pretrained_ones(tmp_path):
+    theirs = build(patch_size=16, img_size=64, seed=1)
+    loaded = theirs.state_dict()
+    file, backbone = tmp_path / 'vit.pth', 'backbone.'
+    vit = {k.removeprefix(backbone): v for k, v in loaded.items() if backbone in k}
+    torch.save({k: v for k, v in vit.items() if k != 'queries'}, file)
+    embed, grid = 'backbone.patch_embed.proj.weight', (4, 4)
+    for size, blocks in ((32, 3), (8, 1)):
+        ours = build(patch_size=size, img_size=64)
+        before = copy.deepcopy(ours.state_dict())
+        fitted, table = fit_weights(ours, loaded, old_grid=grid)
+        ours.load_state_dict(fitted, strict=True)
+        expected = build(patch_size=size, img_size=64, pretrained=str(file))
+        expected.init_weights()
+        for key in (embed, 'backbone.pos_embed'):
+            torch.testing.assert_close(fitted[key], expected.state_dict()[key])
+        assert ('resized', f'{embed}: patches of 16 -> {size} pixels') in table
+        words = [f'{what} {row}' for what, row in table if 'upscale' in row]
+        if blocks > 2:
+            why = 'the checkpoint has smaller patches'
+            assert f'started anew decode_head.upscale.2.norm: {why}' in words
+        else:
+            assert words == ['not used decode_head.upscale: 5 tensors']
+        for key, initial in before.items():
+            if '.upscale.' in key:
+                assert fitted[key] is loaded.get(key, fitted[key])
+                assert key in loaded or torch.equal(fitted[key], initial)
+
+
 def test_an_unknown_rectangle_is_refused():
     theirs, ours = build(img_size=(16, 32)), build()
     with pytest.raises(UserError, match='codes for 8 patches: this is no square'):

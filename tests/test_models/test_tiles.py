@@ -321,9 +321,33 @@ def test_images_of_any_size_in_one_batch(models):
         assert result.pred_instances.masks.any()
 
 
+@pytest.mark.parametrize('channels', [1, 2, 4])
+def test_images_of_other_channels(channels):
+    """One mean for all channels, or one for each."""
+    init_default_scope('mmdet')
+    for count in {1, channels}:
+        normal = dict(mean=[9.0] * count, std=[5.0] * count, bgr_to_rgb=False)
+        given = config(
+            backbone=dict(in_channels=channels),
+            data_preprocessor=normal,
+            test_cfg=dict(tiles=dict(score_thr=0.0)),
+        )
+        model = MODELS.build(given).eval()
+        black = model.data_preprocessor.black()
+        assert torch.equal(black, torch.full((channels, 1, 1), -9.0 / 5.0))
+        batch = batch_of((50, 90))
+        batch['inputs'] = [
+            image[:1].repeat(channels, 1, 1) for image in batch['inputs']
+        ]
+        with torch.no_grad():
+            (found,) = model.test_step(batch)
+        assert found.pred_panoptic_seg.sem_seg.shape == (1, 101, 270)
+
+
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
+        (dict(coarse='no'), "tiles.coarse is 'no', expected True or False"),
         (dict(size=7), 'tiles.size is 7, expected pixels, at least one patch of 8'),
         (dict(size=0.5), 'tiles.size is 0.5, expected pixels'),
         (dict(overlap=1.0), 'tiles.overlap is 1.0, expected a share from 0 to 0.9'),

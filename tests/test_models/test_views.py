@@ -205,6 +205,7 @@ def test_two_different_views_change_the_result():
     [
         (dict(merge='mean'), r"merge is 'mean', expected one of \('match', 'query'\)"),
         (dict(match_thr=2), 'match_thr is 2, expected a similarity from 0 to 1'),
+        (dict(match_thr=True), 'match_thr is True, expected a similarity from 0 to 1'),
         (dict(module=torch.nn.Identity()), 'must implement `test_step`'),
     ],
 )

@@ -168,6 +168,21 @@ def test_faults_of_label_maps(datasets, check, capsys, tmp_path):
     assert 'one channel' in refused(check, capsys, root)
 
 
+def test_images_of_other_bands_are_told_where_they_belong(
+    datasets, check, capsys, tmp_path
+):
+    tifffile = pytest.importorskip('tifffile')
+    root = datasets['instance'](tmp_path / 'pets')
+    file = root / 'annotations.json'
+    file.write_text(file.read_text().replace('.png', '.tif'))
+    image = np.zeros((64, 64, 5), np.uint16)
+    for path in (root / 'photos').iterdir():
+        path.unlink()
+        options = dict(photometric='minisblack', planarconfig='contig')
+        tifffile.imwrite(path.with_suffix('.tif'), image, **options)
+    assert 'with set_bands: docs/own_data.md' in refused(check, capsys, root)
+
+
 def test_photos_of_an_annotation_file_are_missing(datasets, check, capsys, tmp_path):
     root = datasets['instance'](tmp_path / 'pets')
     (root / 'photos/005.png').unlink()

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from mmdet.apis import DetInferencer
+from mmengine.config import Config
 from mmseg.apis import MMSegInferencer
 from PIL import Image
 
+from eomt_mm.errors import UserError
 from serve import load_models
+from serving.config_model import ConfigModel
 from serving.onnx_model import OnnxModel
 from serving.photo import Photo
 from serving.saving import png
@@ -157,6 +160,37 @@ def onnx_model(tiny, run_tool, pixels, tmp_path_factory):
         return model
 
     return get
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('model.test_cfg.tiles', {}, 'panoptic has test_cfg.tiles, and the page shows'),
+        (
+            'test_dataloader.dataset.pipeline.0.type',
+            'eomt_mm.LoadMultiBandImage',
+            r'given panoptic, takes photographs \(RGB\)',
+        ),
+    ],
+)
+def test_what_the_page_cannot_show(tiny, key, value, message):
+    found = tiny('panoptic')
+    cfg = Config.fromfile(found.config)
+    cfg.merge_from_dict({key: value})
+    with pytest.raises(UserError, match=message):
+        ConfigModel(cfg, str(found.checkpoint), 'panoptic')
+
+
+def test_boxes_are_those_of_the_config(tiny, pixels):
+    found, boxes = tiny('instance'), {}
+    size, view = pixels.shape[:2], View({})
+    for box_from in ('mask', 'largest_component'):
+        cfg = Config.fromfile(found.config)
+        cfg.model.test_cfg.box_from = box_from
+        model = ConfigModel(cfg, str(found.checkpoint), 'instance')
+        outputs = model.look(pixels, Run())
+        boxes[box_from] = model._instances(outputs, view, size).boxes
+    assert not torch.equal(*boxes.values())
 
 
 @pytest.mark.parametrize('task', TASKS)

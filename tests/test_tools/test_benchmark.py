@@ -167,6 +167,17 @@ def test_configs_of_both_frameworks_and_one_that_is_missing(benchmark, root, con
             assert row['error'] is None and row['images_per_second'] > 0
 
 
+def test_a_config_of_tiles_and_one_of_bands(benchmark, root):
+    tiles = root / 'configs/demo/eomt_scenes_panoptic_tiles.py'
+    bands = root / 'configs/demo/eomt_scenes_bands.py'
+    rows = benchmark(tiles, bands, *ONCE, '--ori', '96', '128', *NOTHING_MORE)
+    for (_, who), row in rows.items():
+        if who == 'eomt_scenes_bands fp32':
+            assert row['error'].startswith('benchmark.py takes photographs (RGB)')
+        else:
+            assert row['error'] is None and row['images_per_second'] > 0
+
+
 def test_checkpoint_belongs_to_the_config_before_it(
     benchmark, config, trained, tmp_path
 ):

@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    reading.refuse_bands(cfg, 'predict_video.py')
     read = label_maps_of(cfg)
     cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cli.check_output(args.out)

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.cli.panels import LabelMap, contact_sheet, enlarge, paint, panel, save
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.merging_vit import MergingViT
@@ -62,6 +63,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    reading.refuse_bands(cfg, 'show_merging.py')
     cli.check_checkpoint(args.checkpoint, cfg=cfg)
     if not args.images:
         cli.check_data(cfg, 'test')

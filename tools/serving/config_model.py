@@ -59,6 +59,13 @@ class ConfigModel(Model):
     """
 
     def __init__(self, cfg: Config, checkpoint: str, name: str) -> None:
+        reading.refuse_bands(cfg, f'the page, which was given {name},')
+        if (cfg.model.get('test_cfg') or {}).get('tiles') is not None:
+            raise UserError(
+                f'{name} has test_cfg.tiles, and the page shows what the network finds '
+                'in the whole photo: give the config without tiles, whose pipeline '
+                'fits photos into the input'
+            )
         self.name, self.cfg, self.checkpoint = name, cfg, checkpoint
         self.device = torch.device(get_device())
         options = self._prepare_merging()
@@ -132,7 +139,7 @@ class ConfigModel(Model):
             names = ('object_mask_thr', 'iou_thr')
             self.task, self.thresholds = 'panoptic', {n: test[n] for n in names}
         elif test['instance_on']:
-            self.task = 'instance'
+            self.task, self.box_from = 'instance', test['box_from']
             # The score below which nothing is painted, as everywhere in this package.
             self.thresholds = dict(
                 object_mask_thr=SURE, max_per_image=test['max_per_image']
@@ -288,6 +295,7 @@ class ConfigModel(Model):
             num_things=self.num_things,
             max_per_image=values['max_per_image'],
             encode=encode,
+            box_from=self.box_from,
         )
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from eomt_mm import cli
+from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import autocast, is_eomt, speed_up
 
@@ -68,6 +69,7 @@ def build(entry: Entry, device: torch.device) -> tuple[Config, nn.Module]:
         UserError: If the config or the checkpoint cannot be read.
     """
     cfg = read(entry.config)
+    reading.refuse_bands(cfg, 'benchmark.py')
     if entry.checkpoint:
         cli.check_checkpoint(entry.checkpoint)
     return cfg, load_model(cfg, entry.checkpoint, device)

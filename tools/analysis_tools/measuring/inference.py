@@ -185,7 +185,11 @@ def windows_of(model: nn.Module, batch: dict) -> Tensor:
 
 
 def network_input(model: nn.Module, images: Tensor | list[Tensor]) -> Tensor:
-    """Return the network's input: preprocessed images, or their windows."""
+    """Return the network's input: preprocessed images, or their windows or tiles."""
+    if model.tiling:
+        black = model.data_preprocessor.black()
+        tiles = [tile for image in images for tile in model.tiling.cut(image, black)[0]]
+        return torch.stack(tiles)
     if isinstance(images, Tensor):
         return images
     size = model.backbone.img_size
