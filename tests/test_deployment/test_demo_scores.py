@@ -26,7 +26,7 @@ def test_scores(root, run_tool, tmp_path, capsys, monkeypatch, task):
     if checkpoint is None:
         pytest.skip(f'needs the model of make demo TASK={task}')
     # A shorter training is a finished one, too.
-    trained = str(next((root / demo.work_dir).glob('eomt_*.py')))
+    trained = str(next((root / demo.work_dir).glob('*.py')))
     words = [trained, checkpoint, '--work-dir', tmp_path / 'test']
     cells = [demo.factor * run_tool('test', *words)[demo.key]]
     for name, options in OPTIONS.items():

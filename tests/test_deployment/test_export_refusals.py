@@ -52,12 +52,16 @@ def test_a_checkpoint_that_does_not_fit(model, refused, tmp_path):
     refused(missing, 'checkpoint not found')
 
 
-def test_annealing_that_is_not_finished(model, refused, tmp_path):
+def test_masks_in_the_config(model, refused, tmp_path):
     masked = changed(
         model, tmp_path, ('num_blocks=2,', 'num_blocks=2, mask_probs=[0.0, 0.5],')
     )
     refused(masked, r'mask_probs is \[0.0, 0.5\]: the mask annealing is not finished')
-    hook = "custom_hooks = [dict(type='eomt_mm.MaskAnnealingHook')]\n"
+
+
+@pytest.mark.parametrize('name', ['MaskAnnealingHook', 'AdaptiveMaskAnnealingHook'])
+def test_annealing_that_is_not_finished(model, refused, tmp_path, name):
+    hook = f"custom_hooks = [dict(type='eomt_mm.{name}')]\n"
     hook += 'train_cfg = dict(max_iters=120)\ndefault_scope'
     annealed = changed(model, tmp_path, ('default_scope', hook))
     content = torch.load(model.checkpoint)

@@ -25,11 +25,12 @@ from tempfile import TemporaryDirectory
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 from eomt_mm import cli
 from eomt_mm.cli import config_reading as reading
+from eomt_mm.engine import unfinished_annealing
 from eomt_mm.errors import UserError
 from eomt_mm.files import naming
 from eomt_mm.models.network import NetworkModel, is_eomt
@@ -209,18 +210,9 @@ def refuse_unfit(cfg: Config, model: NetworkModel, content: dict | None) -> None
                 'predictor of exported models does not know, and its results would '
                 f'differ: --cfg-options model.test_cfg.{option}={plain}'
             )
-    meta = (content or {}).get('meta') or {}
-    for hook in cfg.get('custom_hooks') or []:
-        if reading.type_name(hook) != 'MaskAnnealingHook':
-            continue
-        message = HOOKS.build(hook).unfinished(
-            cfg.get('train_cfg') or {},
-            backbone.num_blocks,
-            meta.get('iter'),
-            meta.get('epoch'),
-        )
-        if message:
-            raise UserError(f'{message} Export a later checkpoint')
+    meta = (content or {}).get('meta')
+    if message := unfinished_annealing(cfg, backbone.num_blocks, meta):
+        raise UserError(f'{message} Export a later checkpoint')
 
 
 def write(
