@@ -42,6 +42,8 @@ class Network:
             raise UserError(
                 f'{error.name} is not installed: pip install onnxruntime'
             ) from error
+        if threads < 0:
+            raise UserError(f'threads is {threads}: expected 0 or more')
         providers = providers or ['CPUExecutionProvider']
         names = [p if isinstance(p, str) else p[0] for p in providers]
         _require(names, onnxruntime.get_available_providers())

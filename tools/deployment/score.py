@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     cli.check_data(cfg, 'test')
     init_default_scope(cfg.default_scope)
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    refuse_others(cfg, list(dataset.metainfo['classes']), predictor.meta)
-    evaluator = Evaluator(reading.metrics_of(cfg, 'test'))
+    refuse_others(list(dataset.metainfo['classes']), predictor.meta)
+    evaluator = Evaluator(metrics_for(predictor.meta['task'], cfg))
     evaluator.dataset_meta = dataset.metainfo
     for i in cli.track(range(len(dataset)), len(dataset)):
         sample = dataset[i]['data_samples']
@@ -78,16 +78,28 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     return scores
 
 
-def refuse_others(cfg: Config, classes: list[str], meta: dict) -> None:
-    """Raise a UserError if the file does not predict what the evaluator scores."""
-    for metric in reading.metrics_of(cfg, 'test'):
-        task = TASKS.get(reading.type_name(metric))
-        if task != meta['task']:
-            raise UserError(
-                f'the file is a {meta["task"]} model, and the test_evaluator has '
-                f'{reading.type_name(metric)}, which scores {task or "something else"}'
-                ': give the config that the file was exported with'
-            )
+def metrics_for(task: str, cfg: Config) -> list[dict]:
+    """Return the evaluators that score a task, and name those that do not.
+
+    Raises:
+        UserError: None does.
+    """
+    metrics = reading.metrics_of(cfg, 'test')
+    kept = [m for m in metrics if TASKS.get(reading.type_name(m)) == task]
+    others = [reading.type_name(m) for m in metrics if m not in kept]
+    if not kept:
+        raise UserError(
+            f'the file is a {task} model, and the test_evaluator of the config is '
+            f'{", ".join(others) or "None"}: give the config that the file was '
+            'exported with'
+        )
+    if others:
+        print(f'left out, as the file returns no results for it: {", ".join(others)}')
+    return kept
+
+
+def refuse_others(classes: list[str], meta: dict) -> None:
+    """Raise a UserError if the file predicts other classes than the data set has."""
     if classes != meta['classes']:
         raise UserError(
             f'the file has {len(meta["classes"])} classes, {meta["classes"][:3]} ..., '
