@@ -182,6 +182,8 @@ def load_models(args: argparse.Namespace) -> list:
         if names.count(model.name) > 1:
             model.name = f'{number}: {model.name}'
         print(f'{model.name}: {model.task}, {len(model.classes)} classes')
+        if model.warning:
+            print(f'warning: {model.name}: {model.warning}', file=sys.stderr)
     return models
 
 

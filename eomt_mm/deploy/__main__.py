@@ -1,6 +1,7 @@
 """Segment a photo: `python -m eomt_mm.deploy model.onnx photo.jpg --out picture.png`.
 
-Prints what was found. Exit status 2, with one line, where a file cannot be used.
+Prints what was found. Exit status 2, with one line, where a file cannot be used; 130
+after Ctrl-C.
 """
 
 import argparse
@@ -40,8 +41,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         segment(args)
-    except UserError as error:
-        line = ' '.join(str(error).split())
+    except KeyboardInterrupt:
+        print('\ninterrupted', file=sys.stderr)
+        return 130  # 128 + SIGINT, what shells report
+    except (UserError, MemoryError) as error:
+        line = str(error)
+        if isinstance(error, MemoryError):
+            line = f'the memory is not enough for this model and photo ({line})'
+        line = ' '.join(line.split())
         # Names in a file could otherwise steer the terminal.
         line = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
         print(f'error: {line}', file=sys.stderr)

@@ -16,6 +16,8 @@ from eomt_mm.files import is_below
 KEY = 'eomt_mm'  # of the metadata, a JSON text
 FORMAT = 1
 RESIZES = (set(), {'rows', 'cols'}, {'short_side', 'max_aspect'})
+LONGEST = 2**13  # of sides, in pixels: what is larger fills the memory
+HIGHEST = 2**16  # of other numbers
 TASKS = ('semantic', 'panoptic', 'instance')
 # Messages that lead to tensors: their fields, and the kind of message each holds.
 _LEADS = {
@@ -89,34 +91,46 @@ def _check_location(path: Path, location: str) -> None:
 
 
 def _parsed(text: str, path: Path) -> dict:
-    """Parse the metadata with all that the predictor relies on."""
+    """Parse the metadata, which has all that the predictor relies on."""
     try:
         meta = json.loads(text)
-        resize, test, size = meta['resize'], meta['test'], meta['size']
-        numbers = [*size, *test.values(), *(resize or {}).values(), meta['num_things']]
-        sound = (
-            meta['format'] == FORMAT
-            and meta['task'] in TASKS
-            and isinstance(meta['upright'], bool)
-            and all(isinstance(name, str) for name in meta['classes'])
-            and len(meta['palette']) == len(meta['classes']) > 0
-            and all(0 <= c < 256 for colour in meta['palette'] for c in colour)
-            and {len(colour) for colour in meta['palette']} == {3}
-            and all(0 <= number < 2**16 for number in numbers)
-            and len(size) == 2
-            and all(isinstance(side, int) and side > 0 for side in size)
-            and set(test) == {'score_thr', 'overlap_thr', 'max_per_image'}
-            and set(resize or {})
-            in (set(), {'rows', 'cols'}, {'short_side', 'max_aspect'})
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        sound = False
-    if not sound:
+    except (ValueError, RecursionError):
+        meta = None
+    if not is_sound(meta):
         raise UserError(
             f'{path} has metadata {KEY!r} of another version, or damaged: export the '
             'model again with tools/deployment/export.py of this version'
         )
     return meta
+
+
+def is_sound(meta: object) -> bool:
+    """Whether metadata have all that the predictor relies on, within its bounds."""
+    try:
+        resize, test, size = meta['resize'] or {}, meta['test'], meta['size']
+        # The longest side is a multiple of the short one, and no number of pixels.
+        aspect = resize.get('max_aspect', 1)
+        sides = [*size, *(resize[key] for key in resize if key != 'max_aspect')]
+        return (
+            meta['format'] == FORMAT
+            and meta['task'] in TASKS
+            and isinstance(meta['upright'], bool)
+            and isinstance(meta['classes'], list)
+            and all(isinstance(name, str) for name in meta['classes'])
+            and len(meta['palette']) == len(meta['classes']) > 0
+            and all(0 <= c < 256 for colour in meta['palette'] for c in colour)
+            and {len(colour) for colour in meta['palette']} == {3}
+            and isinstance(meta['num_things'], int)
+            and 0 <= meta['num_things'] <= len(meta['classes'])
+            and len(size) == 2
+            and all(isinstance(side, int) and 0 < side <= LONGEST for side in sides)
+            and 1 <= aspect < HIGHEST
+            and set(resize) in RESIZES
+            and set(test) == {'score_thr', 'overlap_thr', 'max_per_image'}
+            and all(0 <= number < HIGHEST for number in test.values())
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return False
 
 
 def _entries(
@@ -145,6 +159,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     place = 0
     while place < len(message):
         tag, place = _varint(message, place)
+        if tag >= 2**32:  # parsers drop the bits above, and would see another field
+            raise ValueError('no protocol buffer')
         number, wire = tag >> 3, tag & 7
         if wire == 0:
             _, place = _varint(message, place)

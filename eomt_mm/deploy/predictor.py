@@ -15,6 +15,7 @@ from eomt_mm.sizes import fitted_size, short_side_size, window_starts
 
 from . import postprocess
 from .model_file import read_meta
+from .network import Network
 
 Photo = str | Path | np.ndarray
 # What MMCV puts under grey images with transparency.
@@ -43,35 +44,7 @@ class Predictor:
         self, path: str | Path, providers: list[str] | None = None, threads: int = 0
     ) -> None:
         self.meta = read_meta(path)
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            raise UserError(
-                f'{error.name} is not installed: pip install onnxruntime'
-            ) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        providers = providers or ['CPUExecutionProvider']
-        try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers)
-        except Exception as error:  # ONNX Runtime has a class for each of its states
-            first = str(error).partition('\n')[0]
-            raise UserError(f'ONNX Runtime cannot open {path}: {first}') from error
-        inputs = {value.name: value.shape for value in self.session.get_inputs()}
-        outputs = {value.name: value.shape for value in self.session.get_outputs()}
-        classes = len(self.meta['classes']) + 1
-        if (
-            inputs.get('images', [])[1:] != [3, *self.meta['size']]
-            or outputs.get('class_logits', [])[2:] != [classes]
-            or len(outputs.get('mask_logits', [])) != 4
-        ):
-            raise UserError(
-                f'{path} has inputs {inputs} and outputs {outputs}, which do not fit '
-                'its metadata: export the model again'
-            )
-        batch = inputs['images'][0]
-        self.batch = batch if isinstance(batch, int) else 1
+        self.network = Network(path, self.meta, providers, threads)
 
     def __call__(self, photo: Photo) -> np.ndarray | postprocess.Instances:
         """Segment a photo.
@@ -86,7 +59,8 @@ class Predictor:
             `Instances`.
 
         Raises:
-            UserError: The photo cannot be read.
+            UserError: The photo cannot be read, or the file does not predict what its
+                metadata says.
         """
         image = load_photo(photo, self.meta['upright'])
         windows = Windows(image, self.meta)
@@ -105,14 +79,12 @@ class Predictor:
 
     def logits(self, crops: list[np.ndarray]):
         """Return class and mask logits of each window, as the network gives them."""
-        for start in range(0, len(crops), self.batch):
-            chunk = crops[start : start + self.batch]
-            images = np.zeros((self.batch, *chunk[0].shape), np.float32)
+        batch = self.network.batch
+        for start in range(0, len(crops), batch):
+            chunk = crops[start : start + batch]
+            images = np.zeros((batch, *chunk[0].shape), np.float32)
             images[: len(chunk)] = chunk
-            outputs = self.session.run(
-                ['class_logits', 'mask_logits'], {'images': images}
-            )
-            yield from list(zip(*outputs, strict=True))[: len(chunk)]
+            yield from list(zip(*self.network(images), strict=True))[: len(chunk)]
 
 
 class Windows:

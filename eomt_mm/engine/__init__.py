@@ -12,7 +12,12 @@ from .interrupts import InterruptHook
 from .iteration_seed import IterationSeedHook
 from .latest_checkpoint import latest_checkpoint
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
-from .mask_annealing import MaskAnnealingHook, annealing_windows, mask_probability
+from .mask_annealing import (
+    MaskAnnealingHook,
+    annealing_windows,
+    mask_probability,
+    unfinished_annealing,
+)
 from .resume_check import ResumeCheckHook
 from .warmup_poly import TwoStageWarmupPolyLR, two_stage_factor
 
@@ -36,4 +41,5 @@ __all__ = [
     'layer_decay_scale',
     'mask_probability',
     'two_stage_factor',
+    'unfinished_annealing',
 ]

@@ -258,6 +258,31 @@ class MaskAnnealingHook(Hook):
         )
 
 
+def unfinished_annealing(
+    cfg: Mapping, num_blocks: int, meta: Mapping | None
+) -> str | None:
+    """Tell whether a config's annealing ends after the weights of a checkpoint.
+
+    Args:
+        cfg (Mapping): The config of a training.
+        num_blocks (int): Number of masked blocks.
+        meta (Mapping, optional): `meta` of the checkpoint.
+
+    Returns:
+        str: What to say of them; None if they are finished or nothing is known.
+    """
+    meta = meta or {}
+    for hook in cfg.get('custom_hooks') or []:
+        kind = hook['type']
+        kind = kind if isinstance(kind, type) else HOOKS.get(kind)
+        if kind is None or not issubclass(kind, MaskAnnealingHook):
+            continue
+        return HOOKS.build(hook).unfinished(
+            cfg.get('train_cfg') or {}, num_blocks, meta.get('iter'), meta.get('epoch')
+        )
+    return None
+
+
 def _masked_part(runner):
     """Return the part of the model whose attention is masked."""
     model = runner.model

@@ -10,6 +10,8 @@ import torch
 
 from eomt_mm.deploy import Predictor
 from eomt_mm.deploy.model_file import KEY, read_meta
+from eomt_mm.errors import UserError
+from exporting import files
 from exporting.check import read_program_meta
 from exporting.files import classifier
 from measuring.inference import load_model
@@ -74,6 +76,22 @@ def test_a_fixed_number_of_images(tiny, export, photos, tmp_path):
     assert session(tmp_path / 'two.onnx').get_inputs()[0].shape == [2, 3, 64, 64]
     two, any_ = (Predictor(tmp_path / f'{name}.onnx') for name in ('two', 'any'))
     assert (two(photos[0]) == any_(photos[0])).mean() > 0.999
+
+
+def test_weights_in_a_file_of_their_own(tiny, export, photos, tmp_path, monkeypatch):
+    """Models of more than 2 GB: both files move together."""
+    monkeypatch.setattr(files, 'LARGEST', 0)
+    model = tiny('panoptic')
+    export(model, tmp_path / 'made/large.onnx')
+    names = {'large.onnx', 'large.onnx.data'}
+    assert {path.name for path in (tmp_path / 'made').iterdir()} == names
+    expected = Predictor(tmp_path / 'made/large.onnx')(photos[0])
+    (tmp_path / 'made').rename(tmp_path / 'moved')
+    moved = tmp_path / 'moved/large.onnx'
+    assert (Predictor(moved)(photos[0]) == expected).all()
+    (tmp_path / 'moved/large.onnx.data').unlink()
+    with pytest.raises(UserError, match="'large.onnx.data', which is not beside it"):
+        Predictor(moved)
 
 
 def test_metadata(exported):

@@ -1,5 +1,7 @@
 """What the export refuses, in one line, with nothing left behind."""
 
+import resource
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 
 from eomt_mm.errors import UserError
 from exporting import check
-from exporting.files import OPSETS
+from exporting.files import OPSETS, write_onnx, write_program
 
 THRESHOLD = dict(type='eomt_mm.ALGM', threshold=0.9, local_block=1, global_block=2)
 SIZED = dict(type='eomt_mm.ToMe', r=3)
@@ -50,12 +52,16 @@ def test_a_checkpoint_that_does_not_fit(model, refused, tmp_path):
     refused(missing, 'checkpoint not found')
 
 
-def test_annealing_that_is_not_finished(model, refused, tmp_path):
+def test_masks_in_the_config(model, refused, tmp_path):
     masked = changed(
         model, tmp_path, ('num_blocks=2,', 'num_blocks=2, mask_probs=[0.0, 0.5],')
     )
     refused(masked, r'mask_probs is \[0.0, 0.5\]: the mask annealing is not finished')
-    hook = "custom_hooks = [dict(type='eomt_mm.MaskAnnealingHook')]\n"
+
+
+@pytest.mark.parametrize('name', ['MaskAnnealingHook', 'AdaptiveMaskAnnealingHook'])
+def test_annealing_that_is_not_finished(model, refused, tmp_path, name):
+    hook = f"custom_hooks = [dict(type='eomt_mm.{name}')]\n"
     hook += 'train_cfg = dict(max_iters=120)\ndefault_scope'
     annealed = changed(model, tmp_path, ('default_scope', hook))
     content = torch.load(model.checkpoint)
@@ -81,6 +87,64 @@ def test_outputs(model, refused, tmp_path):
 @pytest.mark.parametrize('opset', [OPSETS[0] - 1, OPSETS[1] + 1])
 def test_opsets(model, refused, opset):
     refused(model, f'--opset {opset}: expected {OPSETS[0]}', '--opset', opset)
+
+
+def test_a_batch_that_fits_no_memory(model, refused):
+    refused(model, '--batch 10000000: expected at most 1024', '--batch', 10**7)
+
+
+def test_other_bands(model, refused, tmp_path):
+    """A checkpoint of two bands, whose loader was forgotten."""
+    three = 'mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]'
+    two = changed(
+        model,
+        tmp_path,
+        ('num_queries=8', 'num_queries=8, in_channels=2'),
+        ('bgr_to_rgb=True', 'bgr_to_rgb=False'),
+        (three, 'mean=[1, 2], std=[1, 2]'),
+    )
+    content = torch.load(model.checkpoint)
+    weights = content['state_dict']
+    name = 'backbone.patch_embed.proj.weight'
+    weights[name] = weights[name][:, :2]
+    two.checkpoint = tmp_path / 'two.pth'
+    torch.save(content, two.checkpoint)
+    refused(two, 'in_channels is 2: exported models .* take RGB images')
+
+
+def test_numbers_that_the_predictor_would_refuse(tiny, refused):
+    """What is written can also be opened."""
+    panoptic = tiny('panoptic')
+    for value in (10**6, -1, 'x'):
+        refused(
+            panoptic,
+            f"max_per_image': '?{value}.* expected sides of 1 to 8192",
+            *('--cfg-options', f'model.test_cfg.max_per_image={value}'),
+        )
+    refused(
+        panoptic,
+        'the best max_per_image, and that is 0',
+        *('--with-postprocess', '--cfg-options', 'model.test_cfg.max_per_image=0'),
+    )
+
+
+@pytest.mark.parametrize('name', ['model.onnx', 'model.pt2'])
+def test_a_full_disk(name, tmp_path):
+    """An error with a line, where PyTorch's writer would end the process."""
+    images = torch.zeros(1, 64)
+    program = torch.export.export(torch.nn.Linear(64, 64), (images,))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limit[1]))
+    try:
+        with pytest.raises(OSError, match='File too large'):
+            if name == 'model.pt2':
+                write_program(program, tmp_path / name, {})
+            else:
+                write_onnx(program, tmp_path / name, ['class_logits'], {}, OPSETS[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
 
 
 def test_photos(model, refused, tmp_path):

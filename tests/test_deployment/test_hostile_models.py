@@ -1,11 +1,12 @@
 """Files that are no EoMT export, or mean harm: one line each."""
 
 import json
+import re
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from eomt_mm.deploy import Predictor
 from eomt_mm.deploy.__main__ import main
@@ -23,6 +24,7 @@ META = dict(
     resize=dict(short_side=8, max_aspect=10.0),
     test=dict(score_thr=0.8, overlap_thr=0.8, max_per_image=100),
 )
+ZEROS = np.zeros((1, 2, 4, 4), np.float32)
 
 
 def tensor(name, location=None):
@@ -36,15 +38,21 @@ def tensor(name, location=None):
     return value
 
 
-def model(meta=META, weight=None, images=(1, 3, 8, 8), where='initializer'):
+def model(
+    meta=META,
+    weight=None,
+    images=(1, 3, 8, 8),
+    where='initializer',
+    masks=ZEROS,
+):
     """Constant logits of two queries and three classes."""
     weight = weight or tensor('class_logits')
     value_info = helper.make_tensor_value_info
+    masks = numpy_helper.from_array(masks, 'mask_logits')
     outputs = [
         value_info('class_logits', TensorProto.FLOAT, [1, 2, 3]),
-        value_info('mask_logits', TensorProto.FLOAT, [1, 2, 4, 4]),
+        value_info('mask_logits', masks.data_type, [None] * 4),
     ]
-    masks = helper.make_tensor('mask_logits', TensorProto.FLOAT, [1, 2, 4, 4], [0] * 32)
     nodes, initializers = [], [masks]
     if where == 'initializer':
         initializers.append(weight)
@@ -173,6 +181,14 @@ CHANGES = [
     dict(test=dict(score_thr=0.8)),
     dict(upright='yes'),
     dict(num_things=None),
+    dict(num_things=3),
+    dict(classes='ab'),
+    dict(size=[9000, 8]),
+    dict(resize=dict(rows=0, cols=8)),
+    dict(resize=dict(rows=8.5, cols=8.5)),
+    dict(resize=dict(short_side=60000, max_aspect=10)),
+    dict(resize=dict(short_side=8, max_aspect=0)),
+    dict(test=META['test'] | dict(score_thr=float('nan'))),
 ]
 
 
@@ -191,6 +207,83 @@ def test_metadata_of_another_network(write):
     other = META | dict(classes=['a'], palette=[[0, 0, 0]])
     with pytest.raises(UserError, match='do not fit its metadata'):
         Predictor(write(model(meta=other)))
+
+
+def test_a_field_that_only_parsers_see(write):
+    """ONNX Runtime's drops bits of a tag above 32: another graph, unchecked."""
+    hostile = model(weight=tensor('class_logits', '../secret')).graph
+    content = hostile.SerializeToString()
+    size = bytes([len(content) & 127 | 128, len(content) >> 7])
+    seen, unseen = b'\x3a', b'\xba\x80\x80\x80\x10'
+    start = model().SerializeToString()
+    with pytest.raises(UserError, match='not in its folder'):
+        read_meta(write(start + seen + size + content))
+    with pytest.raises(UserError, match='is no ONNX file .no protocol buffer'):
+        read_meta(write(start + unseen + size + content))
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        (dict(images=(0, 3, 8, 8)), 'do not fit its metadata'),
+        (dict(masks=np.zeros((1, 2, 4, 4), np.float16)), 'do not fit its metadata'),
+        (dict(masks=np.zeros((1, 1, 4, 4), np.float32)), 'do not go together'),
+        (dict(masks=np.zeros((1, 2, 0, 4), np.float32)), 'do not go together'),
+        (dict(masks=np.full((1, 2, 4, 4), np.nan, np.float32)), 'that are not finite'),
+    ],
+)
+def test_networks_that_do_not_keep_their_word(write, change, message):
+    with pytest.raises(UserError, match=message):
+        Predictor(write(model(**change)))(np.zeros((8, 8, 3), np.uint8))
+
+
+def test_networks_that_fail(write):
+    made = model()
+    made.graph.input.add().CopyFrom(
+        helper.make_tensor_value_info('more', TensorProto.FLOAT, [1])
+    )
+    with pytest.raises(UserError, match="'more'.*do not fit its metadata"):
+        Predictor(write(made))
+    made = model()
+    del made.graph.initializer[0]  # the masks
+    huge = numpy_helper.from_array(np.array([1, 2, 10**6, 10**7]), 'huge')
+    made.graph.initializer.add().CopyFrom(huge)
+    made.graph.node.add(
+        op_type='ConstantOfShape', input=['huge'], output=['mask_logits']
+    )
+    with pytest.raises(UserError, match='ONNX Runtime cannot run .*model.onnx: '):
+        Predictor(write(made))(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize('provider', ['NoSuchProvider', ('NoSuchProvider', {})])
+def test_providers_that_are_not_there(write, provider):
+    """ONNX Runtime would take the CPU without an error."""
+    with pytest.raises(UserError, match="'NoSuchProvider' here, it has .*CPUExec"):
+        Predictor(write(model()), providers=[provider, 'CPUExecutionProvider'])
+
+
+@pytest.mark.parametrize(
+    'error, status, message',
+    [
+        (KeyboardInterrupt(), 130, 'interrupted'),
+        (MemoryError('9 GB'), 2, 'error: the memory is not enough for .* .9 GB.'),
+    ],
+)
+def test_how_the_command_ends(
+    write, tmp_path, capsys, monkeypatch, error, status, message
+):
+    from PIL import Image
+
+    def fail(*_):
+        raise error
+
+    Image.new('RGB', (9, 9)).save(tmp_path / 'photo.png')
+    monkeypatch.setattr(Predictor, '__call__', fail)
+    words = (write(model()), tmp_path / 'photo.png', '--out', tmp_path / 'out.png')
+    assert run(*words) == status
+    said = capsys.readouterr().err.strip()
+    assert re.fullmatch(message, said)
+    assert not (tmp_path / 'out.png').exists()
 
 
 def test_what_onnxruntime_refuses(write):

@@ -1,9 +1,11 @@
 """tools/serve.py: what it needs, and one line for what is missing."""
 
+import re
 import socket
 import sys
 
 import pytest
+import torch
 
 from eomt_mm import cli
 
@@ -74,6 +76,28 @@ def test_a_checkpoint_that_does_not_fit(serve_tool, tiny, no_server, capsys):
     error = capsys.readouterr().err
     assert 'panoptic' in error and 'does not fit the config' in error
     assert error.count('\n') == 1
+
+
+def test_an_annealing_that_is_not_finished(
+    serve_tool, tiny, no_server, capsys, tmp_path
+):
+    """A line at the start, and another on the page."""
+    model = tiny('semantic')
+    config, early = tmp_path / 'tiny.py', tmp_path / 'early.pth'
+    config.write_text(
+        model.config.read_text()
+        + "custom_hooks = [dict(type='eomt_mm.MaskAnnealingHook')]\n"
+        + 'train_cfg = dict(max_iters=120)\n'
+    )
+    content = torch.load(model.checkpoint)
+    torch.save(dict(content, meta=dict(content['meta'], iter=60)), early)
+    argv = [str(config), str(early), *words_of(model), '--port', '0']
+    assert cli.run(serve_tool.main, argv) == 0
+    warning = 'This checkpoint is from iteration 60, .* at iteration 100 of 120.'
+    assert re.fullmatch(f'warning: 1: tiny: {warning}\n', capsys.readouterr().err)
+    first, second = serve_tool.load_models(serve_tool.parse_args(argv))
+    assert re.fullmatch(warning, first.about()['warning'])
+    assert second.about()['warning'] == ''
 
 
 @pytest.mark.parametrize(

@@ -25,17 +25,22 @@ from tempfile import TemporaryDirectory
 import torch
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 from eomt_mm import cli
 from eomt_mm.cli import config_reading as reading
+from eomt_mm.engine import unfinished_annealing
 from eomt_mm.errors import UserError
+from eomt_mm.files import naming
 from eomt_mm.models.network import NetworkModel, is_eomt
 from exporting import check, files
 from exporting.graph import RawNetwork, network_for, program_of
 from exporting.meta import first_photo, meta_of
 from exporting.precision import halve
+
+# The network also runs in PyTorch, beside the file.
+LARGEST_BATCH = 1024
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -113,7 +118,10 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     if args.dtype == 'fp16':
         halve(exported)
     # Beside the target, on its disk: files there are moved, not copied.
-    with TemporaryDirectory(dir=args.out.parent, prefix='.partial-') as folder:
+    with (
+        naming(args.out),
+        TemporaryDirectory(dir=args.out.parent, prefix='.partial-') as folder,
+    ):
         path = Path(folder) / args.out.name
         write(exported, windows, path, meta, args)
         run = check.open_file(path)
@@ -144,6 +152,11 @@ def check_options(args: argparse.Namespace) -> None:
             f'--opset {args.opset}: expected {low} to {high}; PyTorch writes no older '
             'one, and newer ones were not tried'
         )
+    if args.batch and args.batch > LARGEST_BATCH:
+        raise UserError(
+            f'--batch {args.batch}: expected at most {LARGEST_BATCH}; without --batch '
+            'the file takes any number of images'
+        )
 
 
 def load_model(cfg: Config, checkpoint: str) -> torch.nn.Module:
@@ -172,6 +185,11 @@ def refuse_unfit(cfg: Config, model: NetworkModel, content: dict | None) -> None
             'normalisation: expected eomt_mm.EoMTSegDataPreProcessor or '
             'eomt_mm.EoMTDetDataPreprocessor'
         )
+    if cfg.model.backbone.get('in_channels', 3) != 3:
+        raise UserError(
+            f'backbone.in_channels is {cfg.model.backbone.in_channels}: exported '
+            'models and their predictor take RGB images, 3 channels, and no others'
+        )
     if any(backbone.mask_probs):
         raise UserError(
             f'backbone.mask_probs is {backbone.mask_probs}: the mask annealing is not '
@@ -192,18 +210,9 @@ def refuse_unfit(cfg: Config, model: NetworkModel, content: dict | None) -> None
                 'predictor of exported models does not know, and its results would '
                 f'differ: --cfg-options model.test_cfg.{option}={plain}'
             )
-    meta = (content or {}).get('meta') or {}
-    for hook in cfg.get('custom_hooks') or []:
-        if reading.type_name(hook) != 'MaskAnnealingHook':
-            continue
-        message = HOOKS.build(hook).unfinished(
-            cfg.get('train_cfg') or {},
-            backbone.num_blocks,
-            meta.get('iter'),
-            meta.get('epoch'),
-        )
-        if message:
-            raise UserError(f'{message} Export a later checkpoint')
+    meta = (content or {}).get('meta')
+    if message := unfinished_annealing(cfg, backbone.num_blocks, meta):
+        raise UserError(f'{message} Export a later checkpoint')
 
 
 def write(

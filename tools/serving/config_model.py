@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from eomt_mm.checkpoints import weights_of
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.deploy.painting import SURE
+from eomt_mm.engine import unfinished_annealing
 from eomt_mm.errors import UserError, shorten
 from eomt_mm.models.confidence import CONFIDENCES, confidence_map
 from eomt_mm.models.fp8 import has_products
@@ -114,6 +115,9 @@ class ConfigModel(Model):
         model = revert_sync_batchnorm(MODELS.build(deepcopy(self.cfg.model))).eval()
         content = load_checkpoint(model, self.checkpoint, map_location='cpu')
         self._refuse_missing(model, weights_of(content, self.checkpoint))
+        if is_eomt(model):
+            blocks, meta = model.backbone.num_blocks, content.get('meta')
+            self.warning = unfinished_annealing(self.cfg, blocks, meta) or ''
         return model.to(self.device)
 
     def _refuse_missing(self, model: nn.Module, weights: dict) -> None:

@@ -65,6 +65,8 @@ class Model:
         steps (list[str]): Names of the predictions inside the network, final last;
             empty where the model shows none.
         confidences (list[str]): Measures of confidence; empty without.
+        warning (str): What a viewer should know of it, such as an annealing that is
+            not finished; empty without.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Model:
     merging: list[str]
     steps: list[str]
     confidences: list[str]
+    warning: str = ''
 
     def look(self, pixels: np.ndarray, run: Run) -> Outputs:
         """Run the network; one call at a time."""
@@ -100,5 +103,5 @@ class Model:
 
     def about(self) -> dict:
         """Describe the model to the page."""
-        names = 'name task classes thresholds dtypes merging steps confidences'
+        names = 'name task classes thresholds dtypes merging steps confidences warning'
         return {name: getattr(self, name) for name in names.split()}

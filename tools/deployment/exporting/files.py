@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +82,10 @@ def write_program(
     program: torch.export.ExportedProgram, path: Path, meta: dict
 ) -> None:
     """Write a program as `.pt2`, for `torch.export.load`, metadata as a file within."""
-    torch.export.save(program, path, extra_files={f'{KEY}.json': json.dumps(meta)})
+    # PyTorch's own writer ends the process when the disk is full.
+    archive = io.BytesIO()
+    torch.export.save(program, archive, extra_files={f'{KEY}.json': json.dumps(meta)})
+    path.write_bytes(archive.getbuffer())
 
 
 def quantize(source: Path, target: Path) -> None:

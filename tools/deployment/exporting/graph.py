@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from eomt_mm.errors import UserError
 from eomt_mm.models.network import NetworkModel
 
 from .silence import quiet
@@ -121,7 +122,11 @@ class SegmentNetwork(RawNetwork):
 def network_for(
     model: NetworkModel, cfg: Config, meta: dict, with_postprocess: bool
 ) -> RawNetwork:
-    """The module to export, in evaluation mode."""
+    """The module to export, in evaluation mode.
+
+    Raises:
+        UserError: The best none are asked for.
+    """
     before = cfg.model.data_preprocessor
     # Loaders give BGR, and the graph gets RGB.
     reverse = not (before.get('bgr_to_rgb') or before.get('rgb_to_bgr'))
@@ -130,12 +135,18 @@ def network_for(
     elif meta['task'] == 'semantic':
         network = SemanticNetwork(model, reverse)
     else:
+        best = int(meta['test']['max_per_image'])
+        if best < 1:
+            raise UserError(
+                '--with-postprocess returns the best max_per_image, and that is '
+                f'{best}: --cfg-options model.test_cfg.max_per_image=100'
+            )
         network = SegmentNetwork(
             model,
             reverse,
             panoptic=meta['task'] == 'panoptic',
             num_things=meta['num_things'],
-            best=int(meta['test']['max_per_image']),
+            best=best,
         )
     return network.eval()
 

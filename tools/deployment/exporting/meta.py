@@ -8,7 +8,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from eomt_mm import __version__
 from eomt_mm.cli import config_reading as reading
-from eomt_mm.deploy.model_file import FORMAT
+from eomt_mm.deploy.model_file import FORMAT, HIGHEST, LONGEST, is_sound
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import NetworkModel
 
@@ -28,12 +28,13 @@ def meta_of(cfg: Config, model: NetworkModel, dtype: str) -> dict:
         dict: For JSON.
 
     Raises:
-        UserError: The test pipeline has steps that the predictor does not know.
+        UserError: The test pipeline has steps that the predictor does not know, or
+            numbers are beyond its bounds.
     """
     head, fusion = model.mask_head, getattr(model, 'panoptic_fusion_head', None)
     test = {} if fusion is None else fusion.test_cfg
     classes, palette = reading.classes_and_colours(cfg, head.num_classes)
-    return dict(
+    meta = dict(
         format=FORMAT,
         version=__version__,
         task=_task(fusion),
@@ -49,6 +50,14 @@ def meta_of(cfg: Config, model: NetworkModel, dtype: str) -> dict:
         ),
         **_pipeline(cfg),
     )
+    if not is_sound(meta):
+        seen = {key: meta[key] for key in ('size', 'resize', 'test')}
+        raise UserError(
+            f'the config has {seen}, which the predictor of exported models does not '
+            f'take: expected sides of 1 to {LONGEST} pixels, and thresholds and '
+            f'max_per_image from 0 to {HIGHEST - 1}'
+        )
+    return meta
 
 
 def _task(fusion) -> str:

@@ -70,6 +70,7 @@ export class Controls {
     fill(side.querySelector('.dtype'), model.dtypes.map((name) => [name, name]));
     fill(side.querySelector('.merging'), model.merging.map((name) => [name, MERGINGS[name]]));
     this.fillSteps(side);
+    side.querySelector('.warning').textContent = model.warning;
     showAmount(side);
   }
 
