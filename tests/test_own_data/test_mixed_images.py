@@ -178,3 +178,11 @@ def test_mosaic_of_mmseg(painted):
         image = image_of(sample)
         assert image.shape == (64, 64)
         check_labels(image, sample['data_samples'])
+
+
+def test_mixed_images_are_browsed(painted, run_tool, tmp_path):
+    base = painted('panoptic')
+    train_set(base, COPY_PASTE)
+    options = ('--not-show', '--number', 3, '--output-dir', tmp_path / 'seen')
+    run_tool('analysis_tools/browse_dataset', base.with_name('mixed.py'), *options)
+    assert len([*(tmp_path / 'seen').iterdir()]) == 3
