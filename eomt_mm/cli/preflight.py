@@ -192,7 +192,8 @@ def _check_classes(dataset: dict, split: str, cfg: Config) -> None:
     classes = metainfo.get('classes')
     if not classes:
         return
-    things = len(metainfo.get('thing_classes') or classes)
+    things = metainfo.get('thing_classes')
+    things = len(classes if things is None else things)  # there may be none
     expected = dict(
         num_classes=len(classes),
         num_things_classes=things,

@@ -63,6 +63,7 @@ if find_spec('mmseg'):
     ]
 
 if has_mmdet():
+    from .copy_paste import CopyPaste
     from .detection import (
         ADE20KPanopticDataset,
         CityscapesInstanceDataset,
@@ -81,6 +82,7 @@ if has_mmdet():
         'CityscapesPanopticDataset',
         'CocoInstanceDataset',
         'CocoPanopticDataset',
+        'CopyPaste',
         'LoadInstanceAnnotations',
         'LoadPanopticAnnotations',
         'ScenesInstanceDataset',

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from mmcv.transforms import TestTimeAug
-from mmengine.dataset import ClassBalancedDataset, Compose, ConcatDataset, RepeatDataset
+from mmengine.dataset import Compose, ConcatDataset
 from torch.utils.data import Dataset
 
 from .multi_band import LoadMultiBandImage
@@ -40,12 +40,12 @@ class Photos:
 
 
 def leaves(dataset: Dataset) -> Iterator[Dataset]:
-    """Return the datasets inside MMEngine's wrappers."""
+    """Return the datasets inside wrappers, of whichever package."""
     if isinstance(dataset, ConcatDataset):
         for child in dataset.datasets:
             yield from leaves(child)
-    elif isinstance(dataset, (RepeatDataset, ClassBalancedDataset)):
-        yield from leaves(dataset.dataset)
+    elif (inner := getattr(dataset, 'dataset', None)) is not None:
+        yield from leaves(inner)
     else:
         yield dataset
 

@@ -112,15 +112,17 @@ def find(path: Path) -> Found:
 
 
 def _list(root: Path) -> tuple[list[str], list[str]]:
-    """Images and JSON files below a folder, sorted, hidden folders left out."""
+    """Images and JSON files below a folder, sorted, what is hidden left out."""
     images, texts = [], []
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if not name.startswith('.'))
         for name in sorted(names):
+            if name.startswith('.'):  # such as macOS leaves beside each file
+                continue
             place = os.path.relpath(os.path.join(folder, name), root)
             if is_image(name):
                 images.append(place)
-            elif name.endswith('.json'):
+            elif name.lower().endswith('.json'):
                 texts.append(place)
     return images, texts
 
@@ -195,10 +197,32 @@ def _from_files(kind: str, roots: list[Path], files: dict[str, Path]) -> Found:
             splits[split] = Split(images, labels, os.path.relpath(file, root))
         else:
             return Found(kind, root, splits)
+    _refuse_missing(files[split], root, folders, names[split], maps)
+
+
+def _refuse_missing(
+    file: Path, root: Path, folders: list[str], photos: list[str], maps: list[str]
+) -> None:
+    """Raise a UserError about files that are named and in no folder."""
+    taken = _folder_of(root, folders, photos)  # maps may have the names of photos
+    for what, names in (('photos', photos), ('panoptic maps', maps)):
+        missing = {
+            folder: [n for n in names if not (root / folder / n).is_file()]
+            for folder in folders
+            if what == 'photos' or folder != taken
+        }
+        if not missing:
+            continue
+        best = min(missing, key=lambda folder: len(missing[folder]))
+        lost = missing[best]
+        if lost and len(lost) < len(names):
+            raise UserError(
+                f'{file} names {len(names)} {what}, of which {root / best} lacks '
+                f'{len(lost)}: {few(lost)}; add them or remove the entries'
+            )
     raise UserError(
-        f'{files[split]} names {few(names[split])} '
-        f'{"and " + few(maps) + " " if maps else ""}'
-        f'but no folder below {roots[-1]} holds them all: put photos '
+        f'{file} names {few(photos)} {"and " + few(maps) + " " if maps else ""}'
+        f'but no folder below {root} holds them all: put photos '
         f'{"and panoptic maps " if maps else ""}beside the file'
     )
 

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -74,30 +75,53 @@ def pair(
     groups = _group(images)
     labels = [group for group in groups if _is_labels(root, group)]
     photos = [group for group in groups if group not in labels]
-    pairs: dict[str, tuple[Group, Group, tuple[str, str]]] = {}
+    fits: dict[str, list[tuple[Group, Group, tuple[str, str]]]] = {}
     for group in photos:
         split = split_of_path(group.folder)
-        fits = [
-            (other, ends)
-            for other in labels
-            if split_of_path(other.folder) == split and (ends := _ends(group, other))
-        ]
-        if split == 'test' or not fits:
-            continue
-        if len(fits) > 1 or split in pairs:
-            others = [other.folder for other, _ in fits]
-            others += [pairs[split][1].folder] if split in pairs else []
-            raise UserError(
-                f'{root} has several folders of label maps for {split} '
-                f'({few(sorted(set(others)))}): give a folder with one of them'
-            )
-        _refuse_unlabelled(root, group, *fits[0])
-        pairs[split] = (group, *fits[0])
-    if strict and not pairs:
-        _refuse_colours(root, photos)
+        for other in labels if split != 'test' else ():
+            if split_of_path(other.folder) == split and (ends := _ends(group, other)):
+                fits.setdefault(split, []).append((group, other, ends))
+    pairs = {split: _sole(root, split, found) for split, found in fits.items()}
+    if not pairs and strict:
+        _refuse_unpaired(root, photos, labels)
     if pairs and 'train' not in pairs:
+        lost = [group for group in photos if split_of(group.folder) == 'train']
+        if lost:
+            raise UserError(
+                f'the photos in {root / lost[0].folder}, such as {lost[0].files[0]}, '
+                'pair with no label maps: give both the same names'
+            )
         pairs = {'train': next(iter(pairs.values()))}
+    for found in pairs.values():
+        _refuse_unlabelled(root, *found)
     return {split: pairs[split] for split in ('train', 'val') if split in pairs}
+
+
+def _sole(
+    root: Path, split: str, found: list[tuple[Group, Group, tuple[str, str]]]
+) -> tuple[Group, Group, tuple[str, str]]:
+    """The one pair of a split.
+
+    Raises:
+        UserError: There are several.
+    """
+    if len(found) == 1:
+        return found[0]
+    photos, labels, _ = zip(*found, strict=True)
+    for what, groups in (('photos', photos), ('label maps', labels)):
+        folders = sorted({group.folder for group in groups})
+        endings = sorted({group.suffix for group in groups})
+        if len(folders) > 1:
+            raise UserError(
+                f'{root} has several folders of {what} for {split} ({few(folders)}): '
+                'give a folder with one of them'
+            )
+        if len(endings) > 1:
+            raise UserError(
+                f'{what} in {root / folders[0]} end in {few(endings)}: give all the '
+                'same ending, in the same case'
+            )
+    return found[0]
 
 
 def _group(images: list[str]) -> list[Group]:
@@ -142,17 +166,25 @@ def _is_labels(root: Path, group: Group) -> bool:
 
 
 def _ends(photos: Group, labels: Group) -> tuple[str, str] | None:
-    """What ends the names of photos and label maps; None if they do not belong."""
-    first = photos.files[0].removesuffix(photos.suffix)
-    shared = {
-        name: len(os.path.commonprefix([first, name.removesuffix(labels.suffix)]))
-        for name in labels.files
-    }
-    best = max(shared, key=lambda name: (shared[name], -len(name)))
-    ends = photos.files[0][shared[best] :], best[shared[best] :]
-    stems = {name.removesuffix(ends[0]) for name in photos.files}
-    found = {name.removesuffix(ends[1]) for name in labels.files}
-    return ends if len(stems & found) * 2 > len(stems) else None
+    """What ends the names of photos and label maps; None if they do not belong.
+
+    The first photos are tried in turn: one of them may lack its label map.
+    """
+    for photo in photos.files[:LOOKED_AT]:
+        first = photo.removesuffix(photos.suffix)
+        shared = {
+            name: len(os.path.commonprefix([first, name.removesuffix(labels.suffix)]))
+            for name in labels.files
+        }
+        best = max(shared, key=lambda name: (shared[name], -len(name)))
+        if not shared[best]:
+            continue
+        ends = photo[shared[best] :], best[shared[best] :]
+        stems = {name.removesuffix(ends[0]) for name in photos.files}
+        found = {name.removesuffix(ends[1]) for name in labels.files}
+        if len(stems & found) * 2 > len(stems):
+            return ends
+    return None
 
 
 def _refuse_unlabelled(
@@ -168,13 +200,33 @@ def _refuse_unlabelled(
         )
 
 
-def _refuse_colours(root: Path, groups: list[Group]) -> None:
-    """Label maps painted for the eye are common."""
-    for group in groups:
-        others = [other for other in groups if other.folder != group.folder]
-        if group.suffix.lower() in LOSSLESS and any(_ends(o, group) for o in others):
+def _refuse_unpaired(root: Path, photos: list[Group], labels: list[Group]) -> None:
+    """Say what images without a pair are, where it can be told."""
+    if labels and not photos:
+        raise UserError(
+            f'{root} has label maps ({few(sorted({g.folder for g in labels}))}) and no '
+            'photos: put the photos beside them'
+        )
+    if photos and all(split_of_path(g.folder) == 'test' for g in photos):
+        raise UserError(
+            f'all photos of {root} are in folders named test, which is left alone: '
+            'call one train'
+        )
+    for first, second in combinations(photos, 2):
+        splits = {split_of_path(group.folder) for group in (first, second)}
+        if first.folder == second.folder or len(splits) > 1:
+            continue
+        for group, other in ((first, second), (second, first)):
+            if group.suffix.lower() in LOSSLESS and _ends(other, group):
+                raise UserError(
+                    f'{root / group.folder} pairs with photos, but holds images in '
+                    'colours or greys and no label maps: expected one channel with '
+                    'the number of the class (0, 1, 2, ..., 255 for void), or an '
+                    'annotation file of COCO'
+                )
+        if _ends(first, second):
             raise UserError(
-                f'{root / group.folder} pairs with photos, but holds images in colours '
-                'or greys and no label maps: expected one channel with the number of '
-                'the class (0, 1, 2, ..., 255 for void), or an annotation file of COCO'
+                f'{root / first.folder} and {root / second.folder} hold images of the '
+                f'same names, all {second.suffix}, which changes values: expected '
+                'label maps as PNG'
             )

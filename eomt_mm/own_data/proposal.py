@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from eomt_mm.errors import UserError
+
 from .finding import INSTANCE, PANOPTIC, SEMANTIC, Found
 from .survey import Survey
 
@@ -78,10 +80,18 @@ def propose(found: Found, numbers: Survey, iters: int | None = None) -> Proposal
 
     Returns:
         Proposal: The numbers.
+
+    Raises:
+        UserError: There is nothing to learn from, or to test on.
     """
     images = numbers.images['train']
-    held_out = 0 if 'val' in found.splits else max(1, images // 10)
-    learnt = max(1, images - held_out)
+    held_out = 0
+    if 'val' in found.splits:
+        _refuse_unlabelled(found, 'val', numbers.targets[images:])
+    elif images > 1:  # a single image is learnt and tested on
+        held_out = _held_out(numbers.targets, found.root)
+    learnt = images - held_out
+    _refuse_unlabelled(found, 'train', numbers.targets[:learnt])
     batch = min(BATCH, learnt)
     why = 'as asked'
     if iters is None:
@@ -91,6 +101,25 @@ def propose(found: Found, numbers: Survey, iters: int | None = None) -> Proposal
     queries, queries_why = _queries(found.task, numbers.targets)
     crop, crop_why = _crop(found.task, numbers)
     return Proposal(queries, queries_why, crop, crop_why, iters, why, batch, held_out)
+
+
+def _held_out(targets: np.ndarray, root: Path) -> int:
+    """A tenth of the images, the last ones, or more until one has a label."""
+    labelled = np.flatnonzero(targets)
+    if len(labelled) < 2:
+        raise UserError(
+            f'{root} has 1 image with labels among {len(targets)}: one to learn from '
+            'and one to test on are the least; label another, or remove the others'
+        )
+    return int(max(1, len(targets) // 10, len(targets) - labelled[-1]))
+
+
+def _refuse_unlabelled(found: Found, split: str, targets: np.ndarray) -> None:
+    if not targets.any():
+        raise UserError(
+            f'none of the {len(targets)} images of {found.root} for {split} has '
+            'anything of a class: add labels, or leave the split out'
+        )
 
 
 def _queries(task: str, targets: np.ndarray) -> tuple[int, str]:
@@ -149,7 +178,7 @@ def config_text(
     semantic = found.task == SEMANTIC
     train = found.splits['train']
     val = found.splits.get('val', train)
-    lines = [f'_base_ = {str(ROOT / BASES[found.task])!r}']
+    lines = [f'_base_ = {_literal(str(ROOT / BASES[found.task]))}']
     lines += ['from eomt_mm.crop_size import set_crop_size']
     lines += [
         f'set_crop_size(_base_, ({chosen.crop}, {chosen.crop}))  # {chosen.crop_why}'
@@ -167,7 +196,7 @@ def config_text(
         if numbers.reduce_zero_label:
             own['reduce_zero_label'] = True
     if load_from:
-        lines += [f'load_from = {load_from!r}']
+        lines += [f'load_from = {_literal(load_from)}']
     lines += [f'meta = {_call(meta)}', f'own = {_call(own)[:-1]}, metainfo=meta)']
     trained, tested = _files_of(found.task, train), _files_of(found.task, val)
     if chosen.held_out:
@@ -223,7 +252,12 @@ def _files_of(task: str, split) -> dict:
 def _call(values: dict) -> str:
     """A dict as the configs write it."""
     items = (
-        f'{key}={_call(value) if isinstance(value, dict) else repr(value)}'
+        f'{key}={_call(value) if isinstance(value, dict) else _literal(value)}'
         for key, value in values.items()
     )
     return f'dict({", ".join(items)})'
+
+
+def _literal(value: object) -> str:
+    """A value as text of a config; MMEngine replaces {{...}} even in strings."""
+    return repr(value).replace('{{', r'{\x7b')

@@ -113,6 +113,12 @@ def _files(found: Found) -> Survey:
     categories = {c['name']: c for c in train.dataset['categories']}
     colours = [categories[name].get('color') for name in classes]
     is_thing = [categories[n].get('isthing', 1) for n in classes]
+    if found.task == PANOPTIC and all(is_thing):
+        raise UserError(
+            f'all categories of {train.path} that occur are things: give a file of '
+            'instances, whose annotations have a segmentation each, or mark the '
+            'categories of stuff with isthing=0'
+        )
     sizes = np.array(sizes)
     return Survey(
         images={split: len(file.imgs) for split, file in files.items()},
@@ -151,7 +157,12 @@ def _label_maps(found: Found) -> Survey:
     sizes, pixels, images = [], np.zeros(256, int), np.zeros(256, int)
     present = []
     for split, path in track(places, len(places)):
-        labels = read_label_map(str(path))
+        try:
+            labels = read_label_map(str(path))
+        except OSError as error:
+            raise UserError(
+                f'label map {path} is not an image that can be read: {error}'
+            ) from error
         if labels.ndim != 2:
             raise UserError(
                 f'label map {path} has shape {labels.shape}: expected one channel'
@@ -213,7 +224,13 @@ def _classes(
         )
     path = found.root / CLASS_NAMES
     if path.is_file():
-        lines = path.read_text(encoding='utf-8').splitlines()
+        try:
+            # Some editors begin a text with a mark of its encoding.
+            lines = path.read_text(encoding='utf-8-sig').splitlines()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f'{path} is no text in UTF-8 ({error}): save it in that encoding'
+            ) from error
         names = tuple(line.strip() for line in lines if line.strip())
         if used == [0, VOID] and len(names) == 2:
             return names, (0, VOID), False

@@ -186,6 +186,142 @@ def test_images_of_other_bands_are_told_where_they_belong(
 def test_photos_of_an_annotation_file_are_missing(datasets, check, capsys, tmp_path):
     root = datasets['instance'](tmp_path / 'pets')
     (root / 'photos/005.png').unlink()
-    assert 'no folder below' in refused(check, capsys, root)
+    error = refused(check, capsys, root)
+    assert 'photos lacks 1: 005.png' in error
     (root / 'annotations.json').write_text('{"info": {}}')
     assert 'lists no images' in refused(check, capsys, root / 'annotations.json')
+
+
+def change(file, edit):
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+
+
+def test_endings_of_files(datasets, check, capsys, tmp_path):
+    root = datasets['semantic'](tmp_path / 'pets')
+    for path in [*root.glob('images/*/*'), *root.glob('labels/*/*')]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    check.main([str(root), '--out', str(tmp_path / 'out')])
+    assert '8 images: images/train, labels/train' in capsys.readouterr().out
+    for path in sorted(root.glob('images/train/*'))[::2]:
+        path.rename(path.with_suffix('.jpeg'))
+    assert 'images/train end in .JPG, .jpeg' in refused(check, capsys, root)
+    root = datasets['instance'](tmp_path / 'shapes')
+    (root / 'annotations.json').rename(root / 'ANNOTATIONS.JSON')
+    check.main([str(root), '--out', str(tmp_path / 'out')])
+
+
+def test_files_that_are_no_photos(datasets, check, capsys, tmp_path):
+    """What macOS leaves beside files, and a picture that shows the data."""
+    root = datasets['semantic'](tmp_path / 'pets')
+    (root / 'images/train/._0.jpg').write_bytes(b'no image')
+    Image.new('RGB', (20, 20)).save(root / 'preview.png')
+    check.main([str(root), '--out', str(tmp_path / 'out')])
+    assert '8 images: images/train, labels/train' in capsys.readouterr().out
+
+
+def test_a_split_is_not_lost(datasets, check, capsys, tmp_path):
+    root = datasets['semantic'](tmp_path / 'pets')
+    (root / 'labels/train/0.png').unlink()
+    assert 'the first is 0.jpg' in refused(check, capsys, root)
+    for path in root.glob('images/train/*'):
+        path.rename(path.with_stem(f'x{path.stem}y'))
+    assert 'pair with no label maps' in refused(check, capsys, root)
+
+
+def test_labels_of_another_kind_are_named(datasets, check, capsys, tmp_path):
+    root = datasets['semantic'](tmp_path / 'pets')
+    for path in root.glob('labels/*/*'):
+        name = path.relative_to(root / 'labels').with_suffix('.png')
+        (root / 'colours' / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).convert('RGB').save(root / 'colours' / name)
+    error = refused(check, capsys, root)
+    assert 'several folders of photos' in error and 'colours/train' in error
+    jpeg = datasets['semantic'](tmp_path / 'jpeg')
+    for path in jpeg.glob('labels/*/*'):
+        Image.open(path).save(path.with_suffix('.jpg'))
+        path.unlink()
+    assert 'all .jpg, which changes values' in refused(check, capsys, jpeg)
+    alone = datasets['semantic'](tmp_path / 'alone')
+    for path in alone.glob('images/*/*'):
+        path.unlink()
+    assert 'and no photos' in refused(check, capsys, alone)
+    for split in ('train', 'val'):
+        (tmp_path / f'only/{split}').mkdir(parents=True)
+    Image.new('RGB', (9, 9)).save(tmp_path / 'only/train/a.jpg')
+    (tmp_path / 'only/train').rename(tmp_path / 'only/test')
+    assert 'folders named test' in refused(check, capsys, tmp_path / 'only')
+
+
+def test_a_damaged_label_map(datasets, check, capsys, tmp_path):
+    root = datasets['semantic'](tmp_path / 'pets')
+    label = root / 'labels/train/6.png'
+    label.write_bytes(label.read_bytes()[:60])
+    assert '6.png is not an image that can be read' in refused(check, capsys, root)
+
+
+def test_names_of_classes_in_other_encodings(datasets, check, capsys, tmp_path):
+    root = datasets['semantic'](tmp_path / 'pets')
+    names = ('{{ _base_.x }}', "it's", 'say "x"', 'Straße', '日本', 'a\\b', '$HOME')
+    text = '\r\n'.join(names)
+    (root / 'classes.txt').write_bytes(text.encode('utf-8-sig'))
+    path = check.main([str(root), '--out', str(tmp_path / 'out')])
+    assert Config.fromfile(path).val_dataloader.dataset.metainfo.classes == names
+    (root / 'classes.txt').write_bytes(text.replace('日本', 'x').encode('latin1'))
+    assert 'no text in UTF-8' in refused(check, capsys, root)
+
+
+@pytest.mark.parametrize('task', SCORES)
+def test_one_image(task, datasets, check, capsys, tmp_path):
+    root = datasets[task](tmp_path / 'pets', count=1)
+    for path in [*root.rglob('panoptic_val.json'), *root.glob('*/val/*')]:
+        path.unlink()
+    path = check.main([str(root), '--out', str(tmp_path / 'out')])
+    assert 'the only image is learnt and tested on' in capsys.readouterr().out
+    cfg = Config.fromfile(path)
+    for split in (cfg.train_dataloader, cfg.val_dataloader):
+        assert 'indices' not in split.dataset
+
+
+def test_what_is_held_out_has_labels(datasets, check, capsys, tmp_path):
+    root = datasets['instance'](tmp_path / 'pets', count=30)
+    file = root / 'annotations.json'
+    first = json.loads(file.read_text())['annotations'][0]
+
+    def only(*images):
+        def edit(content):
+            content['annotations'] = [dict(first, id=i + 1, image_id=i) for i in images]
+
+        change(file, edit)
+
+    only(*range(20))
+    cfg = Config.fromfile(check.main([str(root), '--out', str(tmp_path / 'out')]))
+    assert cfg.train_dataloader.dataset.indices == 19
+    assert cfg.val_dataloader.dataset.indices == -11
+    only(4)
+    assert '1 image with labels among 30' in refused(check, capsys, root)
+
+
+def test_panoptic_faults(datasets, check, capsys, tmp_path):
+    root = datasets['panoptic'](tmp_path / 'pets')
+
+    def set_things(value):
+        for file in root.glob('annotations/*.json'):
+            change(file, lambda c: [k.update(isthing=value) for k in c['categories']])
+
+    set_things(1)
+    assert 'that occur are things' in refused(check, capsys, root)
+    set_things(0)
+    cfg = Config.fromfile(check.main([str(root), '--out', str(tmp_path / 'out')]))
+    head = cfg.model.panoptic_head
+    assert (head.num_things_classes, head.num_stuff_classes) == (0, 7)
+
+    def empty(content):
+        for entry in content['annotations']:
+            entry['segments_info'] = []
+
+    change(root / 'annotations/panoptic_val.json', empty)
+    assert '8 images of' in refused(check, capsys, root)
+    (root / 'annotations/panoptic_train/3.png').unlink()
+    assert 'panoptic_train lacks 1: 3.png' in refused(check, capsys, root)

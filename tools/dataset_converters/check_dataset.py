@@ -108,10 +108,13 @@ def report(found: Found, numbers: Survey, chosen: Proposal) -> list[str]:
         lines.append(f'  {heading:<12}{text}')
 
     for split, place in found.splits.items():
-        parts = ', '.join(filter(None, (place.images, place.labels, place.ann_file)))
+        places = (place.images or '.', place.labels, place.ann_file)
+        parts = ', '.join(filter(None, places))
         say(split, f'{numbers.images[split]} images: {parts}')
     if chosen.held_out:
         say('val', f'none found: the last {chosen.held_out} of train are held out')
+    elif 'val' not in found.splits:
+        say('val', 'none found: the only image is learnt and tested on')
     low, high = numbers.sizes.min(0), numbers.sizes.max(0)
     height, width = np.median(numbers.sizes, axis=0).astype(int)
     say(
