@@ -247,6 +247,7 @@ def set_start(cfg: Config, resume: str | None) -> None:
         cfg.load_from = find_newest(cfg.work_dir)
     if cfg.get('load_from') is not None:
         resumes = bool(cfg.get('resume'))
+        cli.check_resumed_kind(cfg)
         content = cli.check_checkpoint(cfg.load_from, resume=resumes)
         if resumes and content is not None:
             refuse_beyond_end(cfg, content['meta'])

@@ -1,5 +1,6 @@
 """Strategies of a config, checked before anything is built."""
 
+import os
 from importlib.util import find_spec
 
 from mmengine.config import Config
@@ -59,7 +60,7 @@ def check_strategy(cfg: Config) -> None:
     if name == 'DeepSpeedStrategy' and find_spec('deepspeed') is None:
         raise UserError(
             f'strategy {kind} needs DeepSpeed, which is not installed: pip install '
-            'deepspeed, or take eomt_mm.FSDPStrategy'
+            '"deepspeed<0.17", or take eomt_mm.FSDPStrategy'
         )
     hooks = [
         *(cfg.get('default_hooks') or {}).values(),
@@ -72,10 +73,32 @@ def check_strategy(cfg: Config) -> None:
         )
 
 
+def check_resumed_kind(cfg: Config) -> None:
+    """Check that a resumed checkpoint is a folder with DeepSpeed, a file without.
+
+    Raises:
+        UserError: It is the other.
+    """
+    path, kind = cfg.load_from, (cfg.get('strategy') or {}).get('type', '')
+    wants_folder = reading.type_name(kind) == 'DeepSpeedStrategy'
+    if not cfg.get('resume') or '://' in path or os.path.isdir(path) == wants_folder:
+        return
+    if wants_folder:
+        raise UserError(
+            f'{path} is not a folder of DeepSpeed, which its strategy goes on from: '
+            'resume without the strategy, or start from the weights with '
+            f'--cfg-options load_from={path}'
+        )
+    raise UserError(
+        f'{path} is a folder, as DeepSpeed writes: resume with the strategy '
+        'eomt_mm.DeepSpeedStrategy'
+    )
+
+
 def forgo_strategy(cfg: Config) -> None:
     """Test with MMEngine's ordinary Runner: a prediction has no state to share."""
     if _is_flexible(cfg):
-        del cfg['runner_type']
+        cfg.pop('runner_type')
         cfg.pop('strategy', None)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 
+from eomt_mm.compat import installed_version
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
 from eomt_mm.models.checkpoint_check import compare_states
@@ -139,7 +140,19 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
 
     Args:
         **kwargs: Those of MMEngine's `DeepSpeedStrategy`.
+
+    Raises:
+        UserError: This DeepSpeed is not the one that MMEngine knows.
     """
+
+    def __init__(self, **kwargs) -> None:
+        try:
+            super().__init__(**kwargs)
+        except ImportError as error:
+            raise UserError(
+                f'DeepSpeed {installed_version("deepspeed")} lacks what MMEngine '
+                f"imports ({error}): pip install 'deepspeed<0.17'"
+            ) from error
 
     def prepare(self, model: nn.Module | dict, **kwargs):
         """Build model, optimizer and schedules."""
@@ -172,6 +185,23 @@ class DeepSpeedStrategy(MMEngineDeepSpeedStrategy):
         counts = options.pop('accumulative_counts', 1)
         self.config['gradient_accumulation_steps'] = counts
         return super().build_optim_wrapper(options, model)
+
+    def save_checkpoint(
+        self, filename: str, *, save_optimizer: bool = True, **kwargs
+    ) -> None:
+        """Write a folder to go on from, or the weights alone as a file."""
+        is_writer = not save_optimizer and is_main_process()
+        with atomic_path(filename) if is_writer else nullcontext(filename) as path:
+            super().save_checkpoint(str(path), save_optimizer=save_optimizer, **kwargs)
+
+    def resume(
+        self, filename: str, *, callback: Callable | None = None, **kwargs
+    ) -> dict:
+        """Go on from a folder of DeepSpeed's, and tell the hooks."""
+        checkpoint = super().resume(filename, **kwargs)
+        if callback is not None:
+            callback(checkpoint)
+        return checkpoint
 
     def load_checkpoint(
         self, filename: str, *, callback: Callable | None = None, **kwargs
