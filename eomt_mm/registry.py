@@ -65,6 +65,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     parent=root.OPTIM_WRAPPER_CONSTRUCTORS,
     locations=['eomt_mm.engine'],
 )
+STRATEGIES = Registry(
+    'strategy', parent=root.STRATEGIES, locations=['eomt_mm.engine.strategies']
+)
 PARAM_SCHEDULERS = Registry(
     'parameter scheduler',
     parent=root.PARAM_SCHEDULERS,

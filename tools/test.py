@@ -99,6 +99,7 @@ def main(argv: list[str] | None = None) -> dict:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    cli.forgo_strategy(cfg)
     cli.join(cfg)
     cli.check_checkpoint(args.checkpoint, cfg=cfg)
     cfg.load_from, cfg.resume = args.checkpoint, False

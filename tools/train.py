@@ -26,7 +26,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 
 from eomt_mm import cli
 from eomt_mm.cli import config_reading as reading
@@ -85,6 +85,7 @@ def main(argv: list[str] | None = None) -> Runner:
     """
     args = parse_args(argv)
     cfg = cli.load_config(args)
+    cli.check_strategy(cfg)
     cli.join(cfg)
     check_length(cfg)
     cli.check_loops(cfg, 'train')
@@ -108,6 +109,8 @@ def main(argv: list[str] | None = None) -> Runner:
             runner = (
                 RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
             )
+            if isinstance(runner, FlexibleRunner) and cfg.get('load_from'):
+                cli.leave_pretrained(runner)
             if auto_scale_lr:
                 scale_learning_rate(runner)
             for split in ('train', 'val'):
@@ -199,7 +202,7 @@ def scale_learning_rate(runner: Runner) -> None:
     MMEngine scales the parameter groups once the optimizer is built, and leaves its
     `base_lr` unscaled. Here the scaling precedes the optimizer.
     """
-    base = runner.auto_scale_lr['base_batch_size']
+    base = runner.cfg.auto_scale_lr['base_batch_size']
     real = runner.world_size * runner.cfg.train_dataloader.batch_size
     optimizer = runner.optim_wrapper['optimizer']
     lr = optimizer['lr'] * real / base
@@ -208,7 +211,11 @@ def scale_learning_rate(runner: Runner) -> None:
         f'{real} it is {lr:g}'
     )
     optimizer['lr'] = lr
-    runner.auto_scale_lr = None  # not once more
+    # Not once more.
+    if isinstance(runner, FlexibleRunner):
+        runner.strategy._auto_scale_lr = None
+    else:
+        runner.auto_scale_lr = None
 
 
 def set_start(cfg: Config, resume: str | None) -> None:
@@ -240,6 +247,7 @@ def set_start(cfg: Config, resume: str | None) -> None:
         cfg.load_from = find_newest(cfg.work_dir)
     if cfg.get('load_from') is not None:
         resumes = bool(cfg.get('resume'))
+        cli.check_resumed_kind(cfg)
         content = cli.check_checkpoint(cfg.load_from, resume=resumes)
         if resumes and content is not None:
             refuse_beyond_end(cfg, content['meta'])

@@ -20,6 +20,12 @@ from .preflight import check_checkpoint, check_data, check_loops, check_output
 from .processes import join
 from .progress import track
 from .steps import environment, iterations_done, last_checkpoint, read_scores
+from .strategies import (
+    check_resumed_kind,
+    check_strategy,
+    forgo_strategy,
+    leave_pretrained,
+)
 
 __all__ = [
     'add_cfg_options',
@@ -30,12 +36,16 @@ __all__ = [
     'check_data',
     'check_loops',
     'check_output',
+    'check_resumed_kind',
+    'check_strategy',
     'configs_and_checkpoints',
     'environment',
     'fill_in',
+    'forgo_strategy',
     'iterations_done',
     'join',
     'last_checkpoint',
+    'leave_pretrained',
     'load_config',
     'noted_interrupts',
     'override',

@@ -279,7 +279,8 @@ def check_checkpoint(
             backbone and head both need weights. A training may start without a head.
 
     Returns:
-        dict: What it holds, its tensors on disk; None for an address not read here.
+        dict: What it holds, its tensors on disk; None for an address, or a folder of
+        DeepSpeed, not read here.
 
     Raises:
         UserError: Not found, not a checkpoint, damaged, with NaN values, without
@@ -292,6 +293,15 @@ def check_checkpoint(
         checkpoints.refuse_unresumable(content, path)
         return content
     refuse_unconverted(path)
+    if os.path.isdir(path) and list(Path(path).glob('*_model_states.pt')):
+        if resume:
+            return None
+        folder, tag = os.path.split(path.rstrip('/'))
+        raise UserError(
+            f'{path} is a folder of DeepSpeed, from which a training with its '
+            'strategy goes on (--resume); for the weights as a file run '
+            f'python {folder or "."}/zero_to_fp32.py {folder or "."} OUT -t {tag}'
+        )
     if not os.path.isfile(path):
         raise UserError(f'checkpoint not found: {path}{_other_checkpoints(path)}')
     try:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 from mmengine.dist import all_reduce
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from eomt_mm.errors import UserError
@@ -25,6 +24,7 @@ from .mask_annealing import (
     WINDOW,
     MaskAnnealingHook,
 )
+from .wrapped import forward_outside, unwrapped
 
 STATE = 'adaptive_mask_annealing'
 MEASUREMENTS = 200  # in a run, unless `interval` says otherwise
@@ -169,7 +169,8 @@ class AdaptiveMaskAnnealingHook(MaskAnnealingHook):
         every = self.interval or max(1, runner.max_iters // MEASUREMENTS)
         end = self.windows(1, runner.max_iters)[0][1]
         if start <= step < end and (step - start) % every == 0:
-            found = agreements(network, _images(runner, data_batch))
+            with forward_outside(runner.model):
+                found = agreements(network, _images(runner, data_batch))
             all_reduce(found, 'mean')
             self._states = [
                 followed(state, value)
@@ -197,9 +198,7 @@ class AdaptiveMaskAnnealingHook(MaskAnnealingHook):
 
     @staticmethod
     def _network(runner) -> Network:
-        model = runner.model
-        while is_model_wrapper(model):
-            model = model.module
+        model = unwrapped(runner.model)
         network = getattr(model, 'network', None)
         if not isinstance(network, Network):
             raise UserError(
@@ -211,10 +210,8 @@ class AdaptiveMaskAnnealingHook(MaskAnnealingHook):
 
 def _images(runner, data_batch: dict) -> Tensor:
     """The normalised images of a batch, which is left as it is."""
-    model = runner.model
-    while is_model_wrapper(model):
-        model = model.module
-    return model.data_preprocessor(deepcopy(data_batch), True)['inputs']
+    preprocess = unwrapped(runner.model).data_preprocessor
+    return preprocess(deepcopy(data_batch), True)['inputs']
 
 
 def _iteration(value: int | float, max_iters: int) -> int:

@@ -4,13 +4,15 @@ import math
 from numbers import Real
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook as MMEngineCheckpointHook
-from mmengine.model import is_model_wrapper
 
 from eomt_mm.engine.finite import non_finite
 from eomt_mm.files import atomic_path
 from eomt_mm.registry import HOOKS
+
+from .wrapped import own_state
 
 
 @HOOKS.register_module()
@@ -99,11 +101,14 @@ class CheckpointHook(MMEngineCheckpointHook):
             self.file_backend.rmtree(path)
 
     def _is_diverged(self, runner) -> bool:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        broken = non_finite(model.state_dict())
-        if broken:
+        broken = non_finite(own_state(runner.model))
+        # All write or none: each may hold another share of the weights.
+        anywhere = torch.tensor(len(broken))
+        all_reduce(anywhere, 'max')
+        if anywhere:
+            name = broken[0] if broken else 'the share of another process'
             runner.logger.warning(
                 f'no checkpoint is written at iteration {runner.iter}: the weights '
-                f'have NaN or infinite values in {broken[0]}'
+                f'have NaN or infinite values in {name}'
             )
-        return bool(broken)
+        return bool(anywhere)

@@ -4,10 +4,11 @@ import shutil
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 
 from eomt_mm.errors import UserError
 from eomt_mm.registry import HOOKS
+
+from .wrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -31,7 +32,7 @@ class CompileHook(Hook):
         Raises:
             UserError: The backbone has no blocks, or a CPU has no C++ compiler.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         blocks = model.backbone._modules.get('blocks')
         if blocks is None:
             raise UserError(
@@ -46,7 +47,7 @@ class CompileHook(Hook):
                 'clang++: install one, or leave --compile out'
             )
         for block in blocks:
-            block.compile(backend=self.backend, dynamic=False)
+            unwrapped(block).compile(backend=self.backend, dynamic=False)
         print_log(
             f'compiling {len(blocks)} blocks: the first iterations take a minute or '
             'more',

@@ -4,9 +4,10 @@ import logging
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from eomt_mm.registry import HOOKS
+
+from .wrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -31,9 +32,6 @@ class FastInferenceHook(Hook):
         # Not at the top: the engine does not need the models.
         from eomt_mm.models.network import speed_up
 
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
-        speed_up(model, self.dtype, self.compiled)
+        speed_up(unwrapped(runner.model), self.dtype, self.compiled)
         how = f'{self.dtype}, {"compiled" if self.compiled else "not compiled"}'
         print_log(f'testing in {how}', logger='current', level=logging.INFO)

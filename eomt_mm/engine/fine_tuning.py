@@ -16,20 +16,21 @@ import timm
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper
+from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import find_latest_checkpoint
 from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor, nn
 
 from eomt_mm.checkpoints import config_of, parse
 from eomt_mm.errors import UserError, shorten
-from eomt_mm.models.checkpoint_check import refuse_misfit
+from eomt_mm.models.checkpoint_check import compare_states
 from eomt_mm.models.network import HEADS
 from eomt_mm.models.pretrained import RGB, channel_rule, fit_channels
 from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.models.timm_vit import build_vit
 from eomt_mm.registry import HOOKS
+
+from .wrapped import unwrapped, whole_state
 
 POS_EMBED = 'backbone.pos_embed'
 PATCH_EMBED = 'backbone.patch_embed.proj.weight'
@@ -47,6 +48,7 @@ def fit_weights(
     loaded: Mapping[str, Tensor],
     other_classes: str | None = None,
     old_grid: tuple[int, int] | None = None,
+    own: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], list[tuple[str, str]]]:
     """Make the weights of another training fit a model.
 
@@ -59,6 +61,8 @@ def fit_weights(
             Defaults to None, no difference.
         old_grid (tuple[int, int], optional): Rows and columns of patches in the
             checkpoint. Defaults to the model's if there are as many, else a square.
+        own (Mapping[str, Tensor], optional): The model's state dict, where its weights
+            are in shares. Defaults to `model.state_dict()`.
 
     Returns:
         tuple[dict[str, Tensor], list[tuple[str, str]]]: The model's complete state
@@ -68,7 +72,7 @@ def fit_weights(
         UserError: If the checkpoint has another architecture, no backbone, or NaN or
             infinite values in what is loaded.
     """
-    own = model.state_dict()
+    own = model.state_dict() if own is None else own
     loaded, table = _in_names_of(own, loaded)
     fitted, resized, anew = {}, [], {}
     for key, initial in own.items():
@@ -87,7 +91,7 @@ def fit_weights(
             resized += rows
         elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
             fitted[key] = initial  # a placeholder until all else fits
-    refuse_misfit(model, {**loaded, **fitted}, '')
+    compare_states(own, {**loaded, **fitted})
     _refuse_non_finite(
         {k: loaded[k] for k in fitted if k in loaded and _layer(k) not in anew}
     )
@@ -297,7 +301,10 @@ class FineTuningHook(Hook):
         )
         # A bare state dict is a checkpoint as well.
         weights = checkpoint.get('state_dict', checkpoint)
-        fitted, table = fit_weights(model, weights, other_classes, trained.get('grid'))
+        own = whole_state(runner.model)
+        fitted, table = fit_weights(
+            model, weights, other_classes, trained.get('grid'), own
+        )
         refuse_other_heads(trained, model.backbone)
         weights.clear()
         weights.update(fitted)
@@ -314,10 +321,8 @@ class FineTuningHook(Hook):
 
 def _model_to_train(runner) -> nn.Module | None:
     """Return the unwrapped model if it is trained and its backbone is a `QueryViT`."""
-    model = runner.model
-    while is_model_wrapper(model):
-        model = model.module
-    trains = isinstance(runner.optim_wrapper, OptimWrapper)  # not built for testing
+    model = unwrapped(runner.model)
+    trains = isinstance(runner.optim_wrapper, BaseOptimWrapper)  # not built for testing
     has_queries = isinstance(getattr(model, 'backbone', None), QueryViT)
     return model if trains and has_queries else None
 

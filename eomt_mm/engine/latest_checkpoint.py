@@ -38,6 +38,10 @@ def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     folder = Path(work_dir)
     record = folder / 'last_checkpoint'
     recorded = record.read_text(errors='replace').strip() if record.is_file() else ''
+    # DeepSpeed writes folders, and the record after all processes have written.
+    here = folder / Path(recorded).name
+    if recorded and here.is_dir():
+        return str(here), []
     path, passed_over = _newest(folder)
     if path is None and recorded:
         if '://' in recorded:

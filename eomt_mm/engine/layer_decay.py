@@ -10,6 +10,8 @@ from eomt_mm.models.freezing import EMBEDDINGS
 from eomt_mm.models.plain_vit import NEW_PARTS
 from eomt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from .wrapped import plain_name
+
 FINAL_NORMS = ('norm', 'fc_norm')
 
 
@@ -88,7 +90,7 @@ class LayerDecayConstructor(DefaultOptimWrapperConstructor):
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
-            root, _, rest = name.partition('.')
+            root, _, rest = plain_name(name).partition('.')
             new = rest.partition('.')[0] in NEW_PARTS
             is_backbone = root == 'backbone' and not new
             groups[is_backbone, scale(rest) if is_backbone else 1.0].append(parameter)

@@ -11,11 +11,12 @@ from fractions import Fraction
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import BaseTTAModel, is_model_wrapper
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import head_of
 from eomt_mm.registry import HOOKS
+
+from .wrapped import unwrapped
 
 # The published schedules, as fractions of the training: every window is a sixth
 # long, the first starts after a sixth and the last ends a sixth before the end.
@@ -285,9 +286,7 @@ def unfinished_annealing(
 
 def _masked_part(runner):
     """Return the part of the model whose attention is masked."""
-    model = runner.model
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrapped(runner.model)
     # The head first: a backbone without queries has probabilities of no use.
     for part in (head_of(model), getattr(model, 'backbone', None)):
         if getattr(part, 'mask_probs', None) is None:

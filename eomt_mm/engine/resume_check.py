@@ -5,6 +5,8 @@ from mmengine.optim import OptimWrapper
 
 from eomt_mm.checkpoints import changed_lines, config_of, refuse_other_optimizer
 
+from .wrapped import is_sharded
+
 
 class ResumeCheckHook(Hook):
     """Compares a resumed checkpoint with the run: its optimizer, its config's text.
@@ -20,7 +22,9 @@ class ResumeCheckHook(Hook):
         if not runner._resume:
             return
         wrapper, state = runner.optim_wrapper, checkpoint.get('optimizer')
-        if isinstance(wrapper, OptimWrapper) and 'param_groups' in (state or {}):
+        # Shares have other shapes; FSDP compares them with the whole itself.
+        compares = isinstance(wrapper, OptimWrapper) and not is_sharded(runner.model)
+        if compares and 'param_groups' in (state or {}):
             # The wrapper's own groups have one more, MMEngine's `base_lr`.
             parameters = [group['params'] for group in wrapper.optimizer.param_groups]
             refuse_other_optimizer(state, parameters, runner._load_from)

@@ -6,6 +6,7 @@ value that contradicts the backbone is an error before anything is trained.
 """
 
 import inspect
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +123,16 @@ def set_input_size(preprocessor: nn.Module, backbone: nn.Module) -> None:
         )
 
 
+def first_channel(
+    mean: Sequence[float] | None, std: Sequence[float] | None
+) -> dict[str, Sequence[float] | None]:
+    """Arguments of a stock preprocessor, which refuses some numbers of channels.
+
+    MMEngine's takes one and three, and MMSegmentation's is one of them in the fork.
+    """
+    return dict(mean=mean and mean[:1], std=std and std[:1])
+
+
 class PadsToBackbone:
     """A data preprocessor that pads images to the input size of the backbone.
 
@@ -145,6 +156,13 @@ class PadsToBackbone:
         """
         self._non_blocking = True  # MMSegmentation's class does not take the argument
         return super().cast_data(data)
+
+    def set_normalisation(
+        self, mean: Sequence[float] | None, std: Sequence[float] | None
+    ) -> None:
+        """Settle means and deviations, of any number of channels."""
+        if mean is not None:
+            self.mean, self.std = (torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
 
     def set_channels(self, channels: int) -> None:
         """Settle the number of channels.

@@ -4,7 +4,10 @@ MMEngine loads what matches, logs the rest and goes on, so that a model tested w
 the wrong checkpoint gives a low score instead of an error.
 """
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 
 from eomt_mm.errors import UserError, shorten
 
@@ -17,9 +20,8 @@ def refuse_misfit(
 ) -> None:
     """Refuse a checkpoint of another model, as a state-dict pre-hook.
 
-    Raise if shapes differ, nothing matches, a module (backbone or head) is incomplete,
-    or the backbone has extra blocks or tokens. A whole module may be missing: training
-    may start from the weights of the backbone alone.
+    Weights that FSDP has split are compared before they are loaded, see
+    `engine.strategies`.
 
     Args:
         module (nn.Module): The model that loads.
@@ -27,9 +29,29 @@ def refuse_misfit(
         prefix (str): Prefix of the model's keys in `state_dict`.
 
     Raises:
+        UserError: See `compare_states`.
+    """
+    if not any(isinstance(part, FSDP) for part in module.modules()):
+        compare_states(module.state_dict(prefix=prefix), state_dict, prefix)
+
+
+def compare_states(
+    own: Mapping[str, Tensor], state_dict: Mapping[str, Tensor], prefix: str = ''
+) -> None:
+    """Refuse weights that are not those of a model.
+
+    Raise if shapes differ, nothing matches, a module (backbone or head) is incomplete,
+    or the backbone has extra blocks or tokens. A whole module may be missing: training
+    may start from the weights of the backbone alone.
+
+    Args:
+        own (Mapping[str, Tensor]): State dict of the model.
+        state_dict (Mapping[str, Tensor]): The weights to load.
+        prefix (str): Prefix of the keys in both. Defaults to ''.
+
+    Raises:
         UserError: Names the tensors that do not fit.
     """
-    own = {prefix + key: value for key, value in module.state_dict().items()}
     common = own.keys() & state_dict.keys()
     if not common:
         raise UserError(

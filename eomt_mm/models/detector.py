@@ -23,6 +23,7 @@ from eomt_mm.registry import MODELS
 from .backbone_sizes import (
     PadsToBackbone,
     complete_config,
+    first_channel,
     follows_backbone,
     set_input_size,
 )
@@ -71,11 +72,9 @@ class EoMTDetDataPreprocessor(PadsToBackbone, DetDataPreprocessor):
         std: Sequence[float] | None = None,
         **kwargs,
     ) -> None:
-        # MMEngine refuses other numbers of channels than one and three.
-        first = dict(mean=mean and mean[:1], std=std and std[:1])
+        first = first_channel(mean, std)
         super().__init__(pad_mask=True, pad_seg=True, **first, **kwargs)
-        if mean is not None:
-            self.mean, self.std = (torch.tensor(v).view(-1, 1, 1) for v in (mean, std))
+        self.set_normalisation(mean, std)
         self.size = None if size is None else tuple(size)
 
     def forward(self, data: dict, training: bool = False) -> dict:

@@ -6,6 +6,8 @@ windows. A stock `EncoderDecoder` runs the same weights, and trains them without
 and without intermediate supervision.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
@@ -22,6 +24,7 @@ from eomt_mm.registry import MODELS
 from .backbone_sizes import (
     PadsToBackbone,
     complete_config,
+    first_channel,
     follows_backbone,
     set_input_size,
 )
@@ -43,9 +46,23 @@ class EoMTSegDataPreProcessor(PadsToBackbone, SegDataPreProcessor):
     they are normalised, as the network saw them in training; the stock class pads
     with the mean colour. In training the pipeline pads.
 
-    Takes the arguments of `SegDataPreProcessor`; `EoMTSegmentor` takes `size` from its
-    backbone.
+    `EoMTSegmentor` takes `size` from its backbone.
+
+    Args:
+        mean (Sequence[float], optional): Mean of each channel, of which there may be
+            any number. Defaults to no normalisation.
+        std (Sequence[float], optional): Their standard deviations.
+        **kwargs: Arguments of `SegDataPreProcessor`.
     """
+
+    def __init__(
+        self,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**first_channel(mean, std), **kwargs)
+        self.set_normalisation(mean, std)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise a batch.

@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
 from eomt_mm import cli
+from eomt_mm.compat import PAIRS, installed_version
 from eomt_mm.run_lengths import encode_masks
 
 
@@ -28,7 +29,8 @@ def load_tool(root):
 
 def mm_tool(package, name):
     """A tool that MM's package brings along, below `.mim`."""
-    return next(f for f in files(package) if str(f).endswith(name)).locate()
+    here = package if installed_version(package) else PAIRS[package]
+    return next(f for f in files(here) if str(f).endswith(name)).locate()
 
 
 def built(path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import torch
 from mmengine import dist
 from mmengine.config import Config
 
+from eomt_mm import checkpoints
 from eomt_mm.cli import processes
 from eomt_mm.errors import UserError
 
@@ -138,10 +140,34 @@ def mean_losses(process, ranks):
     ]
 
 
+@pytest.fixture(scope='module')
+def two(start):
+    """A finished training in two processes."""
+    return finish(start(2, 'two'))
+
+
 @pytest.mark.slow
-def test_two_processes_are_one(start):
+def test_shares_are_the_whole(start, two):
+    """FSDP goes on with what DDP began, to the same losses, weights and scores."""
+    folder = two.work_dir.with_name('shares')
+    folder.mkdir()
+    shutil.copy(two.work_dir / 'iter_2.pth', folder)
+    strategy = ['runner_type=FlexibleRunner', 'strategy.type=eomt_mm.FSDPStrategy']
+    shares = finish(start(2, 'shares', '--resume', options=strategy))
+    for a, b in zip(mean_losses(two, 2)[2:], mean_losses(shares, 2), strict=True):
+        del a['pid'], b['pid']
+        assert a == pytest.approx(b, rel=1e-6)
+    whole, found = (
+        checkpoints.read(run.work_dir / 'iter_4.pth') for run in (two, shares)
+    )
+    for part in ('state_dict', 'optimizer'):
+        torch.testing.assert_close(found[part], whole[part], rtol=1e-4, atol=1e-6)
+    assert scores_of(shares) == pytest.approx(scores_of(two), abs=0.02)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(start, two):
     one = finish(start(1, 'one'))
-    two = finish(start(2, 'two'))
     alone, together = mean_losses(one, 1), mean_losses(two, 2)
     for step, (a, b) in enumerate(zip(alone, together, strict=True), 1):
         print(f'iteration {step}: 1 x 8 {a["loss"]:.7f}, 2 x 4 {b["loss"]:.7f}')
