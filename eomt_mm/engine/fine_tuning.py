@@ -2,8 +2,8 @@
 
 Matching tensors are loaded, position codes and the patch embedding resized, and the
 patch embedding of RGB is made to fit other channels. The class head of other classes,
-queries of another number and the head's doublings that smaller patches do not need
-start anew. A table in the log lists all of it. Any other misfit is refused.
+queries of another number and what doubles the features of larger patches start anew. A
+table in the log lists all of it. Any other misfit is refused.
 """
 
 import ast
@@ -18,14 +18,14 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import find_latest_checkpoint
-from timm.layers import resample_abs_pos_embed, resample_patch_embed
+from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from eomt_mm.checkpoints import config_of, parse
 from eomt_mm.errors import UserError, shorten
 from eomt_mm.models.checkpoint_check import compare_states
 from eomt_mm.models.network import HEADS
-from eomt_mm.models.pretrained import RGB, channel_rule, fit_channels
+from eomt_mm.models.pretrained import can_embed, fit_patch_embed
 from eomt_mm.models.query_vit import QueryViT
 from eomt_mm.models.timm_vit import build_vit
 from eomt_mm.registry import HOOKS
@@ -75,9 +75,10 @@ def fit_weights(
     own = model.state_dict() if own is None else own
     loaded, table = _in_names_of(own, loaded)
     fitted, resized, anew = {}, [], {}
+    doublings = _new_doublings(own, loaded)
     for key, initial in own.items():
         if key not in loaded:
-            if DOUBLINGS in key and _has_smaller_patches(loaded, own):
+            if key in doublings:
                 fitted[key] = initial
                 anew[_layer(key)] = 'the checkpoint has smaller patches'
             continue
@@ -86,9 +87,9 @@ def fit_weights(
         if why:
             fitted[key] = initial
             anew[_layer(key)] = why
-        elif key == PATCH_EMBED and _can_embed(loaded[key], initial):
-            fitted[key], rows = _fitted_patches(loaded[key], initial)
-            resized += rows
+        elif key == PATCH_EMBED and can_embed(loaded[key], initial):
+            fitted[key], done = fit_patch_embed(loaded[key], initial)
+            resized += [(what, f'{key}: {how}') for what, how in done]
         elif key == POS_EMBED and loaded[key].shape[2:] == initial.shape[2:]:
             fitted[key] = initial  # a placeholder until all else fits
     compare_states(own, {**loaded, **fitted})
@@ -161,45 +162,16 @@ def _why_anew(
     return None
 
 
-def _can_embed(loaded: Tensor, initial: Tensor) -> bool:
-    """Whether a patch embedding can be made to fit: of the same width, RGB or equal."""
-    if loaded.ndim != 4 or len(loaded) != len(initial):
-        return False
-    return loaded.shape[1] in (RGB, initial.shape[1])
-
-
-def _fitted_patches(
-    weight: Tensor, initial: Tensor
-) -> tuple[Tensor, list[tuple[str, str]]]:
-    """Fit a patch embedding to other patches, as pre-trained ones are, and channels.
-
-    Args:
-        weight (Tensor): That of the checkpoint, shape (C, channels, P, P).
-        initial (Tensor): That of the model.
-
-    Returns:
-        tuple[Tensor, list[tuple[str, str]]]: The weight, the very one where nothing
-        differs, and rows of the table.
-    """
-    rows, size = [], list(initial.shape[2:])
-    if list(weight.shape[2:]) != size:
-        patches = f'patches of {weight.shape[2]} -> {size[0]} pixels'
-        rows.append(('resized', f'{PATCH_EMBED}: {patches}'))
-        weight = resample_patch_embed(weight.float(), size)
-    channels = initial.shape[1]
-    if weight.shape[1] != channels:
-        rows.append(('new channels', f'{PATCH_EMBED}: {channel_rule(channels)}'))
-        weight = fit_channels(weight, channels)
-    return weight, rows
-
-
-def _has_smaller_patches(
-    loaded: Mapping[str, Tensor], own: Mapping[str, Tensor]
-) -> bool:
+def _new_doublings(own: Mapping[str, Tensor], loaded: Mapping[str, Tensor]) -> set[str]:
+    """Name the tensors that a head has because patches are larger than in `loaded`."""
+    weights = [state.get(PATCH_EMBED) for state in (loaded, own)]
     sides = [
-        state[PATCH_EMBED].shape[-1] for state in (loaded, own) if PATCH_EMBED in state
+        weight.shape[-1] for weight in weights if weight is not None and weight.ndim
     ]
-    return len(sides) == 2 and sides[0] < sides[1]
+    if len(sides) < 2 or sides[0] >= sides[1]:
+        return set()
+    heads = {key.partition('.')[0] for key in loaded}  # a whole one starts anew anyway
+    return {k for k in own if DOUBLINGS in k and k.partition('.')[0] in heads}
 
 
 def _resized(

@@ -18,6 +18,7 @@ import re
 import safetensors.torch
 import timm
 from mmengine.logging import print_log
+from timm.layers import resample_patch_embed
 from timm.models import adapt_input_conv
 from torch import Tensor
 
@@ -60,6 +61,36 @@ def channel_rule(channels: int) -> str:
         f'the weights of red, green and blue are repeated over {channels} channels and '
         f'scaled by 3 / {channels}'
     )
+
+
+def can_embed(loaded: Tensor, initial: Tensor) -> bool:
+    """Whether `fit_patch_embed` can: of the same width, for RGB or as many channels."""
+    if loaded.ndim != 4 or len(loaded) != len(initial) or 0 in loaded.shape:
+        return False
+    return loaded.shape[1] in (RGB, initial.shape[1])
+
+
+def fit_patch_embed(
+    weight: Tensor, initial: Tensor
+) -> tuple[Tensor, list[tuple[str, str]]]:
+    """Fit a patch embedding to other patches, as pre-trained ones are, and channels.
+
+    Args:
+        weight (Tensor): That of a checkpoint, shape (C, channels, P, P).
+        initial (Tensor): That of the model, shape (C, other channels, Q, Q).
+
+    Returns:
+        tuple[Tensor, list[tuple[str, str]]]: The weight, the very one where nothing
+        differs; what was done and how.
+    """
+    done, size, channels = [], list(initial.shape[2:]), initial.shape[1]
+    if list(weight.shape[2:]) != size:
+        done.append(('resized', f'patches of {weight.shape[2]} -> {size[0]} pixels'))
+        weight = resample_patch_embed(weight.float(), size)
+    if weight.shape[1] != channels:
+        done.append(('new channels', channel_rule(channels)))
+        weight = fit_channels(weight, channels)
+    return weight, done
 
 
 def check_arch(arch: str) -> None:

@@ -75,6 +75,23 @@ def test_other_patches_are_resized_as_timm_resizes_pretrained_ones(tmp_path):
                 assert key in loaded or torch.equal(fitted[key], initial)
 
 
+def test_other_patches_without_a_head():
+    theirs, ours = build(patch_size=8), build(patch_size=16)
+    loaded = {k: v for k, v in theirs.state_dict().items() if 'head' not in k}
+    fitted, table = fit_weights(ours, loaded)
+    ours.load_state_dict(fitted, strict=True)
+    anew = [row for what, row in table if what == 'started anew']
+    assert anew == ['decode_head: not in the checkpoint']
+
+
+@pytest.mark.parametrize('shape', [(), (32,), (32, 3, 0, 0)])
+def test_an_odd_patch_embedding_is_refused(shape):
+    loaded = build().state_dict()
+    loaded['backbone.patch_embed.proj.weight'] = torch.zeros(shape)
+    with pytest.raises(UserError, match='backbone.patch_embed.proj.weight is'):
+        fit_weights(build(patch_size=16), loaded)
+
+
 def test_an_unknown_rectangle_is_refused():
     theirs, ours = build(img_size=(16, 32)), build()
     with pytest.raises(UserError, match='codes for 8 patches: this is no square'):
