@@ -37,6 +37,8 @@ MISFITS = (
 BLOCK_NUMBER = re.compile(r'(?:^|\.)blocks\.(\d+)\.')
 
 
+# Sides of patches that are resized: the work grows with their fourth power or more.
+LARGEST_PATCH = 64
 RGB = 3
 
 
@@ -66,6 +68,8 @@ def channel_rule(channels: int) -> str:
 def can_embed(loaded: Tensor, initial: Tensor) -> bool:
     """Whether `fit_patch_embed` can: of the same width, for RGB or as many channels."""
     if loaded.ndim != 4 or len(loaded) != len(initial) or 0 in loaded.shape:
+        return False
+    if max(loaded.shape[2:]) > LARGEST_PATCH:
         return False
     return loaded.shape[1] in (RGB, initial.shape[1])
 

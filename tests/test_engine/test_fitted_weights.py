@@ -84,7 +84,7 @@ def test_other_patches_without_a_head():
     assert anew == ['decode_head: not in the checkpoint']
 
 
-@pytest.mark.parametrize('shape', [(), (32,), (32, 3, 0, 0)])
+@pytest.mark.parametrize('shape', [(), (32,), (32, 3, 0, 0), (32, 3, 65, 65)])
 def test_an_odd_patch_embedding_is_refused(shape):
     loaded = build().state_dict()
     loaded['backbone.patch_embed.proj.weight'] = torch.zeros(shape)
