@@ -55,6 +55,8 @@ class VideoFrames:
                 break
             number += 1
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+        if number == 0 and self.stored <= 0:
+            raise UserError(f'{self.path} has no frames: give another video')
         counted = self.path.suffix.lower() in _COUNTED
         if number == 0 or (counted and number < self.count):
             raise UserError(
@@ -78,7 +80,11 @@ class FolderFrames:
     fps = None
 
     def __init__(self, path: Path, most: int | None, steps: list) -> None:
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGES)
+        found = sorted(
+            p
+            for p in path.iterdir()
+            if p.suffix.lower() in IMAGES and not p.name.startswith('.')
+        )
         if not found:
             raise UserError(
                 f'{path} has no frames: expected files ending in '
@@ -91,11 +97,18 @@ class FolderFrames:
         """Yield frames, RGB (H, W, 3) uint8.
 
         Raises:
-            UserError: A frame has another size than the first, which a video cannot.
+            UserError: A frame is damaged, or has another size than the first, which a
+                video cannot.
         """
         shape = None
         for path in self._paths:
-            frame = read_photo(dict(img_path=str(path)), self._steps)
+            try:
+                frame = read_photo(dict(img_path=str(path)), self._steps)
+            except OSError as error:
+                raise UserError(
+                    f'{path} is not an image that can be read: {error}; mend it, or '
+                    'take the frames before it with --frames'
+                ) from error
             shape = shape or frame.shape
             if frame.shape != shape:
                 raise UserError(

@@ -181,11 +181,7 @@ def _from_files(kind: str, roots: list[Path], files: dict[str, Path]) -> Found:
         annotation_check.check_images(str(file), contents[split].get('images'))
     names = {s: [i['file_name'] for i in c['images']] for s, c in contents.items()}
     for root in roots:
-        folders = [
-            os.path.relpath(folder, root)
-            for folder, below, _ in os.walk(root)
-            if not any(part.startswith('.') for part in Path(folder).parts[1:])
-        ]
+        folders = _folders(root)
         splits = {}
         for split, file in files.items():
             maps = _map_names(contents[split]) if kind == PANOPTIC else []
@@ -198,6 +194,15 @@ def _from_files(kind: str, roots: list[Path], files: dict[str, Path]) -> Found:
         else:
             return Found(kind, root, splits)
     _refuse_missing(files[split], root, folders, names[split], maps)
+
+
+def _folders(root: Path) -> list[str]:
+    """The root and all folders below, relative to it, hidden ones left out."""
+    found = []
+    for folder, below, _ in os.walk(root):
+        below[:] = sorted(name for name in below if not name.startswith('.'))
+        found.append(os.path.relpath(folder, root))
+    return found
 
 
 def _refuse_missing(

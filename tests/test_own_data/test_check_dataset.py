@@ -325,3 +325,14 @@ def test_panoptic_faults(datasets, check, capsys, tmp_path):
     assert '8 images of' in refused(check, capsys, root)
     (root / 'annotations/panoptic_train/3.png').unlink()
     assert 'panoptic_train lacks 1: 3.png' in refused(check, capsys, root)
+
+
+def test_any_way_to_a_folder(datasets, check, tmp_path, monkeypatch):
+    root = datasets['instance'](tmp_path / ".o'er {{x}}/ö" / 'pets')
+    (tmp_path / 'a/b').mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / 'a/b')
+    for way in (f'../../{root.relative_to(tmp_path)}', f'{root}/../pets', str(root)):
+        path = check.main([way, '--out', str(tmp_path / 'out')])
+        place = Config.fromfile(path).train_dataloader.dataset
+        assert place.data_root == str(root)
+        assert place.data_prefix.img == 'photos'

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForUniversalSegmentation
 
+from eomt_mm.errors import UserError
 from measuring import transformers_models
 from measuring.comparison.model import Model, Timing, prepare
 
@@ -115,3 +116,24 @@ def test_what_is_refused(config, run_tool, tmp_path):
         with pytest.raises(Exception, match=message) as error:
             transformers_models.build(f'hf::{name}')
         assert '\n' not in str(error.value)
+
+
+def test_weights_that_do_not_fit(config, tmp_path):
+    """transformers fills them in at random, with a report of many lines."""
+    place = tmp_path / 'model'
+    model = AutoModelForUniversalSegmentation.from_config(
+        AutoConfig.from_pretrained(config('eomt'))
+    )
+    model.save_pretrained(place)
+    file = place / 'config.json'
+    whole = json.loads(file.read_text())
+    for wrong in (dict(hidden_size=64), dict(num_hidden_layers=3)):
+        file.write_text(json.dumps(whole | wrong))
+        with pytest.raises(UserError, match='do not fit its config.json'):
+            transformers_models.build(f'hf::{place}')
+    file.write_text(json.dumps(whole))
+    assert transformers_models.build(f'hf::{place}')
+    weights = place / 'model.safetensors'
+    weights.write_bytes(weights.read_bytes()[:2000])
+    with pytest.raises(UserError, match='cannot be read'):
+        transformers_models.build(f'hf::{place}')

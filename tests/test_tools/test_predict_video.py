@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.datasets.frames import VideoFrames, video_writer
+from eomt_mm.datasets.frames import FolderFrames, VideoFrames, video_writer
+from eomt_mm.errors import UserError
 
 NAME = 'analysis_tools/predict_video'
 
@@ -104,3 +105,39 @@ def test_bad_input(
     assert cli.run(tool(NAME).main, [str(arg) for arg in argv]) == 2
     assert expected in capfd.readouterr().err
     assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    [
+        (['--fps', '0'], 'more than 0'),
+        (['--fps', 'nan'], 'more than 0'),
+        (['--out', 'ride.mp4'], 'is the source'),
+    ],
+)
+def test_options_without_meaning(tool, capsys, options, expected):
+    argv = ['config.py', 'last.pth', 'ride.mp4', '--out', 'seen.mp4', *options]
+    with pytest.raises(SystemExit):
+        tool(NAME).parse_args(argv)
+    assert expected in capsys.readouterr().err
+
+
+def test_what_a_folder_holds_beside_frames(tmp_path):
+    loads = [dict(type='mmcv.LoadImageFromFile', imdecode_backend='pillow')]
+    for number in range(3):
+        Image.new('RGB', (16, 16)).save(tmp_path / f'{number}.png')
+    (tmp_path / '._1.png').write_bytes(b'no image')
+    assert len(list(FolderFrames(tmp_path, None, loads))) == 3
+    damaged = tmp_path / '1.png'
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    with pytest.raises(UserError, match='1.png is not an image that can be read'):
+        list(FolderFrames(tmp_path, None, loads))
+    assert len(list(FolderFrames(tmp_path, 1, loads))) == 1
+
+
+def test_a_video_without_frames(tmp_path):
+    path = tmp_path / 'none.avi'
+    code = cv2.VideoWriter_fourcc(*'MJPG')
+    cv2.VideoWriter(str(path), code, 10, (16, 16)).release()
+    with pytest.raises(UserError, match='has no frames|cannot be opened'):
+        list(VideoFrames(path))

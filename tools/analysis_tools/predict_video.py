@@ -34,6 +34,7 @@ from eomt_mm.datasets.frames import FolderFrames, VideoFrames, video_writer
 from measuring.inference import load_model, photo_info
 
 FOLDER_FPS = 25
+MOST_FPS = 1000
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:
@@ -48,7 +49,12 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--frames', type=cli.positive, help='stop after so many')
     parser.add_argument('--fps', type=float, help='frames per second of the output')
-    return cli.parse_args(parser, argv)
+    args = cli.parse_args(parser, argv)
+    if args.fps is not None and not 0 < args.fps <= MOST_FPS:
+        parser.error(f'--fps is {args.fps:g}: expected more than 0, {MOST_FPS} at most')
+    if args.out.resolve() == args.source.resolve():
+        parser.error(f'--out {args.out} is the source: give another file')
+    return args
 
 
 @torch.no_grad()

@@ -80,6 +80,9 @@ def main(argv: list[str] | None = None) -> Path:
     args = parse_args(argv)
     if args.load_from:
         cli.check_checkpoint(args.load_from)
+        # The config is used from any folder, as with the data.
+        if '://' not in args.load_from:
+            args.load_from = str(Path(args.load_from).resolve())
     found = find(args.data)
     name = args.data.resolve().stem
     out = args.out or Path('work_dirs') / f'check_{name}'

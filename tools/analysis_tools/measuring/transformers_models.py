@@ -31,7 +31,8 @@ def build(name: str) -> nn.Module:
         nn.Module: The model, in evaluation mode and without gradients.
 
     Raises:
-        UserError: If nothing is there, or it segments nothing.
+        UserError: If nothing is there, it segments nothing, or the weights are damaged
+            or do not fit.
     """
     try:
         import transformers
@@ -51,10 +52,41 @@ def build(name: str) -> nn.Module:
         if place.is_file():
             model = known.from_config(config)
         else:
-            model = known.from_pretrained(
-                place, local_files_only=True, use_safetensors=True
-            )
+            model = _with_weights(known, place)
     return model.eval().requires_grad_(False)
+
+
+def _with_weights(known: type, place: Path) -> nn.Module:
+    """Load a folder, and refuse what transformers would fill in at random."""
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()  # it lists each tensor that does not fit
+    try:
+        model, found = known.from_pretrained(
+            place,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f'the weights in {place} cannot be read: {str(error).splitlines()[0]}; '
+            'download them again'
+        ) from error
+    finally:
+        logging.set_verbosity(level)
+    names = {name for name, _ in model.named_parameters()}
+    wrong = [key for key in found['missing_keys'] if key in names]
+    wrong += [key for key, *_ in found['mismatched_keys']]
+    if wrong:
+        raise UserError(
+            f'the weights in {place} do not fit its config.json: {len(wrong)} tensors '
+            f'are missing or of another shape, {min(wrong)} among them'
+        )
+    return model
 
 
 def _config(place: Path) -> object:
