@@ -217,7 +217,7 @@ def test_defect_is_raised():
 def test_one_of_several_processes_ends_at_once(
     monkeypatch, capsys, error, status, said
 ):
-    """Threads of a process group would abort at Python's end, with a status of theirs."""
+    """Threads of a process group would abort at Python's end."""
 
     def main(argv):
         raise error
