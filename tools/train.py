@@ -202,7 +202,9 @@ def scale_learning_rate(runner: Runner) -> None:
     MMEngine scales the parameter groups once the optimizer is built, and leaves its
     `base_lr` unscaled. Here the scaling precedes the optimizer.
     """
-    base = runner.cfg.auto_scale_lr['base_batch_size']
+    is_flexible = isinstance(runner, FlexibleRunner)
+    scaling = runner._auto_scale_lr if is_flexible else runner.auto_scale_lr
+    base = scaling['base_batch_size']
     real = runner.world_size * runner.cfg.train_dataloader.batch_size
     optimizer = runner.optim_wrapper['optimizer']
     lr = optimizer['lr'] * real / base
@@ -212,7 +214,7 @@ def scale_learning_rate(runner: Runner) -> None:
     )
     optimizer['lr'] = lr
     # Not once more.
-    if isinstance(runner, FlexibleRunner):
+    if is_flexible:
         runner.strategy._auto_scale_lr = None
     else:
         runner.auto_scale_lr = None
@@ -247,8 +249,8 @@ def set_start(cfg: Config, resume: str | None) -> None:
         cfg.load_from = find_newest(cfg.work_dir)
     if cfg.get('load_from') is not None:
         resumes = bool(cfg.get('resume'))
-        cli.check_resumed_kind(cfg)
         content = cli.check_checkpoint(cfg.load_from, resume=resumes)
+        cli.check_resumed_kind(cfg)
         if resumes and content is not None:
             refuse_beyond_end(cfg, content['meta'])
 

@@ -10,9 +10,12 @@ import re
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mmengine.dist import is_distributed
 
 from eomt_mm.errors import UserError
 from eomt_mm.pixel_limit import too_large
@@ -80,20 +83,36 @@ def run(main: Callable[[list[str] | None], object], argv: list[str] | None = Non
         try:
             main(argv)
         except KeyboardInterrupt as error:
-            return _interrupted(signals, str(error))
+            return _leave(_interrupted(signals, str(error)))
         except Exception as error:
             if signals:  # it came out as another exception
-                return _interrupted(signals, '')
+                return _leave(_interrupted(signals, ''))
             message = one_line(error)
             if message is None:
+                if is_distributed():
+                    traceback.print_exc()
+                    _leave(1)
                 raise
             if _is_launched() and message == _LOST:
                 # The launcher ends what is left, and knows what has ended the other.
                 time.sleep(_LAUNCHER_ACTS)
             if _is_first_to_report():
                 _report(message)
-            return USER_ERROR
+            return _leave(USER_ERROR)
     return 0
+
+
+def _leave(status: int) -> int:
+    """Return the status, or end at once as one of several processes.
+
+    The threads of a process group may wait for processes that are gone, and C++ aborts
+    if Python ends before them: the launcher would report that instead of the error.
+    """
+    if is_distributed():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _interrupted(signals: list[int], message: str) -> int:

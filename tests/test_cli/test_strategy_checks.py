@@ -1,10 +1,13 @@
 """Strategies that cannot work end before anything is built, in one line."""
 
+from types import SimpleNamespace
+
 import pytest
 from mmengine.config import Config
 
 from eomt_mm import cli
 from eomt_mm.cli import strategies
+from eomt_mm.engine import latest_checkpoint
 from eomt_mm.errors import UserError
 
 OURS = dict(type='eomt_mm.FSDPStrategy')
@@ -77,3 +80,19 @@ def test_folders_and_files(tmp_path):
     assert cli.check_checkpoint(str(folder), resume=True) is None
     with pytest.raises(UserError, match=f'zero_to_fp32.py {tmp_path} OUT -t iter_2'):
         cli.check_checkpoint(str(folder))
+
+
+def test_the_recorded_folder_is_the_newest(tmp_path):
+    """The record is written last, and names the folder also where it has moved."""
+    folder = tmp_path / 'iter_2.pth'
+    folder.mkdir()
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
+    assert latest_checkpoint(tmp_path) == (str(folder), [])
+
+
+def test_a_checkpoint_replaces_pretrained_weights():
+    backbone = dict(type='eomt_mm.QueryViT', pretrained=True)
+    stock = dict(type='ResNet', pretrained='torchvision://resnet50')
+    for part in (backbone, stock):
+        cli.leave_pretrained(SimpleNamespace(model=dict(backbone=part)))
+    assert backbone['pretrained'] is False and stock['pretrained']

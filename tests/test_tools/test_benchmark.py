@@ -108,6 +108,8 @@ ALONE = """
     from importlib.machinery import PathFinder
 
     class Gone:
+        find_distributions = PathFinder.find_distributions
+
         @staticmethod
         def find_spec(name, path=None, target=None):
             if name.partition('.')[0] in {gone}:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from eomt_mm.cli import exit
 from eomt_mm.cli.exit import noted_interrupts, one_line, run
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
@@ -204,6 +205,32 @@ def test_one_process_of_a_launch_reports(monkeypatch, tmp_path, capfd):
 def test_defect_is_raised():
     with pytest.raises(ZeroDivisionError):
         run(lambda argv: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ('error', 'status', 'said'),
+    [
+        (UserError('no such file'), 2, 'error: no such file'),
+        (OSError(), 1, 'Traceback'),
+    ],
+)
+def test_one_of_several_processes_ends_at_once(
+    monkeypatch, capsys, error, status, said
+):
+    """Threads of a process group would abort at Python's end."""
+
+    def main(argv):
+        raise error
+
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(exit, 'is_distributed', lambda: True)
+    monkeypatch.setattr(exit.os, '_exit', leave)
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == status
+    assert said in capsys.readouterr().err
 
 
 def test_misspelt_option_is_named():

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
+from eomt_mm.compat import PAIRS, installed_version
 from eomt_mm.version import __version__
 
 from .output import markdown_table, write_json
@@ -99,12 +99,8 @@ def machine(device: torch.device) -> dict[str, str | int]:
     if device.type == 'cuda':
         found['gpu'] = torch.cuda.get_device_name(device)
         found['cuda'] = torch.version.cuda
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    versions = {name: installed_version(name) for name in (*PACKAGES, *PAIRS.values())}
+    return found | {name: version for name, version in versions.items() if version}
 
 
 def _processor() -> str:
