@@ -27,7 +27,10 @@ SUFFIXES = ['.png', '.tif', '.jpg', '.webp', '.bmp']
     max_examples=150,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,  # of a busy machine
+    ],
 )
 @given(
     mode=st.sampled_from(MODES),

@@ -90,7 +90,10 @@ def leaf(root, kind):
     max_examples=8,
     deadline=None,
     derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,  # of a busy machine
+    ],
 )
 @given(
     order=st.lists(st.sampled_from(sorted(WRAPPERS)), max_size=3),
