@@ -1,5 +1,6 @@
 """Checks of a checkpoint before it is tested or resumed."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,11 @@ from .reading import refuse_nan
 
 # No run is longer; MMEngine counts up to the iteration that a checkpoint states.
 MAX_COUNT = 10**8
+
+
+def is_deepspeed_folder(path: str | Path) -> bool:
+    """Whether a path is a checkpoint of DeepSpeed, which is a folder."""
+    return os.path.isdir(path) and any(Path(path).glob('*_model_states.pt'))
 
 
 def weights_of(content: Mapping, path: str | Path) -> Mapping[str, Tensor]:

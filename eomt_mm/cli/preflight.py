@@ -293,7 +293,7 @@ def check_checkpoint(
         checkpoints.refuse_unresumable(content, path)
         return content
     refuse_unconverted(path)
-    if os.path.isdir(path) and list(Path(path).glob('*_model_states.pt')):
+    if checkpoints.is_deepspeed_folder(path):
         if resume:
             return None
         folder, tag = os.path.split(path.rstrip('/'))

@@ -40,7 +40,7 @@ def latest_checkpoint(work_dir: str | Path) -> tuple[str | None, list[str]]:
     recorded = record.read_text(errors='replace').strip() if record.is_file() else ''
     # DeepSpeed writes folders, and the record after all processes have written.
     here = folder / Path(recorded).name
-    if recorded and here.is_dir():
+    if here.name != '..' and checkpoints.is_deepspeed_folder(here):
         return str(here), []
     path, passed_over = _newest(folder)
     if path is None and recorded:

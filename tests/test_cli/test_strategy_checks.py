@@ -86,6 +86,7 @@ def test_the_recorded_folder_is_the_newest(tmp_path):
     """The record is written last, and names the folder also where it has moved."""
     folder = tmp_path / 'iter_2.pth'
     folder.mkdir()
+    (folder / 'mp_rank_00_model_states.pt').touch()
     (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_2.pth')
     assert latest_checkpoint(tmp_path) == (str(folder), [])
 
