@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mmengine.dist import is_distributed
 
+from eomt_mm.cli.processes import part
 from eomt_mm.errors import UserError
 from eomt_mm.pixel_limit import too_large
 
@@ -82,6 +83,7 @@ def run(main: Callable[[list[str] | None], object], argv: list[str] | None = Non
     with noted_interrupts() as signals:
         try:
             main(argv)
+            part()
         except KeyboardInterrupt as error:
             return _leave(_interrupted(signals, str(error)))
         except Exception as error:

@@ -1,5 +1,6 @@
-"""Processes of a launcher: how they meet, with or without a GPU, on one config."""
+"""Processes of a launcher: how they meet, with or without a GPU, and part."""
 
+import gc
 from datetime import timedelta
 
 import torch
@@ -40,6 +41,17 @@ def join(cfg: Config) -> None:
     else:
         init_dist(cfg.launcher, **options)
     _compare(cfg)
+
+
+def part() -> None:
+    """End the process group and its threads, after the work and before Python ends.
+
+    A thread of gloo that lets go of a tensor while Python ends is stopped in the midst
+    of it, and C++ aborts: a whole training would be reported as a crash.
+    """
+    if dist.is_distributed():
+        gc.collect()  # a model wrapper in a cycle holds the group, and so its threads
+        torch.distributed.destroy_process_group()
 
 
 def _join_on_cpu(cfg: Config, timeout: float) -> None:

@@ -22,10 +22,11 @@ from eomt_mm.errors import UserError
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / 'configs/demo/eomt_scenes_semantic.py'
 
-# Losses of each process, and random numbers that are the same for every image. The
-# config names this file in `custom_imports`.
+# Losses of each process, threads at its end, and random numbers that are the same for
+# every image. The config names this file in `custom_imports`.
 INJECTED = """
-import json, os
+import atexit, json, os
+from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -34,11 +35,16 @@ from mmengine.registry import HOOKS
 class LossNotes(Hook):
     def before_train(self, runner):
         self.file = open(f'{runner.work_dir}/losses_{runner.rank}.jsonl', 'a')
+        atexit.register(note_threads, f'{runner.work_dir}/threads_{runner.rank}')
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         losses = {name: value.item() for name, value in outputs.items()}
         note = dict(losses, iter=runner.iter + 1, pid=os.getpid())
         print(json.dumps(note), file=self.file, flush=True)
+
+def note_threads(path):
+    names = [(task / 'comm').read_text() for task in Path('/proc/self/task').glob('*')]
+    Path(path).write_text(''.join(names))
 
 def rand(images, *shape, device=None):
     drawn = torch.empty(1, *shape).uniform_(generator=torch.Generator().manual_seed(1))
@@ -163,6 +169,14 @@ def test_shares_are_the_whole(start, two):
     for part in ('state_dict', 'optimizer'):
         torch.testing.assert_close(found[part], whole[part], rtol=1e-4, atol=1e-6)
     assert scores_of(shares) == pytest.approx(scores_of(two), abs=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/task').exists(), reason='threads are in /proc')
+def test_no_thread_is_left_to_abort(two):
+    for rank in (0, 1):
+        threads = (two.work_dir / f'threads_{rank}').read_text().split()
+        assert threads and 'pt_gloo_runloop' not in threads
 
 
 @pytest.mark.slow
