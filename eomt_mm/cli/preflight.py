@@ -90,7 +90,8 @@ def check_output(path: str | Path) -> None:
     """Checks that a file can be written, before what is to be in it is measured.
 
     Args:
-        path: The file. Its folder is created.
+        path: The file. Its folder may be missing, and is not created: nothing is left
+            behind where the work fails.
 
     Raises:
         UserError: Names the file and why.
@@ -99,8 +100,8 @@ def check_output(path: str | Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        folder = next(folder for folder in path.parents if folder.exists())
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
             f'{path} cannot be written ({error.strerror}): choose another place'
