@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,51 @@ except ImportError:  # Windows
 # What file systems without locks answer, network file systems above all.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 _held: set[int] = set()  # descriptors of the locks that this process holds
+# What opens like a file. A pipe waits for a writer that may never come.
+_SPECIAL = (
+    (stat.S_ISFIFO, 'a pipe'),
+    (stat.S_ISSOCK, 'a socket'),
+    (stat.S_ISCHR, 'a device'),
+    (stat.S_ISBLK, 'a device'),
+)
+
+
+def refuse_special(path: str | Path) -> None:
+    """Refuse what a reader would wait for, or never come to the end of.
+
+    Args:
+        path (str | Path): To be read as a file. Where it is missing or a folder, its
+            reader tells.
+
+    Raises:
+        UserError: It is a pipe, a socket or a device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # ValueError: a null byte in the name
+        return
+    for is_such, kind in _SPECIAL:
+        if is_such(mode):
+            raise UserError(f'{path} is {kind}: give a regular file')
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Create a folder and its parents, and remove them if the block raises.
+
+    Args:
+        folder (Path): The folder. What was there before stays, and so does a folder
+            that somebody has put something into.
+    """
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in created:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 @contextmanager
@@ -28,23 +74,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Yields:
         A path beside it, with the same suffix, to write to. It takes the real name
-        when the block ends, and is removed when the block raises. A process killed
-        in between leaves the previous file whole.
+        when the block ends, and is removed when the block raises, with the folders
+        that were created for it. A process killed in between leaves the previous file
+        whole.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The same name every time: what a killed process left is overwritten, not kept.
     partial = path.with_name(f'.partial-{path.name}')
-    try:
-        with naming(path):
-            yield partial
-        with open(partial, 'rb') as file:
-            os.fsync(file.fileno())  # or a power cut could leave the name without data
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    with new_folder(path.parent):
+        try:
+            with naming(path):
+                yield partial
+            with open(partial, 'rb') as file:
+                os.fsync(file.fileno())  # or a power cut could leave no data
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager

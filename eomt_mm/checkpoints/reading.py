@@ -21,6 +21,7 @@ from mmengine.utils import digit_version
 from torch import Tensor
 
 from eomt_mm.errors import UserError
+from eomt_mm.files import refuse_special
 
 from .stand_ins import STAND_INS, to_plain
 from .walk import Refused, check_program
@@ -55,6 +56,7 @@ def read(path: str | Path, map_location: object = 'cpu', mmap: bool = False) -> 
             f'{path} is not read: torch {torch.__version__} has a hole through which a '
             'file of weights can run code. Install torch 2.6 or newer'
         )
+    refuse_special(path)
     with open(path, 'rb') as file:
         start = file.read(512)
     if start.startswith(b'version https://git-lfs'):

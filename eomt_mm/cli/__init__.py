@@ -16,7 +16,13 @@ from .options import (
     read_config,
     settings_of,
 )
-from .preflight import check_checkpoint, check_data, check_loops, check_output
+from .preflight import (
+    check_checkpoint,
+    check_data,
+    check_evaluator,
+    check_loops,
+    check_output,
+)
 from .processes import join
 from .progress import track
 from .steps import environment, iterations_done, last_checkpoint, read_scores
@@ -34,6 +40,7 @@ __all__ = [
     'build_loader',
     'check_checkpoint',
     'check_data',
+    'check_evaluator',
     'check_loops',
     'check_output',
     'check_resumed_kind',

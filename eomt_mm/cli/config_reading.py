@@ -53,13 +53,16 @@ def leaves_of(cfg: Config, split: str) -> list[dict]:
 def metrics_of(cfg: Config, split: str) -> list[dict]:
     """Return the evaluators of a split."""
     found = cfg.get(f'{split}_evaluator') or []
-    found = [found] if isinstance(found, dict) else list(found)
     # An Evaluator may be spelt out.
     metrics = []
-    for node in found:
-        inner = node.get('metrics', node)
-        metrics += [inner] if isinstance(inner, dict) else inner
+    for node in _listed(found):
+        inner = node.get('metrics', node) if isinstance(node, dict) else node
+        metrics += _listed(inner)
     return metrics
+
+
+def _listed(node: object) -> list:
+    return list(node) if isinstance(node, (list, tuple)) else [node]
 
 
 def pipeline_of(cfg: Config, split: str = 'test') -> list[dict]:

@@ -79,6 +79,8 @@ def _check_loop(cfg: Config, split: str, is_needed: bool) -> None:
             f'{" and ".join(missing)} of the config is missing or None: set all of '
             f'{", ".join(keys)}{"" if is_needed else ", or none of them"}'
         )
+    if split != 'train' and cfg.get(loop) is not None:
+        check_evaluator(cfg, split)
     size = (cfg.get(keys[0]) or {}).get('batch_size', 1)
     if not isinstance(size, int) or size < 1:
         raise UserError(
@@ -86,11 +88,37 @@ def _check_loop(cfg: Config, split: str, is_needed: bool) -> None:
         )
 
 
+def check_evaluator(cfg: Config, split: str) -> None:
+    """Check that there is a metric: without one MMEngine ends, and gives no score.
+
+    Args:
+        cfg: The config.
+        split (str): 'val' or 'test'.
+
+    Raises:
+        UserError: There is none, or one is not a dict with a type.
+    """
+    name, metrics = f'{split}_evaluator', reading.metrics_of(cfg, split)
+    if not metrics:
+        raise UserError(
+            f'{name} has no metric: set one, such as '
+            "dict(type='eomt_mm.IoUMetric', iou_metrics=['mIoU']); for predictions "
+            'without a score give it format_only=True'
+        )
+    for metric in metrics:
+        if not isinstance(metric, dict) or not metric.get('type'):
+            raise UserError(
+                f'{name} has the metric {metric!r}: expected a dict with a type, such '
+                "as dict(type='eomt_mm.IoUMetric', iou_metrics=['mIoU'])"
+            )
+
+
 def check_output(path: str | Path) -> None:
     """Checks that a file can be written, before what is to be in it is measured.
 
     Args:
-        path: The file. Its folder is created.
+        path: The file. Its folder may be missing, and is not created: nothing is left
+            behind where the work fails.
 
     Raises:
         UserError: Names the file and why.
@@ -99,8 +127,8 @@ def check_output(path: str | Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
+        folder = next(folder for folder in path.parents if folder.exists())
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(
             f'{path} cannot be written ({error.strerror}): choose another place'

@@ -3,13 +3,13 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from eomt_mm.errors import UserError
-from eomt_mm.files import atomic_path
+from eomt_mm.files import atomic_path, new_folder
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: If it cannot be written.
     """
-    with _explained(path), _new_folder(path.parent), atomic_path(path) as partial:
+    with _explained(path), atomic_path(path) as partial:
         yield partial
 
 
@@ -45,7 +45,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """
     refuse_occupied(folder)
     partial = folder.with_name(f'.partial-{folder.name}')
-    with _explained(folder), _new_folder(folder.parent):
+    with _explained(folder), new_folder(folder.parent):
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
         partial.mkdir()
         try:
@@ -67,20 +67,6 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(
             f'{folder} is there already: remove it or give the name of a new folder'
         )
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[None]:
-    """Create a folder and its parents, and remove them if the block raises."""
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for path in created:
-            with suppress(OSError):
-                path.rmdir()
-        raise
 
 
 @contextmanager

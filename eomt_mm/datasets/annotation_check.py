@@ -18,9 +18,9 @@ import numpy as np
 from mmengine.logging import print_log
 
 from eomt_mm.errors import UserError
-from eomt_mm.files import is_below
+from eomt_mm.files import is_below, refuse_special
 
-from .outlines import rows
+from .outlines import has_truth_values, rows
 
 LONGEST_SIDE = 100_000  # px; masks have a byte for each pixel
 NUMBER = (int, float)
@@ -51,6 +51,7 @@ def read(path: str) -> dict:
 
     if Path(path).is_dir():
         raise UserError(f'ann_file {str(path)!r} is a folder: set it to a JSON file')
+    refuse_special(path)
     try:
         text = Path(path).read_text(encoding='utf-8-sig')
         content = json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
@@ -334,7 +335,8 @@ def check_extents(entries: Entries, optional: bool = False) -> tuple:
 
 def _is_box(box: list) -> bool:
     try:
-        return len(box) == 4 and -1e9 < min(box) and max(box) < 1e9
+        in_range = len(box) == 4 and -1e9 < min(box) and max(box) < 1e9
+        return in_range and not has_truth_values(box)
     except TypeError:  # not numbers
         return False
 

@@ -1,11 +1,13 @@
 """Frames of a video file or of a folder, and a video of other frames."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
+from mmengine.logging import print_log
 
 from eomt_mm.errors import UserError
 from eomt_mm.files import atomic_path
@@ -13,9 +15,10 @@ from eomt_mm.files import atomic_path
 from .photos import read_photo
 
 CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG'}
+_MP4 = {b'ftyp', b'moov', b'mdat', b'wide', b'free'}  # MOV among them
 IMAGES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
-# Their headers count frames; elsewhere OpenCV estimates from the duration.
-_COUNTED = {'.mp4', '.m4v', '.mov', '.avi'}
+# An estimate of the number of frames may be so far off, as a share.
+SLACK = 0.05
 
 
 class VideoFrames:
@@ -38,12 +41,15 @@ class VideoFrames:
                 'that OpenCV reads (.mp4, .avi)?'
             )
         self.fps = self._capture.get(cv2.CAP_PROP_FPS) or None
-        self.stored = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        # OpenCV has a negative number where the file tells nothing.
+        self.stored = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._asked = most
         self.count = min(self.stored, most or self.stored)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield frames, RGB (H, W, 3) uint8.
+
+        Where the number of frames is an estimate, a warning tells of missing ones.
 
         Raises:
             UserError: The file ends before the frames that its header counts.
@@ -55,14 +61,32 @@ class VideoFrames:
                 break
             number += 1
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-        if number == 0 and self.stored <= 0:
+        if number == 0 and not self.stored:
             raise UserError(f'{self.path} has no frames: give another video')
-        counted = self.path.suffix.lower() in _COUNTED
-        if number == 0 or (counted and number < self.count):
+        if number == 0 or (number < self.count and _counts_frames(self.path)):
             raise UserError(
                 f'{self.path} ends in frame {number + 1} of {self.stored}: copy it '
                 f'again, or take the whole frames with --frames {number}'
             )
+        if number < (1 - SLACK) * self.count:
+            print_log(
+                f'{self.path}: {number} frames were read, and by its duration it has '
+                f'about {self.stored}: is it cut short, or is its frame rate not '
+                'constant?',
+                logger='current',
+                level=logging.WARNING,
+            )
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether the header of a video counts frames, as those of AVI and MP4 do.
+
+    Of other formats OpenCV estimates the number from the duration. The name of a file
+    may be that of another format.
+    """
+    with path.open('rb') as file:
+        start = file.read(12)
+    return start[8:] == b'AVI ' or start[4:8] in _MP4
 
 
 class FolderFrames:

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_masks
 
 from .annotation_check import LONGEST_SIDE, Entries, check_extents, short
-from .outlines import is_polygon, measured
+from .outlines import has_truth_values, is_polygon, measured
 
 MASK = 'segmentation'
 # An edge of a box may be so many pixels, and this part of the side, from its mask's,
@@ -92,6 +92,8 @@ def _fault(mask: list, side: int) -> str:
         for points in mask:
             if not isinstance(points, list):
                 return 'not a list of lists'
+            if has_truth_values(points):
+                return 'with points that are no numbers'
             pairs = pairs and len(points) == 2
             if points and not (-side <= min(points) and max(points) <= 2 * side):
                 return f'with points far outside of its image of {side} pixels'

@@ -17,6 +17,11 @@ def is_polygon(points: list) -> bool:
     return len(points) >= 6 and len(points) % 2 == 0
 
 
+def has_truth_values(row: Sequence[float]) -> bool:
+    """Whether JSON has true or false among numbers, which Python counts as 1 and 0."""
+    return bool in map(type, row)
+
+
 def rows(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
     """Copy rows of numbers, as JSON has them, one after the other.
 
@@ -33,7 +38,14 @@ def rows(values: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
     buffer = array('d')
     for row in values:
         buffer.fromlist(row)
-    return np.frombuffer(buffer), np.fromiter(map(len, values), int, len(values))
+    numbers = np.frombuffer(buffer)
+    lengths = np.fromiter(map(len, values), int, len(values))
+    # An array takes true for 1 and false for 0: few other numbers are either.
+    doubtful = np.flatnonzero((numbers == 0) | (numbers == 1))
+    for place in np.unique(np.searchsorted(lengths.cumsum(), doubtful, 'right')):
+        if has_truth_values(values[place]):
+            raise TypeError('true and false are no numbers')
+    return numbers, lengths
 
 
 def measured(masks: Sequence[list[list[float]]]) -> Iterator[np.ndarray]:

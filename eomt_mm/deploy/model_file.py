@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eomt_mm.errors import UserError
-from eomt_mm.files import is_below
+from eomt_mm.files import is_below, refuse_special
 
 KEY = 'eomt_mm'  # of the metadata, a JSON text
 FORMAT = 1
@@ -48,9 +48,10 @@ def read_meta(path: str | Path) -> dict:
 
     Raises:
         UserError: The file cannot be read, is not an export of this package, or refers
-            to weights outside of its folder.
+            to weights outside of its folder. It is a pipe or a device.
     """
     path = Path(path)
+    refuse_special(path)
     try:
         with path.open('rb') as file:
             # Unmapped with its last view: an error on the way out still holds some.

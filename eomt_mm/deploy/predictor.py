@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from eomt_mm.errors import UserError
+from eomt_mm.files import refuse_special
 from eomt_mm.pixel_limit import too_large
 from eomt_mm.sizes import fitted_size, short_side_size, window_starts
 
@@ -168,6 +169,7 @@ def load_photo(photo: Photo, upright: bool = True) -> np.ndarray:
                 '(H, W, 3) uint8 in RGB'
             )
         return photo
+    refuse_special(photo)
     try:
         with Image.open(photo) as file:
             image = ImageOps.exif_transpose(file) if upright else file

@@ -14,6 +14,7 @@ from .latest_checkpoint import latest_checkpoint
 from .layer_decay import LayerDecayConstructor, layer_decay_scale
 from .mask_annealing import (
     MaskAnnealingHook,
+    annealing_hook,
     annealing_windows,
     mask_probability,
     unfinished_annealing,
@@ -36,6 +37,7 @@ __all__ = [
     'MaskAnnealingHook',
     'ResumeCheckHook',
     'TwoStageWarmupPolyLR',
+    'annealing_hook',
     'annealing_windows',
     'latest_checkpoint',
     'layer_decay_scale',

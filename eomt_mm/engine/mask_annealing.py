@@ -259,6 +259,23 @@ class MaskAnnealingHook(Hook):
         )
 
 
+def annealing_hook(cfg: Mapping) -> MaskAnnealingHook | None:
+    """Build the hook of a config that anneals, whichever kind it is.
+
+    Args:
+        cfg (Mapping): The config of a training.
+
+    Returns:
+        MaskAnnealingHook: None if the config has none.
+    """
+    for hook in cfg.get('custom_hooks') or []:
+        kind = hook['type']
+        kind = kind if isinstance(kind, type) else HOOKS.get(kind)
+        if kind is not None and issubclass(kind, MaskAnnealingHook):
+            return HOOKS.build(hook)
+    return None
+
+
 def unfinished_annealing(
     cfg: Mapping, num_blocks: int, meta: Mapping | None
 ) -> str | None:
@@ -272,16 +289,10 @@ def unfinished_annealing(
     Returns:
         str: What to say of them; None if they are finished or nothing is known.
     """
-    meta = meta or {}
-    for hook in cfg.get('custom_hooks') or []:
-        kind = hook['type']
-        kind = kind if isinstance(kind, type) else HOOKS.get(kind)
-        if kind is None or not issubclass(kind, MaskAnnealingHook):
-            continue
-        return HOOKS.build(hook).unfinished(
-            cfg.get('train_cfg') or {}, num_blocks, meta.get('iter'), meta.get('epoch')
-        )
-    return None
+    meta, hook = meta or {}, annealing_hook(cfg)
+    return hook and hook.unfinished(
+        cfg.get('train_cfg') or {}, num_blocks, meta.get('iter'), meta.get('epoch')
+    )
 
 
 def _masked_part(runner):

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from eomt_mm.datasets.photos import Photos
 from eomt_mm.datasets.semantic_loading import read_label_map
 from eomt_mm.errors import UserError
+from eomt_mm.files import refuse_special
 from eomt_mm.result_names import result_names
 
 _CLASSES = {
@@ -45,6 +46,7 @@ def read_results(path: Path) -> list[dict]:
     Raises:
         UserError: It is another kind of file.
     """
+    refuse_special(path)
     try:
         with path.open('rb') as file:
             content = _Results(file).load()

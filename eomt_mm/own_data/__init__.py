@@ -7,6 +7,7 @@ counts what is in them, `proposal.py` writes the config.
 from .finding import Found, Split, find
 from .proposal import BACKBONES, Proposal, config_text, propose
 from .survey import Survey, survey
+from .tiff_bands import describe_bands
 
 __all__ = [
     'BACKBONES',
@@ -15,6 +16,7 @@ __all__ = [
     'Split',
     'Survey',
     'config_text',
+    'describe_bands',
     'find',
     'propose',
     'survey',

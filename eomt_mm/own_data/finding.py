@@ -8,6 +8,7 @@ from pathlib import Path
 from eomt_mm.datasets import annotation_check
 from eomt_mm.datasets.annotation_check import few
 from eomt_mm.errors import UserError
+from eomt_mm.files import refuse_special
 
 from .label_folders import Group, is_image, pair, split_of, split_of_path
 
@@ -119,10 +120,13 @@ def _list(root: Path) -> tuple[list[str], list[str]]:
         for name in sorted(names):
             if name.startswith('.'):  # such as macOS leaves beside each file
                 continue
-            place = os.path.relpath(os.path.join(folder, name), root)
+            path = os.path.join(folder, name)
+            place = os.path.relpath(path, root)
             if is_image(name):
+                refuse_special(path)
                 images.append(place)
             elif name.lower().endswith('.json'):
+                refuse_special(path)
                 texts.append(place)
     return images, texts
 

@@ -12,11 +12,14 @@ from PIL import Image
 from eomt_mm.datasets.annotation_check import few
 from eomt_mm.errors import UserError
 
+from .tiff_bands import TIFF
+
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 LOSSLESS = ('.png', '.bmp', '.tif', '.tiff')
 ONE_CHANNEL = ('1', 'L', 'P', 'I', 'I;16')
 MOST_VALUES = 64  # in one label map; a grey photo has more
 LOOKED_AT = 3  # files of a folder
+MIXED = 8  # first and last files of a folder in which nothing pairs
 _SPLITS = {
     'train': re.compile(r'(?<![a-z])train(ing)?(?![a-z])', re.IGNORECASE),
     'val': re.compile(r'(?<![a-z])val(id|idation)?(?![a-z])', re.IGNORECASE),
@@ -141,7 +144,7 @@ def _group(images: list[str]) -> list[Group]:
 def unreadable(path: Path, error: OSError) -> UserError:
     """Say that an image cannot be read, and where images of bands belong."""
     message = f'{path} is not an image that can be read: {error}'
-    if path.suffix.lower() in ('.tif', '.tiff'):
+    if path.suffix.lower() in TIFF:
         message += (
             '. If it has other bands than red, green and blue, write the config by '
             'hand, with set_bands: docs/own_data.md shows one'
@@ -152,17 +155,20 @@ def unreadable(path: Path, error: OSError) -> UserError:
 def _is_labels(root: Path, group: Group) -> bool:
     if group.suffix.lower() not in LOSSLESS:
         return False
-    for name in group.files[:LOOKED_AT]:
-        path = root / group.folder / name
-        try:
-            with Image.open(path) as image:
-                if image.mode not in ONE_CHANNEL:
-                    return False
-                if len(np.unique(np.asarray(image))) > MOST_VALUES:
-                    return False
-        except OSError as error:
-            raise unreadable(path, error) from error
-    return True
+    return all(
+        _is_label_map(root / group.folder / name) for name in group.files[:LOOKED_AT]
+    )
+
+
+def _is_label_map(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return (
+                image.mode in ONE_CHANNEL
+                and len(np.unique(np.asarray(image))) <= MOST_VALUES
+            )
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def _ends(photos: Group, labels: Group) -> tuple[str, str] | None:
@@ -200,8 +206,25 @@ def _refuse_unlabelled(
         )
 
 
+def _refuse_mixed(root: Path, group: Group) -> None:
+    """Raise a UserError if photos and label maps lie in one folder and end alike."""
+    if group.suffix.lower() not in LOSSLESS:
+        return
+    # Names may alternate, 1.png and 1_mask.png, or begin otherwise, img_1 and mask_1.
+    ends = sorted({*group.files[:MIXED], *group.files[-MIXED:]})
+    kinds = {_is_label_map(root / group.folder / name): name for name in ends}
+    if len(kinds) == 2:
+        raise UserError(
+            f'{root / group.folder} holds photos, such as {kinds[False]}, and label '
+            f'maps, such as {kinds[True]}, which all end in {group.suffix}: move the '
+            'label maps to a folder of their own (images/a.png and labels/a.png)'
+        )
+
+
 def _refuse_unpaired(root: Path, photos: list[Group], labels: list[Group]) -> None:
     """Say what images without a pair are, where it can be told."""
+    for group in (*photos, *labels):
+        _refuse_mixed(root, group)
     if labels and not photos:
         raise UserError(
             f'{root} has label maps ({few(sorted({g.folder for g in labels}))}) and no '

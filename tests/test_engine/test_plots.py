@@ -93,6 +93,26 @@ def test_schedule_with_overrides(tmp_path, drawn):
     assert rates['head and queries'][1][20] == pytest.approx(1e-4 * (1 - 15 / 25))
 
 
+def test_schedule_of_adaptive_annealing(tmp_path, drawn, capsys):
+    """What depends on the run is not drawn, and not passed over either."""
+    text = CONFIG.replace('MaskAnnealingHook', 'AdaptiveMaskAnnealingHook')
+    (tmp_path / 'c.py').write_text(text)
+    tool = load('plot_schedule')
+    calls = drawn(tool)
+    argv = [str(tmp_path / 'c.py'), '--out', str(tmp_path / 'c.png')]
+    assert cli.run(tool.main, argv) == 0
+    (_, masks), _ = calls[0]
+    ((name, (_, values)),) = masks.items()
+    assert name == 'ceiling of each block'
+    assert [values[i] for i in (40, 45, 50)] == [1, pytest.approx(0.5**0.9), 0]
+    said = capsys.readouterr().out
+    assert 'AdaptiveMaskAnnealingHook follows the network' in said
+    assert 'falls from iteration 40 to 50' in said
+    argv += ['--cfg-options', 'model.backbone.num_blocks=0']
+    assert cli.run(tool.main, argv) == 0
+    assert calls[1][0][1] == {}
+
+
 def test_schedule_of_mask2former(tmp_path, drawn):
     tool = load('plot_schedule')
     calls = drawn(tool)

@@ -254,6 +254,28 @@ def test_labels_of_another_kind_are_named(datasets, check, capsys, tmp_path):
     assert 'folders named test' in refused(check, capsys, tmp_path / 'only')
 
 
+@pytest.mark.parametrize('names', ['{}.png {}_mask.png', 'img_{}.png mask_{}.png'])
+@pytest.mark.parametrize('grey', [False, True])
+def test_photos_and_label_maps_in_one_folder(check, capsys, tmp_path, names, grey):
+    rng = np.random.default_rng(0)
+    for number in range(5):
+        photo, labels = (tmp_path / name.format(number) for name in names.split())
+        noise = rng.integers(0, 256, (24, 24, 3), np.uint8)
+        Image.fromarray(noise[..., 0] if grey else noise).save(photo)
+        Image.fromarray(noise[..., 0] % 3).save(labels)
+    error = refused(check, capsys, tmp_path)
+    assert f'such as {photo.name}, and label maps, such as {labels.name}' in error
+    assert 'move the label maps to a folder of their own' in error
+    (tmp_path / 'labels').mkdir()
+    for labels in tmp_path.glob('*mask*'):
+        name = labels.name.replace('_mask', '').replace('mask', 'img')
+        labels.rename(tmp_path / 'labels' / name)
+    (tmp_path / 'images').mkdir()
+    for photo in tmp_path.glob('*.png'):
+        photo.rename(tmp_path / 'images' / photo.name)
+    check.main([str(tmp_path), '--out', str(tmp_path / 'out')])
+
+
 def test_a_damaged_label_map(datasets, check, capsys, tmp_path):
     root = datasets['semantic'](tmp_path / 'pets')
     label = root / 'labels/train/6.png'

@@ -1,5 +1,7 @@
 """tools/analysis_tools/predict_video.py and the frames it reads and writes."""
 
+from unittest import mock
+
 import cv2
 import numpy as np
 import pytest
@@ -82,6 +84,37 @@ def test_a_video_cut_short(tool, config, trained, video, tmp_path, capsys):
     assert 'ends in frame' in error and 'of 8' in error and not out.exists()
     enough = error.rpartition('--frames ')[2]
     assert tool(NAME).main([*argv, '--frames', enough]) == int(enough) < 8
+
+
+@pytest.mark.parametrize('name', ['cut', 'cut.mkv'])
+def test_a_video_cut_short_under_another_name(video, tmp_path, name):
+    whole = video.read_bytes()
+    (tmp_path / name).write_bytes(whole[: int(0.7 * len(whole))])
+    with pytest.raises(UserError, match='ends in frame . of 8'):
+        list(VideoFrames(tmp_path / name))
+
+
+def test_a_cut_video_whose_header_does_not_count(frames, tmp_path):
+    """Its duration tells; that may be wrong, so that it is a warning."""
+    whole, cut = tmp_path / 'ride.mkv', tmp_path / 'cut.mkv'
+    size = frames[0].shape[1::-1]
+    code = cv2.VideoWriter_fourcc(*'mp4v')
+    writer = cv2.VideoWriter(str(whole), cv2.CAP_FFMPEG, code, 12, size)
+    if not writer.isOpened():
+        pytest.skip('this OpenCV writes no Matroska')
+    for frame in 3 * frames:
+        writer.write(frame)
+    writer.release()
+    content = whole.read_bytes()
+    cut.write_bytes(content[: int(0.6 * len(content))])
+    with mock.patch('eomt_mm.datasets.frames.print_log') as said:
+        assert len(list(VideoFrames(whole))) == 24
+        assert len(list(VideoFrames(cut, most=3))) == 3
+        assert not said.called
+        count = len(list(VideoFrames(cut)))
+    (message,) = said.call_args.args
+    assert count < 20 and f'{count} frames were read' in message
+    assert 'about 24: is it cut short' in message
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from eomt_mm.cli import check_checkpoint, check_data
+from eomt_mm.cli import check_checkpoint, check_data, check_loops
 from eomt_mm.errors import UserError
 
 
@@ -131,3 +131,37 @@ def test_a_large_checkpoint_is_announced(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr('eomt_mm.checkpoints.reading.LARGE', 100)
     check_checkpoint(str(path))
     assert capsys.readouterr().out == f'checking {path} (0.0 GB)\n'
+
+
+METRIC = dict(type='eomt_mm.IoUMetric', iou_metrics=['mIoU'])
+NO_METRIC = 'test_evaluator has no metric: set one'
+NO_TYPE = 'test_evaluator has the metric .*: expected a dict with a type'
+
+
+@pytest.mark.parametrize(
+    ('evaluator', 'fault'),
+    [
+        (METRIC, None),
+        ([METRIC, METRIC], None),
+        (dict(type='Evaluator', metrics=[METRIC]), None),
+        ([], NO_METRIC),
+        ({}, NO_METRIC),
+        (dict(type='Evaluator', metrics=[]), NO_METRIC),
+        ([dict(metrics=[])], NO_METRIC),
+        (dict(metrics=None), NO_TYPE),
+        (dict(iou_metrics=['mIoU']), NO_TYPE),
+        ([METRIC, {}], NO_TYPE),
+        ([None], NO_TYPE),
+        ('eomt_mm.IoUMetric', NO_TYPE),
+    ],
+)
+def test_evaluators_that_score_nothing(evaluator, fault):
+    """MMEngine tests, says nothing and ends with status 0."""
+    part = dict(batch_size=1)
+    cfg = Config(dict(test_dataloader=part, test_cfg={}, test_evaluator=evaluator))
+    if fault is None:
+        check_loops(cfg, 'test')
+        return
+    with pytest.raises(UserError, match=fault) as refused:
+        check_loops(cfg, 'test')
+    assert '\n' not in str(refused.value)

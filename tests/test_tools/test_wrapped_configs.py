@@ -117,6 +117,8 @@ def test_a_training_by_epochs_is_resumed(tool, variant, tmp_path):
         (['train_dataloader.dataset.indices=[9]'], 'indices names an image that'),
         (['train_dataloader.batch_size=0'], 'batch_size is 0: expected'),
         (['val_evaluator=None'], 'val_evaluator of the config is missing or None'),
+        (['val_evaluator=[]'], 'val_evaluator has no metric: set one'),
+        (['val_evaluator.type='], 'expected a dict with a type'),
         (['val_evaluator.type=CocoMetric'], 'which scores results of mmdet'),
         (['train_dataloader.dataset.data_prefix=images'], "data_prefix is 'images'"),
         (['train_dataloader.dataset.pipeline=[]'], 'has to end with PackSegInputs'),

@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> dict:
     args = parse_args(argv)
     cfg = cli.load_config(args)
     read = label_maps_of(cfg)
+    cli.check_evaluator(cfg, 'test')
     cli.check_data(cfg, 'test')
     cli.check_output(args.out / 'scores.csv')
     init_default_scope(cfg.default_scope)

@@ -36,7 +36,8 @@ import torch
 from PIL import Image
 
 from eomt_mm import cli
-from eomt_mm.files import make_folder
+from eomt_mm.errors import UserError
+from eomt_mm.files import make_folder, refuse_special
 from eomt_mm.models.network import DTYPES, check_dtype
 from measuring import core, inputs
 from measuring.arguments import (
@@ -144,8 +145,11 @@ def parse_args(argv: list[str] | None) -> argparse.Namespace:
 def fault_of(photo: str) -> str | None:
     """Return why a file is not a photo."""
     try:
+        refuse_special(photo)
         with Image.open(photo) as file:
             file.load()
+    except UserError as error:
+        return str(error)
     except FileNotFoundError:
         return 'no such file'
     except OSError:  # Pillow's own are of this kind

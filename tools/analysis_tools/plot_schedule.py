@@ -17,11 +17,15 @@ import timm
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, PARAM_SCHEDULERS
+from mmengine.registry import PARAM_SCHEDULERS
 from torch import nn
 
 from eomt_mm import cli
-from eomt_mm.engine import mask_probability
+from eomt_mm.engine import (
+    AdaptiveMaskAnnealingHook,
+    annealing_hook,
+    mask_probability,
+)
 from eomt_mm.errors import UserError
 from eomt_mm.models.network import head_of
 from eomt_mm.models.pretrained import check_arch
@@ -75,7 +79,7 @@ def learning_rates(
         if key in config.optim_wrapper
     }
     wrapper = build_optim_wrapper(probe, settings)
-    schedules = config.get('param_scheduler', [])
+    schedules = config.get('param_scheduler') or []
     schedulers = []
     for schedule in [schedules] if isinstance(schedules, dict) else schedules:
         if schedule.get('by_epoch', True):
@@ -120,24 +124,30 @@ def masked_parts(model: dict, depth: int) -> list[str]:
 def mask_probabilities(
     config: Config, names: list[str], max_iters: int
 ) -> dict[str, Curve]:
-    """Return the annealing of the parts `names`; empty without a hook."""
-    hooks = [
-        hook
-        for hook in config.get('custom_hooks', [])
-        if cli.config_reading.type_name(hook) == 'MaskAnnealingHook'
-    ]
-    if not hooks:
+    """Return the annealing of the parts `names`; empty without a hook.
+
+    Adaptive annealing depends on the run: what can be drawn, and is said, is the
+    ceiling that all parts have in common.
+    """
+    hook = annealing_hook(config)
+    if hook is None:
         return {}
-    hook = HOOKS.build(hooks[0])
+    if isinstance(hook, AdaptiveMaskAnnealingHook):
+        names = [f'ceiling of each {names[0].partition(" ")[0]}'] if names else []
+    windows = hook.windows(len(names), max_iters)
+    if isinstance(hook, AdaptiveMaskAnnealingHook) and windows:
+        print(
+            'AdaptiveMaskAnnealingHook follows the network: drawn is the ceiling of '
+            f'the mask probabilities, which falls from iteration {windows[0][0]} to '
+            f'{windows[0][1]}; plot_run.py draws what a run has measured'
+        )
     steps = range(max_iters)
     return {
         name: (
             steps,
             [mask_probability(step, start, end, hook.power) for step in steps],
         )
-        for name, (start, end) in zip(
-            names, hook.windows(len(names), max_iters), strict=True
-        )
+        for name, (start, end) in zip(names, windows, strict=True)
     }
 
 

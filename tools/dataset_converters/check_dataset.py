@@ -34,6 +34,7 @@ from eomt_mm.own_data import (
     Proposal,
     Survey,
     config_text,
+    describe_bands,
     find,
     propose,
     survey,
@@ -96,15 +97,18 @@ def main(argv: list[str] | None = None) -> Path:
     cfg = cli.read_config(str(config))
     cli.fill_in(cfg)
     cli.check_data(cfg, 'train', 'val')
-    save(draw(cfg), sheet)
-    print('\n'.join(report(found, numbers, chosen)))
+    picture, photos = draw(cfg)
+    save(picture, sheet)
+    print('\n'.join(report(found, numbers, chosen, photos)))
     print(f'  {"samples":<12}{sheet}\n\n{text}')
     print(f'Train with: python tools/train.py {config}')
     return config
 
 
-def report(found: Found, numbers: Survey, chosen: Proposal) -> list[str]:
-    """What was found, a line for each matter."""
+def report(
+    found: Found, numbers: Survey, chosen: Proposal, photos: list[str]
+) -> list[str]:
+    """What was found, a line for each matter; `photos` are looked at for bands."""
     lines = [f'{found.root}: {KINDS[found.task]}']
 
     def say(heading: str, text: str) -> None:
@@ -124,6 +128,11 @@ def report(found: Found, numbers: Survey, chosen: Proposal) -> list[str]:
         'sizes',
         f'{width} x {height} (median; {low[1]} x {low[0]} to {high[1]} x {high[0]})',
     )
+    bands = describe_bands(photos)
+    for text in bands:
+        say('bands', text)
+    if bands:
+        say('', 'to take other bands see set_bands in docs/own_data.md')
     kind = 'images' if found.task == SEMANTIC else 'segments'
     pairs = list(zip(numbers.classes, numbers.occurrences.tolist(), strict=True))
     listed = ', '.join(f'{name} {count}' for name, count in pairs[:SHOWN])
@@ -153,21 +162,26 @@ def report(found: Found, numbers: Survey, chosen: Proposal) -> list[str]:
     return lines
 
 
-def draw(cfg: Config) -> Image.Image:
-    """Photos and labels of nine training images, as the config loads them."""
+def draw(cfg: Config) -> tuple[Image.Image, list[str]]:
+    """Photos and labels of nine training images, as the config loads them.
+
+    Returns:
+        tuple[Image.Image, list[str]]: The sheet, and the files of the photos.
+    """
     init_default_scope(cfg.default_scope)
     pipeline = cfg.val_dataloader.dataset.pipeline
     dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'pipeline': pipeline})
     photos, read = Photos(dataset), label_maps_of(cfg)
     number = min(SAMPLES, len(dataset))
-    rows, legend = [], {}
+    rows, legend, paths = [], {}, []
     for index in np.linspace(0, len(dataset) - 1, number).round().astype(int):
         sample = dataset[int(index)]['data_samples']
         truth = read(sample, dataset.metainfo)['truth']
         photo = enlarge(Image.fromarray(photos[sample.img_path]))
         rows.append({'photo': photo, 'labels': paint(photo, truth)})
         legend.update(truth.legend())
-    return contact_sheet(rows, legend)
+        paths.append(str(sample.img_path))
+    return contact_sheet(rows, legend), paths
 
 
 if __name__ == '__main__':

@@ -32,7 +32,7 @@ from eomt_mm import cli
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.engine import unfinished_annealing
 from eomt_mm.errors import UserError
-from eomt_mm.files import naming
+from eomt_mm.files import naming, new_folder
 from eomt_mm.models.network import NetworkModel, is_eomt
 from exporting import check, files
 from exporting.graph import RawNetwork, network_for, program_of
@@ -120,6 +120,7 @@ def main(argv: list[str] | None = None) -> dict[str, float]:
     # Beside the target, on its disk: files there are moved, not copied.
     with (
         naming(args.out),
+        new_folder(args.out.parent),
         TemporaryDirectory(dir=args.out.parent, prefix='.partial-') as folder,
     ):
         path = Path(folder) / args.out.name

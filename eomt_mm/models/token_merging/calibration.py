@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from eomt_mm.errors import UserError
+from eomt_mm.files import refuse_special
 
 _WAY_OUT = 'make one with tools/analysis_tools/calibrate_algm.py CONFIG CHECKPOINT'
 
@@ -33,6 +34,7 @@ def read_threshold(path: str | None, local_block: int | None, window: int) -> fl
             "token_merging.threshold is 'auto' and token_merging.calibration names no "
             f'file: {_WAY_OUT}'
         )
+    refuse_special(path)
     try:
         content = json.loads(Path(path).read_text(encoding='utf-8'))
         threshold = float(content['threshold'])

@@ -15,6 +15,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
 
+from eomt_mm.cli import check_evaluator
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
 from eomt_mm.models.segmentor import WindowedSegmentor
@@ -126,6 +127,7 @@ class Images:
 
     def evaluator(self, cfg: Config) -> Evaluator:
         """Build the config's test evaluator, for these images alone."""
+        check_evaluator(cfg, 'test')
         evaluator = Evaluator(reading.metrics_of(cfg, 'test'))
         evaluator.dataset_meta = self.dataset.metainfo
         if cfg.default_scope == 'mmdet':
