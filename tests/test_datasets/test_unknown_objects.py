@@ -152,7 +152,7 @@ test_dataloader = dict(num_workers=0, persistent_workers=False)
 
 
 @pytest.mark.slow
-def test_the_example_of_the_docs(release, root, tmp_path, load_tool):
+def test_the_example_of_the_docs(release, root, tmp_path, tool):
     """The config that the page shows, on each release, with a small model."""
     *_, options = release
     page = (root / 'docs/out_of_distribution.md').read_text()
@@ -168,7 +168,7 @@ def test_the_example_of_the_docs(release, root, tmp_path, load_tool):
     argv = [str(config), str(tmp_path / 'tiny.pth'), '--work-dir', str(tmp_path / 'w')]
     words = [f'test_dataloader.dataset.{k}={v}' for k, v in options.items()]
     words += ['crop_size=(64,64)']
-    load_tool('test').main([*argv, '--cfg-options', *words])
+    tool('test').main([*argv, '--cfg-options', *words])
     (scores,) = (tmp_path / 'w').rglob('*.json')
     found = json.loads(scores.read_text().splitlines()[-1])
     assert {'ood/AUROC', 'ood/AUPRC', 'ood/FPR95'} <= found.keys()
