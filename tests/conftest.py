@@ -49,6 +49,15 @@ def run_tool():
     return lambda name, *argv: load_tool(name).main([str(arg) for arg in argv])
 
 
+@pytest.fixture(scope='session')
+def scenes(tmp_path_factory, run_tool):
+    """Eight scenes to train on and three for validation; nobody writes there."""
+    out = tmp_path_factory.mktemp('data') / 'scenes'
+    options = ('--train', 8, '--val', 3, '--workers', 1)
+    run_tool('dataset_converters/make_scenes', out, *options)
+    return out / 'ADEChallengeData2016'
+
+
 @pytest.fixture(autouse=True)
 def fresh_managers():
     """Leaves no logger, visualizer or default scope of MMEngine to the next test."""

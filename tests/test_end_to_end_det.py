@@ -11,6 +11,7 @@ from PIL import Image
 
 from eomt_mm import checkpoints
 from eomt_mm.errors import UserError
+from tiny_models import on_data
 
 TINY_MODEL = {
     'model.backbone.timm_args': dict(embed_dim=32, depth=3, num_heads=4),
@@ -29,22 +30,12 @@ SCORES = {'panoptic': 'coco_panoptic/PQ', 'instance': 'coco/segm_mAP'}
 TASKS = pytest.mark.parametrize('task', SCORES)
 
 
-@pytest.fixture(scope='session')
-def scenes(tmp_path_factory, run_tool):
-    out = tmp_path_factory.mktemp('data') / 'scenes'
-    options = ('--train', 8, '--val', 3, '--workers', 1)
-    run_tool('dataset_converters/make_scenes', out, *options)
-    return out / 'ADEChallengeData2016'
-
-
 @pytest.fixture
 def tiny(root, scenes, tmp_path):
     """`tiny('panoptic')` writes the demo's config, shrunk, and returns its path."""
 
     def write(task, **options):
-        cfg = Config.fromfile(root / f'configs/demo/eomt_scenes_{task}.py')
-        text = cfg.pretty_text.replace(cfg.data_root, str(scenes))
-        cfg = Config.fromstring(text, '.py')
+        cfg = on_data(root / f'configs/demo/eomt_scenes_{task}.py', scenes)
         cfg.merge_from_dict(TINY_MODEL | TINY_RUN | options)
         path = tmp_path / f'tiny_{task}.py'
         cfg.dump(path)

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from PIL import Image
 
 from eomt_mm.datasets.cityscapes_labels import LABELS, THINGS, segments_of
 from eomt_mm.errors import UserError
 from eomt_mm.registry import has_mmdet
+from tiny_models import on_data
 
 with_mmdet = pytest.mark.skipif(not has_mmdet(), reason='needs MMDetection')
 ROAD, SKY, CAR, PERSON, CARAVAN, EGO = 7, 23, 26, 24, 29, 1
@@ -182,9 +182,7 @@ def test_the_config_trains_and_tests(
     converter, release, run_tool, root, tmp_path, task
 ):
     converter.main([str(release), '--workers', '1'])
-    cfg = Config.fromfile(root / f'configs/eomt/eomt_vitl_cityscapes_{task}.py')
-    text = cfg.pretty_text.replace(cfg.data_root, str(release))
-    cfg = Config.fromstring(text, '.py')
+    cfg = on_data(root / f'configs/eomt/eomt_vitl_cityscapes_{task}.py', release)
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)
     config, run = tmp_path / f'tiny_{task}.py', tmp_path / 'run'

@@ -10,6 +10,7 @@ from eomt_mm.engine.adaptive_annealing import BlockState, agreements, followed
 from eomt_mm.errors import UserError
 from eomt_mm.models import MaskHead, QueryViT
 from eomt_mm.models.network import Network
+from tiny_models import on_data
 
 EMA = {'default_hooks.ema.type': 'eomt_mm.EMAHook'}
 MIXED = ('eomt/eomt_vitl_ade20k', '_base_/eomt_ema')
@@ -90,9 +91,7 @@ def train(root, run_tool, tmp_path):
     config = root / 'configs/demo/eomt_scenes_semantic.py'
 
     def run(name, options, *argv):
-        cfg = Config.fromfile(config)
-        text = cfg.pretty_text.replace(cfg.data_root, str(tmp_path))
-        cfg = Config.fromstring(text, '.py')
+        cfg = on_data(config, tmp_path)
         cfg.merge_from_dict(
             {
                 'model.backbone.timm_args': dict(embed_dim=32, depth=3, num_heads=4),
