@@ -11,11 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from eomt_mm.crop_size import set_crop_size
-from eomt_mm.datasets import (
-    LoadSemanticAnnotations,
-    OODScenesDataset,
-    ScenesDataset,
-)
+from eomt_mm.datasets import LoadSemanticAnnotations, OODScenesDataset, ScenesDataset
 from eomt_mm.datasets.scenes import draw_scene
 from eomt_mm.datasets.scenes_ood import CORRUPTIONS, add_unknown, corrupt
 from eomt_mm.datasets.unknown_objects import LAYOUTS, UnknownObjectsDataset

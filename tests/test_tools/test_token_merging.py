@@ -16,9 +16,7 @@ from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold
-from measuring.calibration import (
-    Trial,
-)
+from measuring.calibration import Trial
 from measuring.inference import Images, score
 from tiny_models import on_data
 
