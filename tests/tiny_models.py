@@ -118,13 +118,15 @@ def tiny_backbone(**changes):
     return options | changes
 
 
-def tiny_network(arch, std, token_merging=None, **timm_args):
-    """A backbone and a head of five classes; random weights, images of 64 pixels."""
+def tiny_network(
+    arch, std, img_size=64, num_queries=6, token_merging=None, **timm_args
+):
+    """A backbone and a head of five classes with random weights."""
     torch.manual_seed(0)
     backbone = build_backbone(
         arch=arch,
-        img_size=64,
-        num_queries=6,
+        img_size=img_size,
+        num_queries=num_queries,
         num_blocks=2,
         pretrained=False,
         timm_args=dict(embed_dim=64, depth=4, num_heads=4) | timm_args,

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.runner import Runner
+from published_schedules import PUBLISHED
 
 from eomt_mm.engine import (
     MaskAnnealingHook,
@@ -11,63 +12,6 @@ from eomt_mm.engine import (
     mask_probability,
 )
 from eomt_mm.errors import UserError
-
-# The schedules of the published configs (github.com/tue-mps/eomt), by hand.
-COCO_4 = ([14782, 29564, 44346, 59128], [29564, 44346, 59128, 73910])
-PUBLISHED = {
-    'coco L': (4, 88692, None, *COCO_4),
-    'coco S/B 1x': (3, 88692, None, [14782, 36955, 59128], [29564, 51737, 73910]),
-    'coco S/B 2x': (3, 177384, None, [29564, 73910, 118256], [59128, 103474, 147820]),
-    'coco g': (
-        5,
-        88692,
-        None,
-        [14782, 25869, 36955, 48042, 59128],
-        [29564, 40651, 51737, 62824, 73910],
-    ),
-    'ade L': (
-        4,
-        39120,
-        None,
-        [6520, 13040, 19560, 26080],
-        [13040, 19560, 26080, 32600],
-    ),
-    'ade g': (
-        5,
-        39120,
-        None,
-        [6520, 11410, 16300, 21190, 26080],
-        [13040, 17930, 22820, 27710, 32600],
-    ),
-    'cityscapes L': (
-        4,
-        19902,
-        None,
-        [3317, 6634, 9951, 13268],
-        [6634, 9951, 13268, 16585],
-    ),
-    'dinov3 coco L': (
-        4,
-        88692,
-        (0, 3000),
-        [0, 29564, 44346, 59128],
-        [3000, 44346, 59128, 73910],
-    ),
-    'dinov3 coco S/B 2x': (
-        3,
-        177384,
-        (0, 3000),
-        [0, 73910, 118256],
-        [3000, 103474, 147820],
-    ),
-    'dinov3 ade L': (
-        4,
-        19560,
-        (0, 3000),
-        [0, 6520, 9780, 13040],
-        [3000, 9780, 13040, 16300],
-    ),
-}
 
 
 @pytest.mark.parametrize('name', PUBLISHED)

@@ -46,7 +46,7 @@ def fast(backbone, head, *options):
 def network(arch=ARCHS[0], token_merging=None):
     # SwiGLU is of a width that can be halved.
     width = dict(mlp_ratio=5.5) if 'giant' in arch else {}
-    return tiny_network(arch, 0.2, token_merging, **width)
+    return tiny_network(arch, 0.2, token_merging=token_merging, **width)
 
 
 @pytest.mark.parametrize('change', ['subclass', 'weight_norm', 'hook'])
