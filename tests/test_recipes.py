@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
+
 from published_schedules import PUBLISHED
 
 ROOT = Path(__file__).parents[1]

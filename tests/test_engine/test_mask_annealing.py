@@ -3,7 +3,6 @@ from types import SimpleNamespace
 
 import pytest
 from mmengine.runner import Runner
-from published_schedules import PUBLISHED
 
 from eomt_mm.engine import (
     MaskAnnealingHook,
@@ -12,6 +11,7 @@ from eomt_mm.engine import (
     mask_probability,
 )
 from eomt_mm.errors import UserError
+from published_schedules import PUBLISHED
 
 
 @pytest.mark.parametrize('name', PUBLISHED)
