@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from PIL import Image
 
 from eomt_mm.engine.adaptive_annealing import BlockState, agreements, followed
 from eomt_mm.errors import UserError
@@ -77,21 +76,12 @@ def test_one_block_that_ignores_its_mask_agrees(network):
 
 
 @pytest.fixture
-def train(root, run_tool, tmp_path):
-    """`train('run', {...}, *argv)` trains 12 iterations on four scenes."""
-    rng = np.random.default_rng(0)
-    for split in ('training', 'validation'):
-        for kind in ('images', 'annotations'):
-            (tmp_path / kind / split).mkdir(parents=True)
-        for i in range(4):
-            photo = rng.integers(0, 255, (64, 64, 3), np.uint8)
-            Image.fromarray(photo).save(tmp_path / f'images/{split}/{i}.png')
-            labels = rng.integers(1, 8, (64, 64), np.uint8)
-            Image.fromarray(labels).save(tmp_path / f'annotations/{split}/{i}.png')
+def train(root, run_tool, scenes, tmp_path):
+    """`train('run', {...}, *argv)` trains 12 iterations on the scenes."""
     config = root / 'configs/demo/eomt_scenes_semantic.py'
 
     def run(name, options, *argv):
-        cfg = on_data(config, tmp_path)
+        cfg = on_data(config, scenes)
         cfg.merge_from_dict(
             {
                 'model.backbone.timm_args': dict(embed_dim=32, depth=3, num_heads=4),
