@@ -225,7 +225,16 @@ def test_a_config_that_loads_nothing_is_one_line():
         set_bands(dict(pipeline=[dict(type='RandomFlip')]), **FOUR)
 
 
-@pytest.mark.parametrize('task', ['semantic', 'panoptic'])
+@pytest.fixture(params=['semantic', 'panoptic'])
+def demo(request, root):
+    """The config of a demo with four bands, its scope being the current one."""
+    if request.param == 'panoptic' and not has_mmdet():
+        pytest.skip('needs MMDetection')
+    cfg = config(root, f'configs/demo/eomt_scenes_{request.param}.py')
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
 @pytest.mark.parametrize(
     ('part', 'value', 'message'),
     [
@@ -237,37 +246,23 @@ def test_a_config_that_loads_nothing_is_one_line():
         ('data_preprocessor.mean', [float('nan')] * 4, 'mean is .*, expected finite'),
     ],
 )
-def test_a_model_that_contradicts_itself(root, task, part, value, message):
-    if task == 'panoptic' and not has_mmdet():
-        pytest.skip('needs MMDetection')
-    cfg = config(root, f'configs/demo/eomt_scenes_{task}.py')
-    cfg.merge_from_dict({f'model.{part}': value})
-    init_default_scope(cfg.default_scope)
+def test_a_model_that_contradicts_itself(demo, part, value, message):
+    demo.merge_from_dict({f'model.{part}': value})
     with pytest.raises(UserError, match=message):
-        MODELS.build(cfg.model)
+        MODELS.build(demo.model)
 
 
-@pytest.mark.parametrize('task', ['semantic', 'panoptic'])
 @pytest.mark.parametrize('training', [False, True])
-def test_an_image_of_other_channels_is_named(root, task, training):
-    if task == 'panoptic' and not has_mmdet():
-        pytest.skip('needs MMDetection')
-    cfg = config(root, f'configs/demo/eomt_scenes_{task}.py')
-    init_default_scope(cfg.default_scope)
-    preprocessor = MODELS.build(cfg.model).data_preprocessor
+def test_an_image_of_other_channels_is_named(demo, training):
+    preprocessor = MODELS.build(demo.model).data_preprocessor
     sample = BaseDataElement(metainfo=dict(img_path='/data/a.tif'))
     data = dict(inputs=[torch.zeros(3, 64, 64)], data_samples=[sample])
     with pytest.raises(UserError, match='/data/a.tif has 3 channels, .* takes 4 '):
         preprocessor(data, training)
 
 
-@pytest.mark.parametrize('task', ['semantic', 'panoptic'])
-def test_each_channel_is_normalised_by_its_own_numbers(root, task):
-    if task == 'panoptic' and not has_mmdet():
-        pytest.skip('needs MMDetection')
-    cfg = config(root, f'configs/demo/eomt_scenes_{task}.py')
-    init_default_scope(cfg.default_scope)
-    preprocessor = MODELS.build(cfg.model).data_preprocessor
+def test_each_channel_is_normalised_by_its_own_numbers(demo):
+    preprocessor = MODELS.build(demo.model).data_preprocessor
     image = torch.rand(4, 64, 64) * 1000
     sample = BaseDataElement()
     found = preprocessor(dict(inputs=[image], data_samples=[sample]))['inputs'][0]

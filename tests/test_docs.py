@@ -9,13 +9,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
-from mmengine.registry import (
-    DATASETS,
-    HOOKS,
-    MODELS,
-    TRANSFORMS,
-    init_default_scope,
-)
+from mmengine.registry import DATASETS, HOOKS, MODELS, TRANSFORMS, init_default_scope
 
 from eomt_mm import cli
 from eomt_mm.errors import UserError

@@ -28,14 +28,6 @@ TINY_RUN = [
 ]
 
 
-@pytest.fixture(scope='session')
-def scenes(tmp_path_factory, run_tool):
-    out = tmp_path_factory.mktemp('data') / 'scenes'
-    options = ('--train', 8, '--val', 3, '--workers', 1)
-    run_tool('dataset_converters/make_scenes', out, *options)
-    return out / 'ADEChallengeData2016'
-
-
 @pytest.fixture
 def train(run_tool, root, scenes):
     """Train the demo's model, shrunk, for six iterations."""

@@ -6,6 +6,8 @@ import math
 import pytest
 from mmengine.config import Config
 
+from tiny_models import on_data
+
 STEPS = range(6)
 SCORES = {
     'panoptic': 'coco_panoptic/PQ',
@@ -21,14 +23,6 @@ DIMS = 32
 ITERATIONS = 20
 
 
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory, run_tool):
-    out = tmp_path_factory.mktemp('data') / 'scenes'
-    options = ('--train', 8, '--val', 3, '--workers', 1)
-    run_tool('dataset_converters/make_scenes', out, *options)
-    return out / 'ADEChallengeData2016'
-
-
 @pytest.fixture
 def tiny(root, scenes, tmp_path):
     """`tiny(step, task)` writes the step's config for the scenes, shrunk."""
@@ -40,9 +34,7 @@ def tiny(root, scenes, tmp_path):
         if task == 'semantic':
             model = semantic(model)
         shrink(model, task)
-        cfg = Config.fromfile(root / f'configs/demo/eomt_scenes_{task}.py')
-        text = cfg.pretty_text.replace(cfg.data_root, str(scenes))
-        cfg = Config.fromstring(text, '.py')
+        cfg = on_data(root / f'configs/demo/eomt_scenes_{task}.py', scenes)
         cfg.model, cfg.custom_hooks = model, leaf.custom_hooks
         cfg.merge_from_dict(
             {

@@ -8,99 +8,38 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 
+from published_schedules import PUBLISHED
+
 ROOT = Path(__file__).parents[1]
 DINOV3 = sorted(path.stem for path in (ROOT / 'configs').glob('[!_]*/*dinov3*.py'))
 
 
 @pytest.mark.parametrize(
-    ('name', 'starts', 'ends'),
+    ('name', 'schedule'),
     [
-        (
-            'eomt_vitl_ade20k',
-            [6520, 13040, 19560, 26080],
-            [13040, 19560, 26080, 32600],
-        ),
-        ('eomt_vitl_cityscapes', [3317, 6634, 9951, 13268], [6634, 9951, 13268, 16585]),
-        (
-            'eomt_vitl_coco_panoptic_640',
-            [14782, 29564, 44346, 59128],
-            [29564, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_vitl_coco_instance_1280',
-            [14782, 29564, 44346, 59128],
-            [29564, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_vits_coco_panoptic_640_1x',
-            [14782, 36955, 59128],
-            [29564, 51737, 73910],
-        ),
-        (
-            'eomt_vitb_coco_panoptic_640_2x',
-            [29564, 73910, 118256],
-            [59128, 103474, 147820],
-        ),
-        (
-            'eomt_vitg_coco_panoptic_1280',
-            [14782, 25869, 36955, 48042, 59128],
-            [29564, 40651, 51737, 62824, 73910],
-        ),
-        (
-            'eomt_vitl_ade20k_panoptic_640',
-            [6520, 13040, 19560, 26080],
-            [13040, 19560, 26080, 32600],
-        ),
-        (
-            'eomt_vitg_ade20k_panoptic_640',
-            [6520, 11410, 16300, 21190, 26080],
-            [13040, 17930, 22820, 27710, 32600],
-        ),
-        (
-            'eomt_eva02_vitl_coco_panoptic_640',
-            [14782, 29564, 44346, 59128],
-            [29564, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_dinov3_vits_coco_panoptic_640_2x',
-            [0, 73910, 118256],
-            [3000, 103474, 147820],
-        ),
-        (
-            'eomt_dinov3_vitb_coco_panoptic_640_2x',
-            [0, 73910, 118256],
-            [3000, 103474, 147820],
-        ),
-        (
-            'eomt_dinov3_vitl_coco_panoptic_640',
-            [0, 29564, 44346, 59128],
-            [3000, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_dinov3_vitl_coco_panoptic_1280',
-            [0, 29564, 44346, 59128],
-            [3000, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_dinov3_vitl_coco_instance_640',
-            [14782, 29564, 44346, 59128],
-            [29564, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_dinov3_vitl_coco_instance_1280',
-            [14782, 29564, 44346, 59128],
-            [29564, 44346, 59128, 73910],
-        ),
-        (
-            'eomt_dinov3_vitl_ade20k',
-            [0, 6520, 9780, 13040],
-            [3000, 9780, 13040, 16300],
-        ),
+        ('eomt_vitl_ade20k', 'ade L'),
+        ('eomt_vitl_cityscapes', 'cityscapes L'),
+        ('eomt_vitl_coco_panoptic_640', 'coco L'),
+        ('eomt_vitl_coco_instance_1280', 'coco L'),
+        ('eomt_vits_coco_panoptic_640_1x', 'coco S/B 1x'),
+        ('eomt_vitb_coco_panoptic_640_2x', 'coco S/B 2x'),
+        ('eomt_vitg_coco_panoptic_1280', 'coco g'),
+        ('eomt_vitl_ade20k_panoptic_640', 'ade L'),
+        ('eomt_vitg_ade20k_panoptic_640', 'ade g'),
+        ('eomt_eva02_vitl_coco_panoptic_640', 'coco L'),
+        ('eomt_dinov3_vits_coco_panoptic_640_2x', 'dinov3 coco S/B 2x'),
+        ('eomt_dinov3_vitb_coco_panoptic_640_2x', 'dinov3 coco S/B 2x'),
+        ('eomt_dinov3_vitl_coco_panoptic_640', 'dinov3 coco L'),
+        ('eomt_dinov3_vitl_coco_panoptic_1280', 'dinov3 coco L'),
+        ('eomt_dinov3_vitl_coco_instance_640', 'coco L'),
+        ('eomt_dinov3_vitl_coco_instance_1280', 'coco L'),
+        ('eomt_dinov3_vitl_ade20k', 'dinov3 ade L'),
     ],
 )
-def test_annealing_is_the_published_one(name, starts, ends):
+def test_annealing_is_the_published_one(name, schedule):
     cfg = Config.fromfile(ROOT / f'configs/eomt/{name}.py')
     hook, *_ = (HOOKS.build(hook) for hook in cfg.custom_hooks)
+    *_, starts, ends = PUBLISHED[schedule]
     windows = hook.windows(cfg.model.backbone.num_blocks, cfg.train_cfg.max_iters)
     assert windows == list(zip(starts, ends, strict=True))
 

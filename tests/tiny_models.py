@@ -1,10 +1,13 @@
-"""Tiny models of every task and backbone."""
+"""Tiny models of every task and backbone, and configs on other data."""
 
 from types import SimpleNamespace
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+
+from eomt_mm.models import MaskHead
+from eomt_mm.models.build import build_backbone
 
 ARCHS = {
     'plain': 'vit_tiny_patch16_224',
@@ -98,6 +101,49 @@ def make_tiny(folder, task='semantic', arch='plain', merging=None, std=0.25, **c
     checkpoint = folder / 'tiny.pth'
     torch.save({'state_dict': model.state_dict(), 'meta': {}}, checkpoint)
     return SimpleNamespace(cfg=cfg, config=config, checkpoint=checkpoint)
+
+
+def tiny_backbone(**changes):
+    """Images of 32 pixels, 4 x 4 patches, two of three blocks with queries."""
+    options = dict(
+        type='eomt_mm.QueryViT',
+        arch='vit_tiny_patch16_224',
+        img_size=32,
+        patch_size=8,
+        num_queries=6,
+        num_blocks=2,
+        pretrained=False,
+        timm_args=dict(embed_dim=32, depth=3, num_heads=2),
+    )
+    return options | changes
+
+
+def tiny_network(
+    arch, std, img_size=64, num_queries=6, token_merging=None, **timm_args
+):
+    """A backbone and a head of five classes with random weights."""
+    torch.manual_seed(0)
+    backbone = build_backbone(
+        arch=arch,
+        img_size=img_size,
+        num_queries=num_queries,
+        num_blocks=2,
+        pretrained=False,
+        timm_args=dict(embed_dim=64, depth=4, num_heads=4) | timm_args,
+        token_merging=token_merging,
+    )
+    head = MaskHead(64, 5, backbone.patch_size)
+    # timm's LayerScale is next to 0 before training: the blocks would do nothing.
+    for parameter in [*backbone.parameters(), *head.parameters()]:
+        torch.nn.init.normal_(parameter, std=std)
+    return backbone.eval(), head.eval()
+
+
+def on_data(config, data_root):
+    """A config whose paths all lie below another `data_root`."""
+    cfg = Config.fromfile(config)
+    text = cfg.pretty_text.replace(cfg.data_root, str(data_root))
+    return Config.fromstring(text, '.py')
 
 
 def suit_inferencers(found, task):

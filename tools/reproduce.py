@@ -40,12 +40,7 @@ from measuring.jobs import LOG, Failure, Job, Launch, run_alone, run_jobs  # noq
 from measuring.reproduction.cost import cost_of  # noqa: E402
 from measuring.reproduction.plan import DEFAULT, TABLES, configs  # noqa: E402
 from measuring.reproduction.report import Report  # noqa: E402
-from measuring.reproduction.runs import (  # noqa: E402
-    Pace,
-    Recipe,
-    Run,
-    refuse_owned,
-)
+from measuring.reproduction.runs import Pace, Recipe, Run, refuse_owned  # noqa: E402
 
 
 def parse_args(argv: list[str] | None) -> argparse.Namespace:

@@ -9,7 +9,7 @@
 _base_ = [
     '../_base_/models/eomt_vitl_semantic.py',
     '../_base_/datasets/ade20k.py',
-    '../_base_/schedules/eomt.py',
+    '../_base_/schedules/eomt_from_nothing.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -44,11 +44,7 @@ val_dataloader = dict(
     num_workers=0, persistent_workers=False, dataset=dict(data_prefix=both_splits)
 )
 test_dataloader = val_dataloader
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, betas=(0.9, 0.98)),
-    paramwise_cfg=dict(decay_rate=1.0),
-    clip_grad=dict(max_norm=1.0),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = dict(warmup=(20, 40))
 train_cfg = dict(max_iters=1000, val_interval=100)
 default_hooks = dict(

@@ -12,7 +12,7 @@
 _base_ = [
     '../_base_/models/eomt_vitl_panoptic.py',
     '../_base_/datasets/coco_panoptic.py',
-    '../_base_/schedules/eomt.py',
+    '../_base_/schedules/eomt_from_nothing.py',
     '../_base_/default_runtime_det.py',
 ]
 from eomt_mm.crop_size import set_crop_size
@@ -59,11 +59,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(num_workers=0, persistent_workers=False)
 test_dataloader = val_dataloader
-optim_wrapper = dict(
-    optimizer=dict(lr=1e-3, betas=(0.9, 0.98)),
-    paramwise_cfg=dict(decay_rate=1.0),
-    clip_grad=dict(max_norm=1.0),
-)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = dict(warmup=(20, 40))
 train_cfg = dict(max_iters=2000, val_interval=200)
 default_hooks = dict(

@@ -7,7 +7,7 @@
 _base_ = [
     '../_base_/models/eomt_vitl_panoptic.py',
     '../_base_/datasets/scenes_instance.py',
-    '../_base_/schedules/eomt.py',
+    '../_base_/schedules/eomt_from_nothing.py',
     '../_base_/default_runtime_det.py',
 ]
 model = dict(
@@ -27,13 +27,6 @@ model = dict(
     ),
     test_cfg=dict(panoptic_on=False, instance_on=True),
 )
-optim_wrapper = dict(
-    optimizer=dict(lr=1.5e-3, betas=(0.9, 0.98)),
-    # From a random start all blocks learn alike, and the gradients are honest.
-    paramwise_cfg=dict(decay_rate=1.0),
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = dict(warmup=(30, 60))
 # 4,000 scenes / 16 = 250 iterations an epoch; 12 epochs.
 train_cfg = dict(max_iters=3000, val_interval=500)
 default_hooks = dict(

@@ -6,7 +6,7 @@
 _base_ = [
     '../_base_/models/eomt_vitl_semantic.py',
     '../_base_/datasets/scenes.py',
-    '../_base_/schedules/eomt.py',
+    '../_base_/schedules/eomt_from_nothing.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
@@ -25,13 +25,6 @@ model = dict(
         criterion=dict(num_points=784),
     ),
 )
-optim_wrapper = dict(
-    optimizer=dict(lr=1.5e-3, betas=(0.9, 0.98)),
-    # From a random start all blocks learn alike, and the gradients are honest.
-    paramwise_cfg=dict(decay_rate=1.0),
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = dict(warmup=(30, 60))
 # 4,000 scenes / 16 = 250 iterations an epoch; 12 epochs.
 train_cfg = dict(max_iters=3000, val_interval=500)
 default_hooks = dict(

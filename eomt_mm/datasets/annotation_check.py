@@ -9,7 +9,7 @@ Format: https://cocodataset.org/#format-data
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from copy import copy
 from operator import itemgetter
 from pathlib import Path
@@ -341,9 +341,11 @@ def _is_box(box: list) -> bool:
         return False
 
 
-def few(values: list) -> str:
+def few(values: Collection) -> str:
     """Name the first of many values, for a message."""
-    shown = ', '.join(str(value)[:80] for value in list(values)[:5])
+    texts = [str(value)[:80] for value in [*values][:5]]
+    # A name may be empty, or end in a blank.
+    shown = ', '.join(t if t and t == t.strip() else repr(t) for t in texts)
     return shown if len(values) <= 5 else f'{shown}, ... ({len(values)} in all)'
 
 

@@ -8,7 +8,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.registry import DATASETS
 
 from . import cityscapes_labels as cityscapes
-from .annotation_check import check_things
+from .annotation_check import check_things, few
 from .coco_file import InstanceFile, PanopticFile
 from .panoptic_png import VOID
 from .reading import ReadableDataset
@@ -165,7 +165,7 @@ class PanopticFormat(CocoFormat):
             raise UserError(
                 f'{self.ann_file}: segment {annotation["id"]} of {image["file_name"]} '
                 f'is a {name!r}, which is not among the {len(self.cat2label)} classes '
-                f'of {type(self).__name__}, {_first(self.metainfo["classes"])}: add it '
+                f'of {type(self).__name__}, {few(self.metainfo["classes"])}: add it '
                 'to metainfo.classes, or remove the segment and make its pixels void'
             )
 
@@ -186,8 +186,8 @@ class InstanceFormat(CocoFormat):
             names = [category['name'] for category in self.coco.cats.values()]
             missing = [name for name in classes if name not in names]
             raise UserError(
-                f'{self.ann_file} has no category {_first(missing)}; it has '
-                f'{_first(names)}: write metainfo.classes as in the file'
+                f'{self.ann_file} has no category {few(missing)}; it has '
+                f'{few(names)}: write metainfo.classes as in the file'
             )
         return super().parse_data_info(raw_data_info)
 
@@ -301,12 +301,3 @@ class ScenesInstanceDataset(CocoInstanceDataset):
         classes=CLASSES[NUM_STUFF:],
         palette=[tuple(c) for c in PALETTE[NUM_STUFF:]],
     )
-
-
-def _first(values) -> str:
-    """Name the first of many values, for an error."""
-    # A name may be empty, or end in a blank.
-    shown = ', '.join(
-        str(v) if str(v).strip() == str(v) != '' else repr(v) for v in list(values)[:5]
-    )
-    return shown if len(values) <= 5 else f'{shown}, ... ({len(values)} in all)'

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from eomt_mm.evaluation.panoptic_quality import rgb2id
+from eomt_mm.evaluation.panoptic_quality import id2rgb, rgb2id
 
 from .scenes import CLASSES, NUM_STUFF
 
@@ -47,8 +47,7 @@ def segments(
             )
         )
         ids[mask] = infos[-1]['id']
-    colours = np.stack((ids, ids >> 8, ids >> 16), axis=-1) & 255
-    return colours.astype(np.uint8), infos
+    return id2rgb(ids), infos
 
 
 def instances(index: int, panoptic: np.ndarray, infos: list[dict]) -> list[dict]:

@@ -18,12 +18,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.models.network import Network
 from eomt_mm.registry import HOOKS
 
-from .mask_annealing import (
-    FIRST_START,
-    LAST_START,
-    WINDOW,
-    MaskAnnealingHook,
-)
+from .mask_annealing import FIRST_START, LAST_START, WINDOW, MaskAnnealingHook
 from .wrapped import forward_outside, unwrapped
 
 STATE = 'adaptive_mask_annealing'

@@ -52,13 +52,9 @@ OPTIONS = [
 
 
 @pytest.fixture(scope='module')
-def start(tmp_path_factory, root, run_tool):
+def start(tmp_path_factory, root, scenes):
     """Runs `tools/train.py` on the demo's model, shrunk, in a process of its own."""
     folder = tmp_path_factory.mktemp('kills')
-    run_tool(
-        'dataset_converters/make_scenes',
-        *(folder / 'scenes', '--train', 8, '--val', 3, '--workers', 1),
-    )
     config = folder / 'killed.py'
     base = str(root / 'configs/demo/eomt_scenes_semantic.py')
     config.write_text(CONFIG.format(base=base))
@@ -66,7 +62,7 @@ def start(tmp_path_factory, root, run_tool):
     def run(work_dir, *argv, **env):
         paths = os.pathsep.join([str(root), str(HERE)])
         command = [sys.executable, 'tools/train.py', config, '--work-dir', work_dir]
-        options = [f'data_root={folder}/scenes/ADEChallengeData2016', *OPTIONS]
+        options = [f'data_root={scenes}', *OPTIONS]
         return subprocess.run(
             [*command, *argv, '--cfg-options', *options],
             cwd=root,

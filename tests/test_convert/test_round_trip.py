@@ -275,12 +275,9 @@ def test_inferencers_take_a_converted_checkpoint(run_tool, tmp_path, real_data):
             assert found['predictions'].shape == size
 
 
-def test_a_model_trained_here_goes_to_transformers(run_tool, tmp_path, images):
-    out = tmp_path / 'scenes'
-    options = ('--train', 8, '--val', 3, '--workers', 1)
-    run_tool('dataset_converters/make_scenes', out, *options)
+def test_a_model_trained_here_goes_to_transformers(run_tool, scenes, tmp_path, images):
     config = oracle.write_config(tmp_path / 'config.py', 'dinov3')
-    data = f'data_root={out / "ADEChallengeData2016"}'
+    data = f'data_root={scenes}'
     run_tool(
         *('train', config, '--work-dir', tmp_path / 'run', '--cfg-options', data),
         *('train_cfg.max_iters=2', 'train_cfg.val_interval=2'),

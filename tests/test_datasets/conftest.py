@@ -1,8 +1,6 @@
 """A small dataset in ADE20K's layout, written for each test that asks for it."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +11,6 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 THINGS = ('disc', 'square', 'triangle', 'star', 'ring')
-
-
-@pytest.fixture(scope='session')
-def load_tool():
-    """`load_tool('analysis_tools/browse_dataset')`: a tool as a module."""
-
-    def load(name: str):
-        path = ROOT / 'tools' / f'{name}.py'
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[path.stem] = module  # worker processes look it up by name
-        return module
-
-    return load
 
 
 @pytest.fixture

@@ -121,8 +121,8 @@ def test_same_number_in_two_classes_is_two_instances():
 
 
 @pytest.fixture
-def tool(load_tool):
-    return load_tool('dataset_converters/ade20k_panoptic')
+def converter(tool):
+    return tool('dataset_converters/ade20k_panoptic')
 
 
 @pytest.fixture
@@ -151,9 +151,9 @@ def contents(folder):
 
 @with_mmdet
 @pytest.mark.parametrize('workers', [1, 2])
-def test_files(tool, release, workers):
+def test_files(converter, release, workers):
     before = contents(release)
-    tool.main([str(release), '--workers', str(workers)])
+    converter.main([str(release), '--workers', str(workers)])
     written = sorted(set(contents(release)) - set(before))
     assert written == [
         'ade20k_instance_train.json',
@@ -195,13 +195,13 @@ def test_files(tool, release, workers):
 
 
 @with_mmdet
-def test_mmdet_reads_it(tool, release):
+def test_mmdet_reads_it(converter, release):
     from mmdet.datasets import ADE20KInstanceDataset, ADE20KPanopticDataset
 
     from eomt_mm.evaluation import provide_panopticapi
 
     provide_panopticapi()
-    tool.main([str(release), '--workers', '1'])
+    converter.main([str(release), '--workers', '1'])
     pipeline = [
         dict(type='mmdet.LoadImageFromFile'),
         dict(type='mmdet.LoadPanopticAnnotations'),
@@ -237,7 +237,7 @@ def test_mmdet_reads_it(tool, release):
 
 
 @with_mmdet
-def test_real_annotations_there_and_back(tool, real_data, tmp_path):
+def test_real_annotations_there_and_back(converter, real_data, tmp_path):
     """The release's maps, rebuilt from a panoptic truth, give that truth again."""
     source = real_data / 'ade20k_panoptic_derived/ADEChallengeData2016'
     truth = json.loads((source / 'ade20k_panoptic_val.json').read_text())
@@ -260,7 +260,7 @@ def test_real_annotations_there_and_back(tool, real_data, tmp_path):
             folder = tmp_path / 'annotations_instance' / split
             Image.fromarray(instance).save(folder / png)
 
-    tool.main([str(tmp_path), '--workers', '1'])
+    converter.main([str(tmp_path), '--workers', '1'])
 
     result = json.loads((tmp_path / 'ade20k_panoptic_val.json').read_text())
 
@@ -289,20 +289,20 @@ def test_real_annotations_there_and_back(tool, real_data, tmp_path):
 
 
 @with_mmdet
-def test_again_does_nothing_and_overwrite_replaces(tool, release, capsys):
-    tool.main([str(release), '--workers', '1'])
+def test_again_does_nothing_and_overwrite_replaces(converter, release, capsys):
+    converter.main([str(release), '--workers', '1'])
     before = contents(release)
     stamp = (release / 'ade20k_panoptic_val.json').stat().st_mtime_ns
     capsys.readouterr()
-    tool.main([str(release)])
+    converter.main([str(release)])
     assert 'already' in capsys.readouterr().out
     assert (release / 'ade20k_panoptic_val.json').stat().st_mtime_ns == stamp
 
     (release / 'ade20k_panoptic_val/old.png').touch()
     (release / 'ade20k_instance_val.json').unlink()
     with pytest.raises(UserError, match='but not all of .*--overwrite'):
-        tool.main([str(release)])
-    tool.main([str(release), '--workers', '1', '--overwrite'])
+        converter.main([str(release)])
+    converter.main([str(release), '--workers', '1', '--overwrite'])
     assert contents(release) == before
 
 
@@ -342,23 +342,25 @@ def to_grey(path):
         ('annotations', lambda path: path.unlink(), 'lacks the maps of 1 of 2 images'),
     ],
 )
-def test_errors_leave_nothing_behind(tool, release, folder, change, message, workers):
+def test_errors_leave_nothing_behind(
+    converter, release, folder, change, message, workers
+):
     (path,) = (release / folder / 'training').glob('*0001.*')
     change(path)
     before = contents(release)
     with pytest.raises(UserError, match=message) as error:
-        tool.main([str(release), '--workers', str(workers)])
+        converter.main([str(release), '--workers', str(workers)])
     assert path.stem in str(error.value)
     assert contents(release) == before
     assert not list(release.glob('.*'))
 
 
 @with_mmdet
-def test_missing_folders(tool, release, tmp_path):
+def test_missing_folders(converter, release, tmp_path):
     (release / 'annotations_instance').rename(release / 'elsewhere')
     with pytest.raises(
         UserError, match='annotations_instance/training is missing.*tar'
     ):
-        tool.main([str(release)])
+        converter.main([str(release)])
     with pytest.raises(UserError, match='images/training is missing; give the folder'):
-        tool.main([str(release / 'images')])
+        converter.main([str(release / 'images')])

@@ -21,6 +21,26 @@ CLASSES = ('disc', 'square')
 needs_files = pytest.mark.skipif(not DIRTY.is_dir(), reason='needs shared/data')
 
 
+@pytest.fixture
+def good():
+    """The content of a file without a fault, four images with an annotation each."""
+    if not DIRTY.is_dir():
+        pytest.skip('needs shared/data')
+    return json.loads((DIRTY / 'good.json').read_text())
+
+
+@pytest.fixture
+def write(tmp_path):
+    """`write(content)` makes a file of it, and returns its path."""
+
+    def dump(content):
+        path = tmp_path / 'a.json'
+        path.write_text(json.dumps(content))
+        return path
+
+    return dump
+
+
 def dataset_of(path, **options):
     init_default_scope('mmdet')
     pipeline = [
@@ -76,15 +96,13 @@ def test_only_the_images_that_were_tested_are_scored():
     assert score_of_truth(dataset, path) == 1
 
 
-@needs_files
-def test_missing_areas_and_boxes_are_those_of_the_masks(tmp_path):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    for annotation in content['annotations']:
+def test_missing_areas_and_boxes_are_those_of_the_masks(good, write):
+    for annotation in good['annotations']:
         del annotation['area'], annotation['bbox']
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+    path = write(good)
+    dataset = dataset_of(path, test_mode=True)
     assert dataset.get_data_info(0)['instances'][0]['bbox'] == [8, 6, 28, 22]
-    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+    assert score_of_truth(dataset, path) == 1
 
 
 @needs_files
@@ -186,13 +204,11 @@ def test_damaged_run_lengths(fault):
     )
 
 
-@needs_files
-def test_an_evaluator_of_other_images_is_refused_before_the_test(tmp_path):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    for image in content['images'][2:]:
+def test_an_evaluator_of_other_images_is_refused_before_the_test(good, write):
+    for image in good['images'][2:]:
         image['id'] += 100
-    content['annotations'] = content['annotations'][:2]
-    (tmp_path / 'other.json').write_text(json.dumps(content))
+    good['annotations'] = good['annotations'][:2]
+    path = write(good)
     cfg = Config(
         dict(
             default_scope='mmdet',
@@ -205,9 +221,7 @@ def test_an_evaluator_of_other_images_is_refused_before_the_test(tmp_path):
                     pipeline=[],
                 )
             ),
-            test_evaluator=dict(
-                type='eomt_mm.CocoMetric', ann_file=str(tmp_path / 'other.json')
-            ),
+            test_evaluator=dict(type='eomt_mm.CocoMetric', ann_file=str(path)),
         )
     )
     with pytest.raises(UserError, match='2 of 4 images of the test dataset'):
@@ -232,7 +246,6 @@ def test_only_images_without_annotations_are_filtered(coco, build_coco, kind):
     assert [found.get_data_info(i)['img_id'] for i in range(len(found))] == [7]
 
 
-@needs_files
 @pytest.mark.parametrize(
     'wrong',
     [
@@ -253,28 +266,26 @@ def test_only_images_without_annotations_are_filtered(coco, build_coco, kind):
         dict(area=10**400),
     ],
 )
-def test_wrong_areas_and_boxes_are_those_of_the_masks(tmp_path, wrong):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    content['annotations'][0] |= wrong
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
+def test_wrong_areas_and_boxes_are_those_of_the_masks(good, write, wrong):
+    good['annotations'][0] |= wrong
+    path = write(good)
+    dataset = dataset_of(path, test_mode=True)
     assert dataset.get_data_info(0)['instances'][0]['bbox'] == [8, 6, 28, 22]
-    assert InstanceFile(str(tmp_path / 'a.json')).anns[1]['area'] == 320
-    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+    assert InstanceFile(str(path)).anns[1]['area'] == 320
+    assert score_of_truth(dataset, path) == 1
 
 
 @pytest.mark.parametrize('count', [1, 255, 256, 700])
 @pytest.mark.parametrize('encoded', [False, True])
-def test_any_number_of_masks_is_measured(tmp_path, count, encoded):
+def test_any_number_of_masks_is_measured(good, write, count, encoded):
     """More than 255 at once overflow in pycocotools on NumPy 2."""
-    content = json.loads((DIRTY / 'good.json').read_text())
-    first = content['annotations'][0] | dict(area=1)
+    first = good['annotations'][0] | dict(area=1)
     if encoded:
-        size = [content['images'][0][side] for side in ('height', 'width')]
+        size = [good['images'][0][side] for side in ('height', 'width')]
         first['segmentation'] = dict(size=size, counts=[0, 7, size[0] * size[1] - 7])
-    content['annotations'] = [dict(first, id=i + 1) for i in range(count)]
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    areas = {a['area'] for a in InstanceFile(str(tmp_path / 'a.json')).anns.values()}
+    good['annotations'] = [dict(first, id=i + 1) for i in range(count)]
+    path = write(good)
+    areas = {a['area'] for a in InstanceFile(str(path)).anns.values()}
     assert areas == {7 if encoded else 320}
 
 
@@ -292,49 +303,43 @@ def test_areas_and_boxes_of_coco_stay():
         assert annotation['bbox'] == given[number]['bbox']
 
 
-@needs_files
 @pytest.mark.parametrize(
     'rest',
     [[[1, 2, 3, 4]], [[1, 2]], [[]], [[1, 2, 3]], [[1, 2, 3, 4, 5, 6, 7]]],
 )
-def test_polygons_of_too_few_points_are_left_out_beside_others(tmp_path, rest):
+def test_polygons_of_too_few_points_are_left_out_beside_others(good, write, rest):
     """pycocotools takes four numbers for a box."""
-    content = json.loads((DIRTY / 'good.json').read_text())
-    content['annotations'][0]['segmentation'] += rest
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
-    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+    good['annotations'][0]['segmentation'] += rest
+    path = write(good)
+    dataset = dataset_of(path, test_mode=True)
+    assert score_of_truth(dataset, path) == 1
 
 
-@needs_files
 @pytest.mark.parametrize(
-    'mask',
+    'extra',
     [
-        [[3, 3, 3, 3, 3, 3]],
-        [[8, 6, 28, 22, 8, 6]],
-        [[-60, 6, -40, 6, -40, 22, -60, 22]],
-        dict(size=[48, 64], counts=[48 * 64]),
-        dict(size=[48, 64], counts=[0, 0, 48 * 64]),
+        dict(segmentation=[[3, 3, 3, 3, 3, 3]]),
+        dict(segmentation=[[3, 3, 3, 3, 3, 3]], area=0, bbox=[3, 3, 0, 0]),
+        dict(segmentation=[[8, 6, 28, 22, 8, 6]]),
+        dict(segmentation=[[-60, 6, -40, 6, -40, 22, -60, 22]]),
+        dict(segmentation=dict(size=[48, 64], counts=[48 * 64])),
+        dict(segmentation=dict(size=[48, 64], counts=[0, 0, 48 * 64])),
     ],
 )
-def test_masks_without_a_pixel_beside_areas_and_boxes_of_some(tmp_path, mask):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    extra = content['annotations'][0] | dict(id=99, segmentation=mask)
-    content['annotations'].append(extra)
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
-    assert len(dataset.get_data_info(0)['instances']) == 1
-    assert score_of_truth(dataset, tmp_path / 'a.json') == 1
+def test_masks_without_a_pixel_are_left_out(good, write, extra):
+    """Whatever area and box they claim to have."""
+    good['annotations'].append(good['annotations'][0] | dict(extra, id=99))
+    path = write(good)
+    dataset = dataset_of(path, test_mode=True)
+    assert [len(dataset.get_data_info(i)['instances']) for i in range(4)] == [1] * 4
+    assert score_of_truth(dataset, path) == 1
 
 
-@needs_files
 @pytest.mark.parametrize('flags', [dict(iscrowd=1), dict(iscrowd=True), dict(ignore=1)])
-def test_nothing_but_crowds_is_nothing_to_train_with(tmp_path, flags):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    for annotation in content['annotations']:
+def test_nothing_but_crowds_is_nothing_to_train_with(good, write, flags):
+    for annotation in good['annotations']:
         annotation |= flags
-    path = tmp_path / 'a.json'
-    path.write_text(json.dumps(content))
+    path = write(good)
     with pytest.raises(UserError, match='nothing to train with'):
         dataset_of(path, test_mode=False)
     if 'iscrowd' in flags:
@@ -342,7 +347,6 @@ def test_nothing_but_crowds_is_nothing_to_train_with(tmp_path, flags):
             score_of_truth(dataset_of(path, test_mode=True), path)
 
 
-@needs_files
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -353,15 +357,13 @@ def test_nothing_but_crowds_is_nothing_to_train_with(tmp_path, flags):
         (dict(category_id=7), 'they are 1, 2: add'),
     ],
 )
-def test_messages_count_all_annotations(tmp_path, change, message):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    content['annotations'][0] |= change
-    (tmp_path / 'a.json').write_text(json.dumps(content))
+def test_messages_count_all_annotations(good, write, change, message):
+    good['annotations'][0] |= change
+    path = write(good)
     with pytest.raises(UserError, match=message):
-        dataset_of(tmp_path / 'a.json')
+        dataset_of(path)
 
 
-@needs_files
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
@@ -374,20 +376,17 @@ def test_messages_count_all_annotations(tmp_path, change, message):
         ),
     ],
 )
-def test_lists_without_entries_and_namesakes(tmp_path, change, message):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    (tmp_path / 'a.json').write_text(json.dumps(content | change))
+def test_lists_without_entries_and_namesakes(good, write, change, message):
+    path = write(good | change)
     with pytest.raises(UserError, match=message):
-        dataset_of(tmp_path / 'a.json', test_mode=True)
+        dataset_of(path, test_mode=True)
 
 
-@needs_files
-def test_one_photo_listed_twice_is_said(tmp_path):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    content['images'][1]['file_name'] = '0.png'
-    (tmp_path / 'a.json').write_text(json.dumps(content))
+def test_one_photo_listed_twice_is_said(good, write):
+    good['images'][1]['file_name'] = '0.png'
+    path = write(good)
     with mock.patch('eomt_mm.datasets.annotation_check.print_log') as said:
-        InstanceFile(str(tmp_path / 'a.json'))
+        InstanceFile(str(path))
     assert "2 images have file_name '0.png'" in said.call_args.args[0]
 
 
@@ -398,15 +397,3 @@ def test_a_metric_without_ground_truth(tmp_path):
         metric.process({}, [dict(img_id=1, img_path='a.png')])
     with pytest.raises(UserError, match='metric should be one of .* but got mask'):
         METRICS.build(dict(type='eomt_mm.CocoMetric', metric='mask'))
-
-
-@needs_files
-def test_masks_without_a_pixel_are_left_out(tmp_path):
-    content = json.loads((DIRTY / 'good.json').read_text())
-    extra = content['annotations'][0] | dict(id=99, area=0, bbox=[3, 3, 0, 0])
-    extra['segmentation'] = [[3, 3, 3, 3, 3, 3]]
-    content['annotations'].append(extra)
-    (tmp_path / 'a.json').write_text(json.dumps(content))
-    dataset = dataset_of(tmp_path / 'a.json', test_mode=True)
-    assert [len(dataset.get_data_info(i)['instances']) for i in range(4)] == [1] * 4
-    assert score_of_truth(dataset, tmp_path / 'a.json') == 1

@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from mmengine.config import Config
 from PIL import Image
 
 from eomt_mm.datasets.cityscapes_labels import LABELS, THINGS, segments_of
 from eomt_mm.errors import UserError
 from eomt_mm.registry import has_mmdet
+from tiny_models import on_data
 
 with_mmdet = pytest.mark.skipif(not has_mmdet(), reason='needs MMDetection')
 ROAD, SKY, CAR, PERSON, CARAVAN, EGO = 7, 23, 26, 24, 29, 1
@@ -67,8 +67,8 @@ def test_other_labels_are_refused(value, label):
 
 
 @pytest.fixture
-def tool(load_tool):
-    return load_tool('dataset_converters/cityscapes_panoptic')
+def converter(tool):
+    return tool('dataset_converters/cityscapes_panoptic')
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def contents(folder):
 
 
 @pytest.mark.parametrize('workers', [1, 2])
-def test_files(tool, release, workers):
+def test_files(converter, release, workers):
     before = contents(release)
-    tool.main([str(release), '--workers', str(workers)])
+    converter.main([str(release), '--workers', str(workers)])
     assert sorted(set(contents(release)) - set(before)) == [
         'cityscapes_instance_train.json',
         'cityscapes_instance_val.json',
@@ -123,10 +123,10 @@ def test_files(tool, release, workers):
     found = [(a['category_id'], a['iscrowd']) for a in instances['annotations']]
     assert found == 2 * [(0, 1), (2, 0), (2, 0)]
 
-    tool.main([str(release)])  # does nothing
+    converter.main([str(release)])  # does nothing
     (release / 'cityscapes_instance_val.json').unlink()
     with pytest.raises(UserError, match='but not all of .*--overwrite'):
-        tool.main([str(release)])
+        converter.main([str(release)])
 
 
 def set_pixel(path):
@@ -151,17 +151,17 @@ def set_pixel(path):
         ),
     ],
 )
-def test_errors_leave_nothing_behind(tool, release, change, message):
+def test_errors_leave_nothing_behind(converter, release, change, message):
     change(release / f'gtFine/train/{NAMES[1]}_gtFine_instanceIds.png')
     before = contents(release)
     with pytest.raises(UserError, match=message):
-        tool.main([str(release), '--workers', '1'])
+        converter.main([str(release), '--workers', '1'])
     assert contents(release) == before
 
 
 @with_mmdet
-def test_loaders_read_it(tool, release, build_coco):
-    tool.main([str(release), '--workers', '1'])
+def test_loaders_read_it(converter, release, build_coco):
+    converter.main([str(release), '--workers', '1'])
     dataset, _ = build_coco('cityscapes_panoptic', release)
     (sample,) = (item['data_samples'] for item in dataset)
     labels = sample.gt_sem_seg.sem_seg[0]
@@ -178,11 +178,11 @@ def test_loaders_read_it(tool, release, build_coco):
 
 @with_mmdet
 @pytest.mark.parametrize('task', ['panoptic', 'instance'])
-def test_the_config_trains_and_tests(tool, release, run_tool, root, tmp_path, task):
-    tool.main([str(release), '--workers', '1'])
-    cfg = Config.fromfile(root / f'configs/eomt/eomt_vitl_cityscapes_{task}.py')
-    text = cfg.pretty_text.replace(cfg.data_root, str(release))
-    cfg = Config.fromstring(text, '.py')
+def test_the_config_trains_and_tests(
+    converter, release, run_tool, root, tmp_path, task
+):
+    converter.main([str(release), '--workers', '1'])
+    cfg = on_data(root / f'configs/eomt/eomt_vitl_cityscapes_{task}.py', release)
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].update(num_workers=0, persistent_workers=False)
     config, run = tmp_path / f'tiny_{task}.py', tmp_path / 'run'

@@ -92,12 +92,12 @@ def config(tmp_path):
 
 
 @pytest.mark.parametrize('split, width', [('train', 512), ('val', 640)])
-def test_browse_dataset(split, width, config, ade, load_tool, tmp_path):
-    tool = load_tool('analysis_tools/browse_dataset')
+def test_browse_dataset(split, width, config, ade, tool, tmp_path):
+    browse = tool('analysis_tools/browse_dataset')
     root = ade((20, 30), count=3)
     out = tmp_path / 'panels'
     options = ['--not-show', '--output-dir', str(out), '--number', '2']
-    tool.main(
+    browse.main(
         [config, '--split', split, *options, '--cfg-options', f'data_root={root}']
     )
     panels = sorted(out.iterdir())
@@ -107,13 +107,13 @@ def test_browse_dataset(split, width, config, ade, load_tool, tmp_path):
 
 @pytest.mark.parametrize('task', ['semantic', 'panoptic', 'instance'])
 @pytest.mark.parametrize('split', ['train', 'val'])
-def test_browse_every_task(task, split, load_tool, tmp_path):
+def test_browse_every_task(task, split, tool, tmp_path):
     """Things are painted; sky and ground are where the task knows them."""
-    scenes = load_tool('dataset_converters/make_scenes')
+    scenes = tool('dataset_converters/make_scenes')
     scenes.main([str(tmp_path), '--train', '1', '--val', '1', '--size', '64'])
     root = tmp_path / 'ADEChallengeData2016'
     out = tmp_path / 'panels'
-    load_tool('analysis_tools/browse_dataset').main(
+    tool('analysis_tools/browse_dataset').main(
         [str(ROOT / f'configs/demo/eomt_scenes_{task}.py'), '--split', split]
         + ['--not-show', '--output-dir', str(out)]
         + ['--cfg-options', f'data_root={root}']
@@ -136,13 +136,13 @@ def test_browse_every_task(task, split, load_tool, tmp_path):
     assert outside < 0.3 if task == 'instance' else outside > 0.9
 
 
-def test_browse_dataset_says_what_is_missing(config, load_tool, tmp_path, capsys):
-    tool = load_tool('analysis_tools/browse_dataset')
+def test_browse_dataset_says_what_is_missing(config, tool, tmp_path, capsys):
+    browse = tool('analysis_tools/browse_dataset')
     with pytest.raises(SystemExit):
-        tool.main([config, '--not-show'])
+        browse.main([config, '--not-show'])
     assert '--output-dir' in capsys.readouterr().err
     with pytest.raises(UserError, match='does not exist'):
-        tool.main(
+        browse.main(
             [config, '--not-show', '--output-dir', str(tmp_path / 'o')]
             + ['--cfg-options', f'data_root={tmp_path / "nowhere"}']
         )

@@ -18,10 +18,10 @@ THINGS = ('disc', 'square', 'triangle', 'star', 'ring')
 
 
 @pytest.fixture(scope='module')
-def scenes(tmp_path_factory, load_tool):
+def scenes(tmp_path_factory, run_tool):
     out = tmp_path_factory.mktemp('data') / 'scenes'
-    tool = load_tool('dataset_converters/make_scenes')
-    tool.main([str(out), '--train', '2', '--val', '4', '--size', '32'])
+    options = ('--train', 2, '--val', 4, '--size', 32)
+    run_tool('dataset_converters/make_scenes', out, *options)
     return out / 'ADEChallengeData2016'
 
 

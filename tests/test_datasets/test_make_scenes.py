@@ -21,9 +21,8 @@ ARGS = ['--train', '3', '--val', '2', '--size', '16']
 
 
 @pytest.fixture
-def tool(load_tool):
-    """The tool as a module."""
-    return load_tool('dataset_converters/make_scenes')
+def make_scenes(tool):
+    return tool('dataset_converters/make_scenes')
 
 
 def contents(root):
@@ -31,9 +30,9 @@ def contents(root):
     return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
-def test_layout_and_content(tool, tmp_path, build):
+def test_layout_and_content(make_scenes, tmp_path, build):
     out = tmp_path / 'scenes'
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     root = out / 'ADEChallengeData2016'
     assert len(contents(root)) == 4 * (3 + 2) + 2 * 2
 
@@ -51,9 +50,11 @@ def test_layout_and_content(tool, tmp_path, build):
     np.testing.assert_array_equal(labels, semantic)
 
 
-def test_small_things(tool, tmp_path):
+def test_small_things(make_scenes, tmp_path):
     out = tmp_path / 'scenes'
-    tool.main([str(out), '--train', '1', '--val', '2', '--size', '96', '--small', '10'])
+    make_scenes.main(
+        [str(out), '--train', '1', '--val', '2', '--size', '96', '--small', '10']
+    )
     root = out / 'ADEChallengeData2016'
     image, *_ = draw_scene(np.random.default_rng((0, 1, 1)), 96, 10)
     written = Image.open(root / 'images/validation/scene_000001.png')
@@ -62,67 +63,69 @@ def test_small_things(tool, tmp_path):
     assert len(found['annotations']) > 2 * 10
     assert json.loads((out / 'make_scenes.json').read_text())['small'] == 10
     with pytest.raises(SystemExit):
-        tool.main([str(out), '--small', '11'])
+        make_scenes.main([str(out), '--small', '11'])
 
 
-def test_workers_do_not_change_the_scenes(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, 'CHUNK', 2)
-    tool.main([str(tmp_path / 'one'), *ARGS])
-    tool.main([str(tmp_path / 'two'), *ARGS, '--workers', '2'])
+def test_workers_do_not_change_the_scenes(make_scenes, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_scenes, 'CHUNK', 2)
+    make_scenes.main([str(tmp_path / 'one'), *ARGS])
+    make_scenes.main([str(tmp_path / 'two'), *ARGS, '--workers', '2'])
     assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
 
 
-def test_again_is_a_no_op(tool, tmp_path, capsys):
+def test_again_is_a_no_op(make_scenes, tmp_path, capsys):
     out = tmp_path / 'scenes'
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     before = {p: p.stat().st_mtime_ns for p in out.rglob('*')}
     start = time.process_time()
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     assert time.process_time() - start < 1
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob('*')}
     assert 'there already' in capsys.readouterr().out
 
 
-def test_other_arguments_need_overwrite(tool, tmp_path):
+def test_other_arguments_need_overwrite(make_scenes, tmp_path):
     out = tmp_path / 'scenes'
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     before = contents(out)
     with pytest.raises(UserError, match="'seed': 0.*'seed': 1.*--overwrite"):
-        tool.main([str(out), *ARGS, '--seed', '1'])
+        make_scenes.main([str(out), *ARGS, '--seed', '1'])
     assert contents(out) == before
-    tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
-    assert json.loads((out / tool.MANIFEST).read_text())['seed'] == 1
+    make_scenes.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
+    assert json.loads((out / make_scenes.MANIFEST).read_text())['seed'] == 1
     assert contents(out) != before
 
 
-def test_what_an_older_version_wrote_is_written_anew(tool, tmp_path, capsys):
+def test_what_an_older_version_wrote_is_written_anew(make_scenes, tmp_path, capsys):
     """Old versions wrote no panoptic maps; the scenes are the same."""
     out = tmp_path / 'scenes'
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     whole = contents(out)
-    manifest = json.loads((out / tool.MANIFEST).read_text())
+    manifest = json.loads((out / make_scenes.MANIFEST).read_text())
     del manifest['layout']
-    (out / tool.MANIFEST).write_text(json.dumps(manifest))
+    (out / make_scenes.MANIFEST).write_text(json.dumps(manifest))
     (out / 'ADEChallengeData2016/panoptic_training.json').unlink()
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     assert 'there already' not in capsys.readouterr().out
     assert contents(out) == whole
 
 
-def test_a_foreign_directory_is_left_alone(tool, tmp_path):
+def test_a_foreign_directory_is_left_alone(make_scenes, tmp_path):
     (tmp_path / 'thesis.tex').write_text('years of work')
     for extra in ([], ['--overwrite']):
         with pytest.raises(UserError, match='not written by make_scenes'):
-            tool.main([str(tmp_path), *ARGS, *extra])
+            make_scenes.main([str(tmp_path), *ARGS, *extra])
     assert contents(tmp_path) == {'thesis.tex': b'years of work'}
 
 
 @pytest.mark.parametrize(
     'error', [OSError(errno.ENOSPC, 'No space left on device'), KeyboardInterrupt()]
 )
-def test_failure_leaves_nothing_and_the_old_dataset(error, tool, tmp_path, monkeypatch):
+def test_failure_leaves_nothing_and_the_old_dataset(
+    error, make_scenes, tmp_path, monkeypatch
+):
     out = tmp_path / 'scenes'
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     before = contents(tmp_path)
     saved = []
 
@@ -133,46 +136,46 @@ def test_failure_leaves_nothing_and_the_old_dataset(error, tool, tmp_path, monke
 
     monkeypatch.setattr(Image.Image, 'save', save)
     with pytest.raises(type(error)):
-        tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
+        make_scenes.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
     with pytest.raises(type(error)):
         saved.clear()
-        tool.main([str(tmp_path / 'fresh'), *ARGS])
+        make_scenes.main([str(tmp_path / 'fresh'), *ARGS])
     assert contents(tmp_path) == before
 
 
-def test_leftovers_of_a_killed_run_are_cleared(tool, tmp_path):
+def test_leftovers_of_a_killed_run_are_cleared(make_scenes, tmp_path):
     leftover = tmp_path / '.scenes.partial' / 'half'
     leftover.mkdir(parents=True)
-    tool.main([str(tmp_path / 'scenes'), *ARGS])
+    make_scenes.main([str(tmp_path / 'scenes'), *ARGS])
     assert [p.name for p in tmp_path.iterdir()] == ['scenes']
 
 
 @pytest.mark.parametrize('option', ['--train', '--val', '--size', '--workers'])
-def test_zero_is_refused(option, tool, tmp_path, capsys):
+def test_zero_is_refused(option, make_scenes, tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
-        tool.main([str(tmp_path / 'scenes'), option, '0'])
+        make_scenes.main([str(tmp_path / 'scenes'), option, '0'])
     assert caught.value.code == 2
     assert f'{option} is 0' in capsys.readouterr().err
 
 
-def test_a_users_file_among_the_scenes_is_kept(tool, tmp_path):
+def test_a_users_file_among_the_scenes_is_kept(make_scenes, tmp_path):
     out = tmp_path / 'scenes'
-    tool.main([str(out), *ARGS])
+    make_scenes.main([str(out), *ARGS])
     for folder in (out, out / 'ADEChallengeData2016'):
         (folder / 'thesis.tex').write_text('years of work')
         before = contents(out)
         with pytest.raises(UserError, match='thesis.tex.*move it away'):
-            tool.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
+            make_scenes.main([str(out), *ARGS, '--seed', '1', '--overwrite'])
         assert contents(out) == before
         (folder / 'thesis.tex').unlink()
 
 
-def test_a_second_call_waits_and_finds_the_scenes(tool, tmp_path, capsys):
-    tool.main([str(tmp_path / 'elsewhere'), *ARGS])
+def test_a_second_call_waits_and_finds_the_scenes(make_scenes, tmp_path, capsys):
+    make_scenes.main([str(tmp_path / 'elsewhere'), *ARGS])
     lock = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     second = threading.Thread(
-        target=tool.main, args=([str(tmp_path / 'scenes'), *ARGS],)
+        target=make_scenes.main, args=([str(tmp_path / 'scenes'), *ARGS],)
     )
     second.start()
     second.join(0.5)
@@ -188,9 +191,11 @@ def test_a_second_call_waits_and_finds_the_scenes(tool, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_calls_at_once_and_after_a_kill_leave_one_whole_dataset(tool, tmp_path, root):
+def test_calls_at_once_and_after_a_kill_leave_one_whole_dataset(
+    make_scenes, tmp_path, root
+):
     args = ['--train', '300', '--val', '2', '--size', '32', '--workers', '2']
-    tool.main([str(tmp_path / 'alone/scenes'), *args])
+    make_scenes.main([str(tmp_path / 'alone/scenes'), *args])
     parent = tmp_path / 'shared'
     script = root / 'tools/dataset_converters/make_scenes.py'
     env = {**os.environ, 'PYTHONPATH': str(root)}

@@ -11,11 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from eomt_mm.crop_size import set_crop_size
-from eomt_mm.datasets import (
-    LoadSemanticAnnotations,
-    OODScenesDataset,
-    ScenesDataset,
-)
+from eomt_mm.datasets import LoadSemanticAnnotations, OODScenesDataset, ScenesDataset
 from eomt_mm.datasets.scenes import draw_scene
 from eomt_mm.datasets.scenes_ood import CORRUPTIONS, add_unknown, corrupt
 from eomt_mm.datasets.unknown_objects import LAYOUTS, UnknownObjectsDataset
@@ -152,7 +148,7 @@ test_dataloader = dict(num_workers=0, persistent_workers=False)
 
 
 @pytest.mark.slow
-def test_the_example_of_the_docs(release, root, tmp_path, load_tool):
+def test_the_example_of_the_docs(release, root, tmp_path, tool):
     """The config that the page shows, on each release, with a small model."""
     *_, options = release
     page = (root / 'docs/out_of_distribution.md').read_text()
@@ -168,7 +164,7 @@ def test_the_example_of_the_docs(release, root, tmp_path, load_tool):
     argv = [str(config), str(tmp_path / 'tiny.pth'), '--work-dir', str(tmp_path / 'w')]
     words = [f'test_dataloader.dataset.{k}={v}' for k, v in options.items()]
     words += ['crop_size=(64,64)']
-    load_tool('test').main([*argv, '--cfg-options', *words])
+    tool('test').main([*argv, '--cfg-options', *words])
     (scores,) = (tmp_path / 'w').rglob('*.json')
     found = json.loads(scores.read_text().splitlines()[-1])
     assert {'ood/AUROC', 'ood/AUPRC', 'ood/FPR95'} <= found.keys()

@@ -12,7 +12,6 @@ from eomt_mm.deploy import Predictor
 from eomt_mm.deploy.model_file import KEY, read_meta
 from eomt_mm.errors import UserError
 from exporting import files
-from exporting.check import read_program_meta
 from exporting.files import classifier
 from measuring.inference import load_model
 
@@ -45,8 +44,10 @@ def test_programs_of_torch(tiny, export, tmp_path, dtype, limit):
     path = tmp_path / 'tiny.pt2'
     found = export(model, path, '--dtype', dtype)
     assert max(found.values()) < limit
-    assert read_program_meta(path)['classes'] == ['cat', 'dog', 'sky', 'sea']
-    run = torch.export.load(path).module()
+    extra = {f'{KEY}.json': ''}
+    run = torch.export.load(path, extra_files=extra).module()
+    meta = json.loads(extra[f'{KEY}.json'])
+    assert meta['classes'] == ['cat', 'dog', 'sky', 'sea']
     for count in (1, 2, 5):
         classes, masks = run(torch.zeros(count, 3, 64, 64))
         assert classes.shape == (count, 8, 5) and masks.shape == (count, 8, 16, 16)

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +167,36 @@ def toy_run():
         return runner
 
     return run
+
+
+@pytest.fixture
+def run_and_resume(toy_config, toy_run):
+    """The whole run, and one as if killed: all that remains is what `stop` saved."""
+
+    def run(stop, **changes):
+        whole = toy_run(toy_config(work_dir='whole', **changes))
+        config = toy_config(work_dir='whole', resume=True, **changes)
+        work_dir = Path(config.work_dir)
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / f'{stop}.pth'))
+        return whole, toy_run(config)
+
+    return run
+
+
+@pytest.fixture
+def assert_same_run():
+    """Compares the weights of two runs of 12 iterations, and what they have logged."""
+
+    def compare(one, other, logged=()):
+        weights = one.model.state_dict()
+        assert one.iter == other.iter == 12
+        for name, value in other.model.state_dict().items():
+            assert torch.equal(value, weights[name]), name
+        for key in logged:
+            first, second = (
+                run.message_hub.get_scalar(f'train/{key}').data[0]
+                for run in (one, other)
+            )
+            assert len(first) == 12 and np.array_equal(first, second), key
+
+    return compare

@@ -5,6 +5,8 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
+from tiny_models import tiny_backbone
+
 NAMES = ('sky', 'grass', 'disc', 'box')
 DINOV2 = 'vit_small_patch14_reg4_dinov2'
 EVA02 = 'eva02_base_patch14_224'
@@ -18,19 +20,7 @@ def config(task='semantic', num_classes=4, **backbone):
     """Four classes, six queries, 4 x 4 patches, two of three blocks with queries."""
     head = dict(criterion=dict(type='eomt_mm.Criterion'))
     head['criterion']['num_points'] = 16
-    backbone = dict(
-        dict(
-            type='eomt_mm.QueryViT',
-            arch='vit_tiny_patch16_224',
-            img_size=32,
-            patch_size=8,
-            num_queries=6,
-            num_blocks=2,
-            pretrained=False,
-            timm_args=dict(embed_dim=32, depth=3, num_heads=2),
-        ),
-        **backbone,
-    )
+    backbone = tiny_backbone(**backbone)
     preprocessor = dict(mean=[128.0] * 3, std=[64.0] * 3)
     if task == 'semantic':
         head.update(type='eomt_mm.SemanticHead', num_classes=num_classes)

@@ -13,10 +13,7 @@ from mmseg.structures import SegDataSample
 
 from eomt_mm import checkpoints
 from eomt_mm.engine import fine_tuning
-from eomt_mm.engine.fine_tuning import (
-    fit_weights,
-    refuse_other_heads,
-)
+from eomt_mm.engine.fine_tuning import fit_weights, refuse_other_heads
 from eomt_mm.errors import UserError
 from four_classes import (
     CLASS_HEAD,

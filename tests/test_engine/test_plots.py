@@ -1,6 +1,5 @@
 """tools/analysis_tools: plot_schedule.py and plot_run.py."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from PIL import Image
 
 from eomt_mm import cli
 from eomt_mm.visualization import plot_training
-
-TOOLS = Path(__file__).parents[2] / 'tools' / 'analysis_tools'
 
 CONFIG = """
 model = dict(type='X', backbone=dict(
@@ -24,13 +21,6 @@ param_scheduler = dict(
     type='eomt_mm.TwoStageWarmupPolyLR', warmup=(5, 10), by_epoch=False)
 custom_hooks = [dict(type='eomt_mm.MaskAnnealingHook')]
 """
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -55,12 +45,12 @@ def assert_is_picture(path):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
-def test_schedule_of_a_config(tmp_path, drawn):
+def test_schedule_of_a_config(tool, tmp_path, drawn):
     (tmp_path / 'c.py').write_text(CONFIG)
-    tool = load('plot_schedule')
-    calls = drawn(tool)
+    plot = tool('analysis_tools/plot_schedule')
+    calls = drawn(plot)
     out = tmp_path / 'new' / 'c.png'
-    assert cli.run(tool.main, [str(tmp_path / 'c.py'), '--out', str(out)]) == 0
+    assert cli.run(plot.main, [str(tmp_path / 'c.py'), '--out', str(out)]) == 0
     assert_is_picture(out)
     (rates, masks), _ = calls[0]
     last, head, first = (values for _, values in rates.values())
@@ -79,28 +69,28 @@ def test_schedule_of_a_config(tmp_path, drawn):
         assert values[20 + 10 * i] == 0
 
 
-def test_schedule_with_overrides(tmp_path, drawn):
+def test_schedule_with_overrides(tool, tmp_path, drawn):
     (tmp_path / 'c.py').write_text(CONFIG)
-    tool = load('plot_schedule')
-    calls = drawn(tool)
+    plot = tool('analysis_tools/plot_schedule')
+    calls = drawn(plot)
     argv = [str(tmp_path / 'c.py'), '--out', str(tmp_path / 'c.png')]
     argv += ['--max-iters', '30', '--cfg-options', 'custom_hooks=[]']
     argv += ['model.backbone.timm_args.depth=6', 'param_scheduler.power=1.0']
-    assert cli.run(tool.main, argv) == 0
+    assert cli.run(plot.main, argv) == 0
     (rates, masks), _ = calls[0]
     assert masks == {}
     assert 'backbone, block 5' in rates
     assert rates['head and queries'][1][20] == pytest.approx(1e-4 * (1 - 15 / 25))
 
 
-def test_schedule_of_adaptive_annealing(tmp_path, drawn, capsys):
+def test_schedule_of_adaptive_annealing(tool, tmp_path, drawn, capsys):
     """What depends on the run is not drawn, and not passed over either."""
     text = CONFIG.replace('MaskAnnealingHook', 'AdaptiveMaskAnnealingHook')
     (tmp_path / 'c.py').write_text(text)
-    tool = load('plot_schedule')
-    calls = drawn(tool)
+    plot = tool('analysis_tools/plot_schedule')
+    calls = drawn(plot)
     argv = [str(tmp_path / 'c.py'), '--out', str(tmp_path / 'c.png')]
-    assert cli.run(tool.main, argv) == 0
+    assert cli.run(plot.main, argv) == 0
     (_, masks), _ = calls[0]
     ((name, (_, values)),) = masks.items()
     assert name == 'ceiling of each block'
@@ -109,18 +99,16 @@ def test_schedule_of_adaptive_annealing(tmp_path, drawn, capsys):
     assert 'AdaptiveMaskAnnealingHook follows the network' in said
     assert 'falls from iteration 40 to 50' in said
     argv += ['--cfg-options', 'model.backbone.num_blocks=0']
-    assert cli.run(tool.main, argv) == 0
+    assert cli.run(plot.main, argv) == 0
     assert calls[1][0][1] == {}
 
 
-def test_schedule_of_mask2former(tmp_path, drawn):
-    tool = load('plot_schedule')
-    calls = drawn(tool)
-    config = (
-        TOOLS.parents[1] / 'configs/ladder/step0_vitl_coco_panoptic_640_annealed.py'
-    )
+def test_schedule_of_mask2former(tool, root, tmp_path, drawn):
+    plot = tool('analysis_tools/plot_schedule')
+    calls = drawn(plot)
+    config = root / 'configs/ladder/step0_vitl_coco_panoptic_640_annealed.py'
     argv = [str(config), '--out', str(tmp_path / 'c.png'), '--max-iters', '60']
-    assert cli.run(tool.main, argv) == 0
+    assert cli.run(plot.main, argv) == 0
     (rates, masks), _ = calls[0]
     assert list(rates)[0] == 'backbone, block 23'
     assert list(masks) == [f'layer {i}' for i in range(9)]
@@ -135,11 +123,11 @@ def test_schedule_of_mask2former(tmp_path, drawn):
         ('param_scheduler.by_epoch=True', 'by_epoch=False'),
     ],
 )
-def test_configs_that_cannot_be_drawn(tmp_path, capsys, option, message):
+def test_configs_that_cannot_be_drawn(tool, tmp_path, capsys, option, message):
     (tmp_path / 'c.py').write_text(CONFIG)
     out = tmp_path / 'c.png'
     argv = [str(tmp_path / 'c.py'), '--out', str(out), '--cfg-options', option]
-    assert cli.run(load('plot_schedule').main, argv) == 2
+    assert cli.run(tool('analysis_tools/plot_schedule').main, argv) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
 
@@ -151,7 +139,7 @@ def write_log(folder, records, end=''):
     (folder / 'scalars.json').write_text(text + end)
 
 
-def test_runs_are_merged(tmp_path):
+def test_runs_are_merged(tool, tmp_path):
     write_log(
         tmp_path / '20250101_000000',
         [{'loss': float(s), 'step': s} for s in (1, 2, 3, 4)]
@@ -163,21 +151,21 @@ def test_runs_are_merged(tmp_path):
         [{'loss': -float(s), 'step': s} for s in (3, 4, 5)],
     )
     write_log(tmp_path / '20250103_000000', [{'mIoU': 99.0, 'step': 0}])  # a test
-    tool = load('plot_run')
-    records = tool.read_records(tmp_path)
-    assert tool.curve(records, 'loss') == ([1, 2, 3, 4, 5], [1, 2, -3, -4, -5])
-    assert tool.curve(records, 'mIoU') == ([2], [10.0])
+    plot = tool('analysis_tools/plot_run')
+    records = plot.read_records(tmp_path)
+    assert plot.curve(records, 'loss') == ([1, 2, 3, 4, 5], [1, 2, -3, -4, -5])
+    assert plot.curve(records, 'mIoU') == ([2], [10.0])
 
 
-def test_real_run(toy_config, toy_run, tmp_path, drawn):
+def test_real_run(tool, toy_config, toy_run, tmp_path, drawn):
     config = toy_config(vis_backends=[{'type': 'LocalVisBackend'}])
     config.visualizer = {'type': 'Visualizer', 'vis_backends': config.vis_backends}
     config.visualizer['name'] = config.experiment_name
     config.log_processor = {'by_epoch': False}
     toy_run(config)
-    tool = load('plot_run')
-    calls = drawn(tool)
-    assert cli.run(tool.main, [config.work_dir]) == 0
+    plot = tool('analysis_tools/plot_run')
+    calls = drawn(plot)
+    assert cli.run(plot.main, [config.work_dir]) == 0
     assert_is_picture(Path(config.work_dir) / 'training.png')
     (rates, masks), options = calls[0]
     assert list(rates) == ['backbone', 'head and queries']
@@ -186,6 +174,6 @@ def test_real_run(toy_config, toy_run, tmp_path, drawn):
     assert options['score'] == ('mIoU', ([4, 8, 12], [50.0, 50.0, 50.0]))
 
 
-def test_no_run(tmp_path, capsys):
-    assert cli.run(load('plot_run').main, [str(tmp_path)]) == 2
+def test_no_run(tool, tmp_path, capsys):
+    assert cli.run(tool('analysis_tools/plot_run').main, [str(tmp_path)]) == 2
     assert 'scalars.json' in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """k iterations + resume + k iterations equal 2k iterations, bit for bit."""
 
 import random
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,72 +24,39 @@ def loader(sampler, workers):
     }
 
 
-def run_and_resume(toy_config, toy_run, stop, **changes):
-    """The whole run, and one as if killed: all that remains is what `stop` saved."""
-    whole = toy_run(toy_config(work_dir='whole', **changes))
-    config = toy_config(work_dir='whole', resume=True, **changes)
-    work_dir = Path(config.work_dir)
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / f'{stop}.pth'))
-    return whole, toy_run(config)
-
-
-def assert_equal_weights(resumed, whole):
-    weights = whole.model.state_dict()
-    for name, value in resumed.model.state_dict().items():
-        assert torch.equal(value, weights[name]), name
-
-
 @pytest.mark.parametrize('workers', [0, 4])
 @pytest.mark.parametrize('sampler', ['InfiniteSampler', 'DefaultSampler'])
 @pytest.mark.parametrize('stop', [5, 10])
 def test_resumed_run_is_the_uninterrupted_run(
-    toy_config, toy_run, stop, sampler, workers
+    run_and_resume, assert_same_run, stop, sampler, workers
 ):
-    whole, resumed = run_and_resume(
-        toy_config,
-        toy_run,
-        f'iter_{stop}',
-        train_dataloader=loader(sampler, workers),
-    )
-    weights = whole.model.state_dict()
-    assert whole.iter == resumed.iter == 12
-    for name, value in resumed.model.state_dict().items():
-        assert torch.equal(value, weights[name]), name
-    for key in ('loss', 'lr', 'base_lr', 'mask_prob_0', 'mask_prob_2'):
-        ours = resumed.message_hub.get_scalar(f'train/{key}').data[0]
-        theirs = whole.message_hub.get_scalar(f'train/{key}').data[0]
-        assert len(ours) == 12
-        assert np.array_equal(ours, theirs), key
+    runs = run_and_resume(f'iter_{stop}', train_dataloader=loader(sampler, workers))
+    assert_same_run(*runs, ('loss', 'lr', 'base_lr', 'mask_prob_0', 'mask_prob_2'))
 
 
 @pytest.mark.parametrize('workers', [0, 4])
 @pytest.mark.parametrize('stop', ['epoch_1', 'iter_6'])  # 6 is amid the second epoch
-def test_resumed_epochs_are_the_uninterrupted_ones(toy_config, toy_run, stop, workers):
+def test_resumed_epochs_are_the_uninterrupted_ones(
+    run_and_resume, assert_same_run, stop, workers
+):
     checkpoint = {
         'type': 'CheckpointHook',
         'interval': 1 if stop == 'epoch_1' else 6,
         'by_epoch': stop == 'epoch_1',
     }
-    whole, resumed = run_and_resume(
-        toy_config,
-        toy_run,
+    runs = run_and_resume(
         stop,
         train_dataloader=loader('DefaultSampler', workers),
         train_cfg={'by_epoch': True, 'max_epochs': 3},
         default_hooks={'checkpoint': checkpoint},
     )
-    assert whole.iter == resumed.iter == 12
-    assert_equal_weights(resumed, whole)
+    assert_same_run(*runs)
 
 
-def test_without_the_hook_it_is_not(toy_config, toy_run):
+def test_without_the_hook_it_is_not(run_and_resume):
     # The toy model must be able to tell: otherwise the test above proves nothing.
     hooks = [{'type': 'eomt_mm.MaskAnnealingHook'}]
-    whole = toy_run(toy_config(work_dir='whole', custom_hooks=hooks))
-    config = toy_config(work_dir='whole', custom_hooks=hooks, resume=True)
-    work_dir = Path(config.work_dir)
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_5.pth'))
-    resumed = toy_run(config)
+    whole, resumed = run_and_resume('iter_5', custom_hooks=hooks)
     weights = whole.model.state_dict()
     assert any(
         not torch.equal(value, weights[name])
@@ -98,12 +64,10 @@ def test_without_the_hook_it_is_not(toy_config, toy_run):
     )
 
 
-def test_first_seed_survives_a_resume_without_one(toy_config, toy_run):
-    whole, resumed = run_and_resume(
-        toy_config, toy_run, 'iter_5', randomness={'seed': None}
-    )
+def test_first_seed_survives_a_resume_without_one(run_and_resume, assert_same_run):
+    whole, resumed = run_and_resume('iter_5', randomness={'seed': None})
     assert resumed.seed == whole.seed
-    assert_equal_weights(resumed, whole)
+    assert_same_run(whole, resumed)
 
 
 def test_step_depends_on_seed_rank_and_iteration():

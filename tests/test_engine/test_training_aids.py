@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from PIL import Image
 
 from eomt_mm.engine.adaptive_annealing import BlockState, agreements, followed
 from eomt_mm.errors import UserError
 from eomt_mm.models import MaskHead, QueryViT
 from eomt_mm.models.network import Network
+from tiny_models import on_data
 
 EMA = {'default_hooks.ema.type': 'eomt_mm.EMAHook'}
 MIXED = ('eomt/eomt_vitl_ade20k', '_base_/eomt_ema')
@@ -76,23 +76,12 @@ def test_one_block_that_ignores_its_mask_agrees(network):
 
 
 @pytest.fixture
-def train(root, run_tool, tmp_path):
-    """`train('run', {...}, *argv)` trains 12 iterations on four scenes."""
-    rng = np.random.default_rng(0)
-    for split in ('training', 'validation'):
-        for kind in ('images', 'annotations'):
-            (tmp_path / kind / split).mkdir(parents=True)
-        for i in range(4):
-            photo = rng.integers(0, 255, (64, 64, 3), np.uint8)
-            Image.fromarray(photo).save(tmp_path / f'images/{split}/{i}.png')
-            labels = rng.integers(1, 8, (64, 64), np.uint8)
-            Image.fromarray(labels).save(tmp_path / f'annotations/{split}/{i}.png')
+def train(root, run_tool, scenes, tmp_path):
+    """`train('run', {...}, *argv)` trains 12 iterations on the scenes."""
     config = root / 'configs/demo/eomt_scenes_semantic.py'
 
     def run(name, options, *argv):
-        cfg = Config.fromfile(config)
-        text = cfg.pretty_text.replace(cfg.data_root, str(tmp_path))
-        cfg = Config.fromstring(text, '.py')
+        cfg = on_data(config, scenes)
         cfg.merge_from_dict(
             {
                 'model.backbone.timm_args': dict(embed_dim=32, depth=3, num_heads=4),

@@ -1,7 +1,6 @@
 """Checkpointing, freezing, compilation: the same training, or less of it."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,43 +153,35 @@ def test_more_blocks_than_there_are(blocks):
         small_backbone(frozen=dict(blocks=blocks))
 
 
-def check_resume(toy_config, toy_run, options, hooks=()):
-    model = dict(type='EngineSmallEoMT', **options)
+@pytest.fixture
+def check_resume(toy_config, run_and_resume, assert_same_run):
+    """Trains and resumes with the options of a model; returns the whole run."""
 
-    def config(**changes):
-        made = toy_config(work_dir='whole', model=model, **changes)
-        made.custom_hooks = [*made.custom_hooks, *hooks]
-        return made
+    def check(options, hooks=()):
+        whole, resumed = run_and_resume(
+            'iter_5',
+            model=dict(type='EngineSmallEoMT', **options),
+            custom_hooks=[*toy_config().custom_hooks, *hooks],
+        )
+        assert_same_run(whole, resumed, ('loss', 'mask_prob_0', 'mask_prob_1'))
+        probs = whole.message_hub.get_scalar('train/mask_prob_0').data[0]
+        assert max(probs) > min(probs)  # it was annealed
+        return whole
 
-    whole = toy_run(config())
-    again = config(resume=True)
-    work_dir = Path(again.work_dir)
-    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'iter_5.pth'))
-    resumed = toy_run(again)
-    weights = whole.model.state_dict()
-    assert whole.iter == resumed.iter == 12
-    for name, value in resumed.model.state_dict().items():
-        assert torch.equal(value, weights[name]), name
-    for key in ('loss', 'mask_prob_0', 'mask_prob_1'):
-        ours = resumed.message_hub.get_scalar(f'train/{key}').data[0]
-        theirs = whole.message_hub.get_scalar(f'train/{key}').data[0]
-        assert len(ours) == 12 and np.array_equal(ours, theirs), key
-    probs = whole.message_hub.get_scalar('train/mask_prob_0').data[0]
-    assert max(probs) > min(probs)  # it was annealed
-    return whole
+    return check
 
 
 @pytest.mark.parametrize('name', OPTIONS)
-def test_resume_with_each_option(toy_config, toy_run, name):
-    check_resume(toy_config, toy_run, OPTIONS[name])
+def test_resume_with_each_option(check_resume, name):
+    check_resume(OPTIONS[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['plain', 'checkpointing'])
-def test_compiled_blocks_train_and_resume(toy_config, toy_run, name):
+def test_compiled_blocks_train_and_resume(toy_config, toy_run, check_resume, name):
     """Traced and differentiated as a whole, and run without the C++ compiler."""
     hook = dict(type='eomt_mm.CompileHook', backend='aot_eager')
-    compiled = check_resume(toy_config, toy_run, OPTIONS[name], [hook])
+    compiled = check_resume(OPTIONS[name], [hook])
     model = dict(type='EngineSmallEoMT', **OPTIONS[name])
     plain = toy_run(toy_config(work_dir='plain', model=model))
     assert set(plain.model.state_dict()) == set(compiled.model.state_dict())

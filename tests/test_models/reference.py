@@ -8,7 +8,7 @@ from transformers import (
     EomtForUniversalSegmentation,
 )
 
-from eomt_mm.models import MaskHead, QueryViT
+from tiny_models import tiny_network
 
 # The head's names in Hugging Face's model.
 HEAD_NAMES = {
@@ -48,38 +48,26 @@ DINOV3_NAMES = {
 }
 
 
-def tiny_pair(swiglu=False, num_labels=5, image_size=64, num_queries=6, points=128):
+def tiny_pair(swiglu=False, **size):
     """A tiny EoMT of ours and Hugging Face's with the same random weights.
 
     Returns (backbone, head, reference), all in fp32 and training mode.
     """
-    torch.manual_seed(0)
     arch = f'vit_{"giant" if swiglu else "small"}_patch14_reg4_dinov2'
-    backbone = QueryViT(
-        arch,
-        image_size,
-        num_queries=num_queries,
-        num_blocks=2,
-        pretrained=False,
-        timm_args=dict(
-            embed_dim=64, depth=4, num_heads=4, mlp_ratio=5.5 if swiglu else 4
-        ),
-    )
-    head = MaskHead(64, num_labels)
-    for parameter in [*backbone.parameters(), *head.parameters()]:
-        torch.nn.init.normal_(parameter, std=0.2)
+    ratio = 5.5 if swiglu else 4
+    backbone, head = tiny_network(arch, 0.2, **size, mlp_ratio=ratio)
     reference = EomtForUniversalSegmentation(
         EomtConfig(
             hidden_size=64,
             num_hidden_layers=4,
             num_attention_heads=4,
-            image_size=image_size,
+            image_size=backbone.img_size[0],
             patch_size=16,
             num_blocks=2,
-            num_queries=num_queries,
-            num_labels=num_labels,
+            num_queries=backbone.num_queries,
+            num_labels=head.num_classes,
             use_swiglu_ffn=swiglu,
-            train_num_points=points,
+            train_num_points=128,
         )
     )
     loaded = reference.load_state_dict(
@@ -90,31 +78,20 @@ def tiny_pair(swiglu=False, num_labels=5, image_size=64, num_queries=6, points=1
     return backbone.train(), head.train(), reference.train()
 
 
-def tiny_dinov3_pair(num_labels=5, image_size=64, num_queries=6):
+def tiny_dinov3_pair():
     """See `tiny_pair`; DINOv3 with its rotary codes, in evaluation mode."""
-    torch.manual_seed(0)
-    backbone = QueryViT(
-        'vit_small_patch16_dinov3_qkvb',
-        image_size,
-        num_queries=num_queries,
-        num_blocks=2,
-        pretrained=False,
-        timm_args=dict(embed_dim=64, depth=4, num_heads=4),
-    )
-    head = MaskHead(64, num_labels)
-    for parameter in [*backbone.parameters(), *head.parameters()]:
-        torch.nn.init.normal_(parameter, std=0.2)
+    backbone, head = tiny_network('vit_small_patch16_dinov3_qkvb', 0.2)
     reference = EomtDinov3ForUniversalSegmentation(
         EomtDinov3Config(
             hidden_size=64,
             intermediate_size=256,
             num_hidden_layers=4,
             num_attention_heads=4,
-            image_size=image_size,
+            image_size=64,
             patch_size=16,
             num_blocks=2,
-            num_queries=num_queries,
-            num_labels=num_labels,
+            num_queries=backbone.num_queries,
+            num_labels=head.num_classes,
             layer_norm_eps=1e-5,
         )
     )

@@ -13,11 +13,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from eomt_mm.errors import UserError
 from eomt_mm.models.blocks import BLOCK_BYTES, Block, block_of, room_for
-from eomt_mm.models.postprocess import (
-    instance_result,
-    panoptic_result,
-    semantic_result,
-)
+from eomt_mm.models.postprocess import instance_result, panoptic_result, semantic_result
 from eomt_mm.run_lengths import encode_masks
 
 CPU = torch.device('cpu')

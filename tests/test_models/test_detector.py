@@ -19,6 +19,7 @@ from pycocotools.mask import decode
 
 from eomt_mm import registry
 from eomt_mm.errors import UserError
+from tiny_models import tiny_backbone
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 THINGS, STUFF = 3, 2
@@ -35,16 +36,7 @@ def config(**changes):
             std=STD,
             bgr_to_rgb=True,
         ),
-        backbone=dict(
-            type='eomt_mm.QueryViT',
-            arch='vit_tiny_patch16_224',
-            img_size=32,
-            patch_size=8,
-            num_queries=6,
-            num_blocks=2,
-            pretrained=False,
-            timm_args=dict(embed_dim=32, depth=3, num_heads=2),
-        ),
+        backbone=tiny_backbone(),
         panoptic_head=dict(
             type='eomt_mm.PanopticHead',
             embed_dims=32,

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from eomt_mm.errors import UserError
-from eomt_mm.models import MaskHead, fp8
-from eomt_mm.models.build import build_backbone
+from eomt_mm.models import fp8
 from eomt_mm.models.network import FastNetwork, Network
+from tiny_models import tiny_network
 
 ARCHS = {
     'vit_small_patch14_reg4_dinov2': 4,
@@ -25,23 +25,10 @@ def anywhere(monkeypatch):
 
 
 def network(arch):
-    torch.manual_seed(0)
-    timm_args = dict(embed_dim=64, depth=4, num_heads=4)
     if 'patch14' in arch and 'reg4' not in arch or 'giant' in arch:
-        timm_args['mlp_ratio'] = 3.0  # else of a width that cards do not take
-    backbone = build_backbone(
-        arch=arch,
-        img_size=64,
-        num_queries=6,
-        num_blocks=2,
-        pretrained=False,
-        timm_args=timm_args,
-    )
-    head = MaskHead(64, 5, backbone.patch_size)
-    # timm's LayerScale is next to 0 before training: the blocks would do nothing.
-    for parameter in [*backbone.parameters(), *head.parameters()]:
-        torch.nn.init.normal_(parameter, std=0.1)
-    return Network(backbone.eval(), head.eval())
+        # Else of a width that cards do not take.
+        return Network(*tiny_network(arch, 0.1, mlp_ratio=3.0))
+    return Network(*tiny_network(arch, 0.1))
 
 
 def test_each_row_fills_the_range():

@@ -108,7 +108,7 @@ def float64(monkeypatch):
 
 @pytest.mark.slow
 def test_outputs_of_200_queries_equal():
-    backbone, head, reference = tiny_pair(num_queries=200, image_size=160)
+    backbone, head, reference = tiny_pair(num_queries=200, img_size=160)
     images = torch.randn(2, 3, 160, 160)
     with torch.no_grad():
         for probs in ([1.0, 1.0], [0.0, 0.0]):

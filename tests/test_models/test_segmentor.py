@@ -16,6 +16,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.models.backbone_sizes import write_sizes
 from eomt_mm.models.segmentor import EoMTSegDataPreProcessor
 from eomt_mm.models.targets import semantic_targets
+from tiny_models import tiny_backbone
 
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -29,16 +30,7 @@ def config(type_='eomt_mm.EoMTSegmentor', **test_cfg):
             std=STD,
             bgr_to_rgb=True,
         ),
-        backbone=dict(
-            type='eomt_mm.QueryViT',
-            arch='vit_tiny_patch16_224',
-            img_size=32,
-            patch_size=8,
-            num_queries=6,
-            num_blocks=2,
-            pretrained=False,
-            timm_args=dict(embed_dim=32, depth=3, num_heads=2),
-        ),
+        backbone=tiny_backbone(),
         decode_head=dict(
             type='eomt_mm.SemanticHead',
             embed_dims=32,

@@ -4,11 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from eomt_mm.models.windows import (
-    WindowAverage,
-    class_map,
-    resized_argmax,
-)
+from eomt_mm.models.windows import WindowAverage, class_map, resized_argmax
 from eomt_mm.sizes import window_starts
 
 

@@ -1,8 +1,6 @@
 """Three small datasets as users have them, made of synthetic scenes."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,19 +10,14 @@ from eomt_mm.datasets import draw_scene
 from eomt_mm.datasets.scenes import CLASSES, NUM_STUFF
 from eomt_mm.datasets.scenes_coco import segments
 
-ROOT = Path(__file__).parents[2]
 SIDE = 64
 IDS = {'disc': 7, 'square': 3, 'star': 12}
 
 
 @pytest.fixture(scope='session')
-def check():
+def check(tool):
     """`tools/dataset_converters/check_dataset.py` as a module."""
-    path = ROOT / 'tools/dataset_converters/check_dataset.py'
-    spec = importlib.util.spec_from_file_location('check_dataset', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return tool('dataset_converters/check_dataset')
 
 
 def scene(seed):

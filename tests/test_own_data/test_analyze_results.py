@@ -1,7 +1,6 @@
 """tools/analysis_tools/analyze_results.py, and MM's tools on own data."""
 
 import csv
-import importlib.util
 import pickle
 import runpy
 import sys
@@ -17,14 +16,6 @@ from PIL import Image
 from eomt_mm import cli
 from eomt_mm.compat import PAIRS, installed_version
 from eomt_mm.run_lengths import encode_masks
-
-
-def load_tool(root):
-    path = root / 'tools/analysis_tools/analyze_results.py'
-    spec = importlib.util.spec_from_file_location('analyze', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def mm_tool(package, name):
@@ -93,10 +84,12 @@ def truth_as_prediction(datasets, check, tmp_path):
         ('instance', 'coco/segm_mAP', 1),
     ],
 )
-def test_a_perfect_prediction(root, truth_as_prediction, tmp_path, task, score, best):
+def test_a_perfect_prediction(
+    run_tool, truth_as_prediction, tmp_path, task, score, best
+):
     config, found = truth_as_prediction(task)
     out = tmp_path / 'analysis'
-    scores = load_tool(root).main([str(config), str(found), '--out', str(out)])
+    scores = run_tool('analysis_tools/analyze_results', config, found, '--out', out)
     assert scores[score] == pytest.approx(best)
     names = {'scores.csv', 'confusion.csv', 'confusion.png', 'best.png', 'worst.png'}
     assert {path.name for path in out.iterdir()} == names
@@ -108,21 +101,21 @@ def test_a_perfect_prediction(root, truth_as_prediction, tmp_path, task, score, 
     assert {row[1] for row in images} == {'1.0000'}
 
 
-def test_the_worst_come_first(root, truth_as_prediction, tmp_path):
+def test_the_worst_come_first(run_tool, truth_as_prediction, tmp_path):
     config, found = truth_as_prediction('semantic')
     worst = sorted(found.iterdir())[3]
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(worst)
     out = tmp_path / 'analysis'
-    argv = [str(config), str(found), '--out', str(out), '--number', '1']
-    load_tool(root).main(argv)
+    options = ('--out', out, '--number', 1)
+    run_tool('analysis_tools/analyze_results', config, found, *options)
     images = [*csv.reader((out / 'scores.csv').open())][1:]
     assert images[0][0].endswith(f'/{worst.stem}.jpg') and float(images[0][1]) < 0.5
     assert images[1][1] == '1.0000'
 
 
-def test_predictions_of_other_data(root, truth_as_prediction, capsys, tmp_path):
+def test_predictions_of_other_data(tool, truth_as_prediction, capsys, tmp_path):
     config, found = truth_as_prediction('semantic')
-    main = load_tool(root).main
+    main = tool('analysis_tools/analyze_results').main
     first = sorted(found.iterdir())[0]
     Image.fromarray(np.zeros((5, 5), np.uint8)).save(first)
     argv = [str(config), str(found), '--out', str(tmp_path / 'analysis')]

@@ -1,5 +1,7 @@
 """MM's own augmentation on own data: every label stays on its colour."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,21 +9,6 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from PIL import Image
 
-COPY_PASTE = """
-_base_ = {base!r}
-own = _base_.train_dataloader.dataset
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type='MultiImageMixDataset',
-        dataset=dict(own, pipeline=own.pipeline[:-1]),
-        pipeline=[
-            dict(type='eomt_mm.CopyPaste', max_num_pasted=10),
-            own.pipeline[-1],
-        ],
-    )
-)
-"""
 MULTI_SCALE = """
 _base_ = {base!r}
 own = _base_.train_dataloader.dataset
@@ -95,6 +82,15 @@ def painted(datasets, check, tmp_path):
     return write
 
 
+@pytest.fixture
+def copy_paste(root):
+    """The config that docs/tools.md shows."""
+    page = (root / 'docs/tools.md').read_text()
+    blocks = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+    (code,) = [block for block in blocks if 'CopyPaste' in block]
+    return code.replace("'./mine.py'", '{base!r}')
+
+
 def train_set(base, text):
     """The training data of a config on top of another one."""
     path = base.with_name('mixed.py')
@@ -140,8 +136,8 @@ def image_of(sample):
 
 
 @pytest.mark.parametrize('task', ['instance', 'panoptic'])
-def test_copy_paste(painted, task):
-    dataset = train_set(painted(task), COPY_PASTE)
+def test_copy_paste(painted, copy_paste, task):
+    dataset = train_set(painted(task), copy_paste)
     plain = dataset.dataset
     seen = grown = 0
     for i in range(24):
@@ -180,9 +176,9 @@ def test_mosaic_of_mmseg(painted):
         check_labels(image, sample['data_samples'])
 
 
-def test_mixed_images_are_browsed(painted, run_tool, tmp_path):
+def test_mixed_images_are_browsed(painted, copy_paste, run_tool, tmp_path):
     base = painted('panoptic')
-    train_set(base, COPY_PASTE)
+    train_set(base, copy_paste)
     options = ('--not-show', '--number', 3, '--output-dir', tmp_path / 'seen')
     run_tool('analysis_tools/browse_dataset', base.with_name('mixed.py'), *options)
     assert len([*(tmp_path / 'seen').iterdir()]) == 3

@@ -1,17 +1,13 @@
-"""A tiny stock model, eight tiny photographs in ADE20K's layout, the tools as modules.
+"""A tiny stock model, eight tiny photographs in ADE20K's layout.
 
 The model is MMSegmentation's own: the tools are to serve any config.
 """
 
-import functools
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).parents[2]
 
 TINY_CONFIG = """
 default_scope = 'mmseg'
@@ -69,22 +65,6 @@ env_cfg = dict(cudnn_benchmark=False)
 """
 
 
-@functools.cache
-def load_tool(name: str):
-    """Imports `tools/<name>.py`; the tools are scripts, not a package."""
-    path = ROOT / 'tools' / f'{name}.py'
-    spec = importlib.util.spec_from_file_location(name.replace('/', '_'), path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope='session')
-def tool():
-    """`tool('train')` is `tools/train.py` as a module."""
-    return load_tool
-
-
 @pytest.fixture(scope='session')
 def ade_root(tmp_path_factory) -> Path:
     """Four training and four validation images, 32 px, classes by position."""
@@ -114,10 +94,10 @@ def config(tmp_path, ade_root) -> Path:
 
 
 @pytest.fixture(scope='session')
-def trained(tmp_path_factory, ade_root) -> Path:
+def trained(tmp_path_factory, ade_root, run_tool) -> Path:
     """A checkpoint after two iterations of `tools/train.py`."""
     folder = tmp_path_factory.mktemp('trained')
     path = folder / 'tiny.py'
     path.write_text(TINY_CONFIG.format(data_root=str(ade_root)))
-    load_tool('train').main([str(path), '--work-dir', str(folder / 'run')])
+    run_tool('train', path, '--work-dir', folder / 'run')
     return folder / 'run' / 'iter_2.pth'

@@ -61,6 +61,15 @@ def converted(tool, tmp_path, tensors, config):
     return tmp_path / 'good.pth'
 
 
+@pytest.fixture(params=['from a file', 'to transformers'])
+def source(request, tmp_path, tensors, config, converted):
+    """What is converted, with its options: an official file, a checkpoint of ours."""
+    if request.param == 'to transformers':
+        return converted, '--to-hf'
+    torch.save(tensors, tmp_path / 'tiny.bin')
+    return tmp_path / 'tiny.bin', '--config', config
+
+
 class Evil:
     def __init__(self, path):
         self.path = path
@@ -286,21 +295,14 @@ def test_destinations(refused, tmp_path, tensors, config, converted):
 
 
 @pytest.mark.parametrize('dst', ['mine.pth', 'mine', 'link'])
-@pytest.mark.parametrize('to_hf', [False, True])
-def test_what_is_there_already_stays(
-    refused, tmp_path, tensors, config, converted, to_hf, dst
-):
+def test_what_is_there_already_stays(refused, tmp_path, source, dst):
     """A file, a folder with something in it, and a link to the file."""
     (tmp_path / 'mine.pth').write_text('mine')
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine/mine.txt').touch()
     (tmp_path / 'link').symlink_to(tmp_path / 'mine.pth')
-    torch.save(tensors, tmp_path / 'tiny.bin')
-    argv = (converted, '--to-hf')
-    if not to_hf:
-        argv = (tmp_path / 'tiny.bin', '--config', config)
-    line = refused(*argv, dst=dst)
-    if not to_hf and dst == 'mine':
+    line = refused(*source, dst=dst)
+    if '--to-hf' not in source and dst == 'mine':
         assert 'is a folder: give the name of a file' in line
     else:
         assert f'{tmp_path / dst} is there already: remove it or give' in line
@@ -319,20 +321,14 @@ def full_disk():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize('to_hf', [False, True])
-def test_a_full_disk(refused, tmp_path, tensors, config, converted, full_disk, to_hf):
-    torch.save(tensors, tmp_path / 'tiny.bin')
-    assert (tmp_path / 'tiny.bin').stat().st_size > 500_000
+def test_a_full_disk(refused, source, full_disk):
+    assert source[0].stat().st_size > 500_000
     full_disk()
-    argv = (converted, '--to-hf')
-    if not to_hf:
-        argv = (tmp_path / 'tiny.bin', '--config', config)
-    line = refused(*argv, dst='new/folder/out')
+    line = refused(*source, dst='new/folder/out')
     assert re.search('cannot write \\S+/new/folder/out: .*File too large', line), line
     assert 'GB are free there). Make room, or name a place' in line
 
 
-@pytest.mark.parametrize('to_hf', [False, True])
 @pytest.mark.parametrize(
     ('dst', 'said'),
     [
@@ -341,37 +337,21 @@ def test_a_full_disk(refused, tmp_path, tensors, config, converted, full_disk, t
         ('/proc/nowhere/out', 'No such file or directory'),
     ],
 )
-def test_places_that_cannot_be(
-    refused, tmp_path, tensors, config, converted, to_hf, dst, said
-):
+def test_places_that_cannot_be(refused, tmp_path, source, dst, said):
     (tmp_path / 'file').touch()
-    torch.save(tensors, tmp_path / 'tiny.bin')
-    argv = (converted, '--to-hf')
-    if not to_hf:
-        argv = (tmp_path / 'tiny.bin', '--config', config)
-    assert said in refused(*argv, dst=dst)
+    assert said in refused(*source, dst=dst)
 
 
-@pytest.mark.parametrize('to_hf', [False, True])
-def test_a_folder_that_may_not_be_written(
-    refused, tmp_path, tensors, config, converted, monkeypatch, to_hf
-):
+def test_a_folder_that_may_not_be_written(refused, source, monkeypatch):
     def closed(self, *args, **kwargs):
         raise PermissionError(errno.EACCES, 'Permission denied', str(self))
 
-    torch.save(tensors, tmp_path / 'tiny.bin')
-    argv = (converted, '--to-hf')
-    if not to_hf:
-        argv = (tmp_path / 'tiny.bin', '--config', config)
     monkeypatch.setattr('pathlib.Path.mkdir', closed)  # root may write everywhere
-    assert 'out: Permission denied' in refused(*argv, dst='new/out')
+    assert 'out: Permission denied' in refused(*source, dst='new/out')
 
 
-@pytest.mark.parametrize('to_hf', [False, True])
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_nothing(
-    tool, tmp_path, tensors, config, converted, monkeypatch, to_hf, number
-):
+def test_a_signal_leaves_nothing(tool, tmp_path, source, monkeypatch, number):
     def end(*args, **kwargs):
         (left,) = tmp_path.rglob('.partial-*')  # it was writing
         assert signal.getsignal(number) is not signal.SIG_DFL
@@ -380,10 +360,8 @@ def test_a_signal_leaves_nothing(
 
     # Tests that are started under nohup ignore SIGHUP, as the tool would.
     outer = signal.signal(number, signal.SIG_DFL)
-    torch.save(tensors, tmp_path / 'tiny.bin')
-    argv = [converted, tmp_path / 'new/out', '--to-hf']
-    if not to_hf:
-        argv = [tmp_path / 'tiny.bin', tmp_path / 'new/out', '--config', config]
+    path, *options = source
+    argv = [path, tmp_path / 'new/out', *options]
     before = set(tmp_path.rglob('*'))
     monkeypatch.setattr('eomt_mm.files.os.fsync', end)
     try:

@@ -1,7 +1,6 @@
 """The commands for a card: each is one of the benchmark, and failures are contained."""
 
 import argparse
-import importlib.util
 import json
 import re
 import subprocess
@@ -9,15 +8,10 @@ from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).parents[2] / 'tools/analysis_tools/measure_card.py'
-
 
 @pytest.fixture
-def card():
-    spec = importlib.util.spec_from_file_location('measure_card', PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def card(tool):
+    return tool('analysis_tools/measure_card')
 
 
 @pytest.mark.parametrize('toy', [False, True])

@@ -56,20 +56,12 @@ def test_options_that_would_make_the_tables_false(tool, tmp_path, option, messag
     assert not [*tmp_path.iterdir()]
 
 
-@pytest.fixture(scope='module')
-def scenes(tmp_path_factory, run_tool):
-    out = tmp_path_factory.mktemp('data') / 'scenes'
-    options = ('--train', 8, '--val', 3, '--workers', 1)
-    run_tool('dataset_converters/make_scenes', out, *options)
-    return out
-
-
 @pytest.mark.slow
 def test_mask_annealing_from_nothing_to_the_table(tool, scenes, tmp_path, capsys):
     work_dir = tmp_path / 'work'
     command = [
         *('--table', 'annealing', '--seeds', '0', '--iterations', '4', '--jobs', '2'),
-        *('--scenes', str(scenes), '--work-dir', str(work_dir)),
+        *('--scenes', str(scenes.parent), '--work-dir', str(work_dir)),
         *('--cfg-options', *TINY),
     ]
     report = tool('reproduce').main(command)
@@ -95,7 +87,7 @@ def test_mask_annealing_from_nothing_to_the_table(tool, scenes, tmp_path, capsys
 
 
 def test_scenes_without_ood_are_not_enough(tool, scenes, tmp_path):
-    options = ('--table', 'ood', '--scenes', str(scenes))
+    options = ('--table', 'ood', '--scenes', str(scenes.parent))
     with pytest.raises(UserError, match='no scenes out of distribution.*--overwrite'):
         tool('reproduce').main([*options, '--work-dir', str(tmp_path / 'work')])
 
@@ -146,7 +138,7 @@ def imagined(tool, monkeypatch, scenes, tmp_path):
     monkeypatch.setattr(module, 'cost_of', lambda *_: Costs())
 
     def call(*options):
-        where = ('--scenes', str(scenes), '--work-dir', str(tmp_path / 'work'))
+        where = ('--scenes', str(scenes.parent), '--work-dir', str(tmp_path / 'work'))
         return module.main([*options, *where])
 
     call.fails = fails

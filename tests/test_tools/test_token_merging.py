@@ -16,10 +16,9 @@ from eomt_mm import cli
 from eomt_mm.errors import UserError
 from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.token_merging.calibration import read_threshold
-from measuring.calibration import (
-    Trial,
-)
+from measuring.calibration import Trial
 from measuring.inference import Images, score
+from tiny_models import on_data
 
 TINY = {'embed_dim': 32, 'depth': 5, 'num_heads': 4}
 HEADS = {
@@ -49,9 +48,7 @@ def tiny(root, scenes, tmp_path):
     """`tiny('panoptic')` is a shrunk demo: config and checkpoint of random weights."""
 
     def make(task='semantic'):
-        cfg = Config.fromfile(root / f'configs/demo/eomt_scenes_{task}.py')
-        text = cfg.pretty_text.replace(cfg.data_root, str(scenes))
-        cfg = Config.fromstring(text, '.py')
+        cfg = on_data(root / f'configs/demo/eomt_scenes_{task}.py', scenes)
         cfg.merge_from_dict(
             {
                 'model.backbone.timm_args': TINY,

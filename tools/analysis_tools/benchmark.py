@@ -40,16 +40,8 @@ from eomt_mm.errors import UserError
 from eomt_mm.files import make_folder, refuse_special
 from eomt_mm.models.network import DTYPES, check_dtype
 from measuring import core, inputs
-from measuring.arguments import (
-    add_measuring_options,
-    check_device,
-)
-from measuring.contest import (
-    Contest,
-    Plan,
-    hold,
-    refuse_differing,
-)
+from measuring.arguments import add_measuring_options, check_device
+from measuring.contest import Contest, Plan, hold, refuse_differing
 from measuring.limit import matmul_rate
 from measuring.measure import Clock, bound_memory, peak_memory
 from measuring.rows import machine, markdown, write_rows

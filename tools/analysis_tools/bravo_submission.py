@@ -31,6 +31,7 @@ from eomt_mm.errors import UserError
 from eomt_mm.evaluation.bravo import check_complete, evaluate, pair_of, save_pair
 from eomt_mm.files import atomic_path, make_folder, sole_user
 from measuring.inference import ask_for_confidence, load_model
+from measuring.output import write_json
 
 MANIFEST, METRICS = 'submission.json', 'metrics.json'
 
@@ -70,8 +71,7 @@ def main(argv: list[str] | None = None) -> dict:
     if args.truth:
         check_complete(root, args.out, {MANIFEST, METRICS})
         metrics = evaluate(root, args.out, args.truth)
-        with atomic_path(args.out / METRICS) as partial:
-            partial.write_text(json.dumps(metrics, indent=2) + '\n')
+        write_json(args.out / METRICS, metrics)
         for name, value in metrics.items():
             print(f'{name:32} {100 * value:8.3f}')
         return metrics

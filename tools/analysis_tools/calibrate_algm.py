@@ -218,9 +218,7 @@ def try_thresholds(
     width = len(f'merged in {args.split}')
     for number, method in enumerate(methods, start=1):
         merged = merged_fraction(found, method.threshold) if method else 0.0
-        trial, name = attempt(
-            cfg, model, images, method, merged, args.batch_size, with_score=True
-        )
+        trial, name = attempt(cfg, model, images, method, merged, args.batch_size)
         trials.append(trial)
         content['score'] = f'{name} on {len(images)} test images'
         content['plain'], *content['trials'] = map(as_json, trials)

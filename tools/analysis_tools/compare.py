@@ -34,10 +34,7 @@ from eomt_mm import cli  # noqa: E402
 from eomt_mm.errors import UserError  # noqa: E402
 from eomt_mm.files import make_folder  # noqa: E402
 from eomt_mm.models.network import DTYPES  # noqa: E402
-from measuring.arguments import (  # noqa: E402
-    add_measuring_options,
-    check_device,
-)
+from measuring.arguments import add_measuring_options, check_device  # noqa: E402
 from measuring.comparison.model import (  # noqa: E402
     Model,
     Timing,

@@ -147,12 +147,7 @@ def write_ood(root: Path, seed: int) -> None:
     import numpy as np
     from PIL import Image
 
-    from eomt_mm.datasets.scenes_ood import (
-        CORRUPTIONS,
-        STRENGTHS,
-        add_unknown,
-        corrupt,
-    )
+    from eomt_mm.datasets.scenes_ood import CORRUPTIONS, STRENGTHS, add_unknown, corrupt
 
     unknown = root / 'ood' / 'unknown'
     kinds = [(kind, strength) for kind in CORRUPTIONS for strength in STRENGTHS]

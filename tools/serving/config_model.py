@@ -23,11 +23,7 @@ from eomt_mm.errors import UserError, shorten
 from eomt_mm.models.confidence import CONFIDENCES, confidence_map
 from eomt_mm.models.fp8 import has_products
 from eomt_mm.models.network import NetworkModel, is_eomt, speed_up
-from eomt_mm.models.postprocess import (
-    INSTANCE_OFFSET,
-    instance_result,
-    panoptic_result,
-)
+from eomt_mm.models.postprocess import INSTANCE_OFFSET, instance_result, panoptic_result
 from eomt_mm.models.token_merging import ALGM, MergingViT
 from eomt_mm.models.token_merging.build import build_merging
 from eomt_mm.models.windows import WindowAverage, class_map, resized_argmax

@@ -1,11 +1,6 @@
 # ADE20K, 150 classes, https://groups.csail.mit.edu/vision/datasets/ADE20K
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# `train_dataloader.dataset.data_root=DIR`, and the same for `val_` and `test_`: the
-# variable is copied into each when this file is read.
-# Another crop size, in a config that inherits this one:
-#   from eomt_mm.crop_size import set_crop_size
-#   set_crop_size(_base_, (896, 896))
+# Another data root or crop size: see semantic.py.
 _base_ = './semantic.py'
 dataset_type = 'eomt_mm.ADE20KDataset'
 data_root = 'data/ade/ADEChallengeData2016'

@@ -1,11 +1,6 @@
 # Cityscapes instances, 8 classes, https://www.cityscapes-dataset.com
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
-# into them when this file is read.
-# Another crop size, in a config that inherits this one:
-#   from eomt_mm.crop_size import set_crop_size
-#   set_crop_size(_base_, (512, 1024))
+# Another data root or crop size: see detection.py.
 # The files are those of the semantic config and, beside them, what
 # tools/dataset_converters/cityscapes_panoptic.py writes.
 _base_ = './instance.py'

@@ -1,11 +1,6 @@
 # COCO 2017 instances, 80 classes, https://cocodataset.org
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
-# into them when this file is read.
-# Another crop size, in a config that inherits this one:
-#   from eomt_mm.crop_size import set_crop_size
-#   set_crop_size(_base_, (896, 896))
+# Another data root or crop size: see detection.py.
 _base_ = './instance.py'
 dataset_type = 'eomt_mm.CocoInstanceDataset'
 data_root = 'data/coco'

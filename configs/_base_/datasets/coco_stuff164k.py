@@ -4,12 +4,7 @@
 #   data/coco/{train2017,val2017}/*.jpg
 #   data/coco/stuffthingmaps/{train2017,val2017}/*.png
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# `train_dataloader.dataset.data_root=DIR`, and the same for `val_` and `test_`: the
-# variable is copied into each when this file is read.
-# Another crop size, in a config that inherits this one:
-#   from eomt_mm.crop_size import set_crop_size
-#   set_crop_size(_base_, (896, 896))
+# Another data root or crop size: see semantic.py.
 _base_ = './semantic.py'
 dataset_type = 'eomt_mm.COCOStuffDataset'
 data_root = 'data/coco'

@@ -1,4 +1,11 @@
 # Shared by the panoptic and instance datasets: steps of pipelines, and loaders.
+#
+# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
+# override each `data_root`, `ann_file` and `seg_prefix` of the dataset: the variable is
+# copied into them when its file is read.
+# Another crop size, in a config that inherits that file:
+#   from eomt_mm.crop_size import set_crop_size
+#   set_crop_size(_base_, (896, 896))
 crop_size = (640, 640)
 # Pillow raises on a truncated file.
 load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow')

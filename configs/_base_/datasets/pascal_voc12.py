@@ -1,12 +1,7 @@
 # Pascal VOC 2012, 21 classes with the background,
 # http://host.robots.ox.ac.uk/pascal/VOC/voc2012
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# `train_dataloader.dataset.data_root=DIR`, and the same for `val_` and `test_`: the
-# variable is copied into each when this file is read.
-# Another crop size, in a config that inherits this one:
-#   from eomt_mm.crop_size import set_crop_size
-#   set_crop_size(_base_, (896, 896))
+# Another data root or crop size: see semantic.py.
 # With SBD's annotations: a list of all names, and their maps in one folder:
 #   --cfg-options \
 #       train_dataloader.dataset.ann_file=ImageSets/Segmentation/trainaug.txt \

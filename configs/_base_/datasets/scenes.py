@@ -1,9 +1,7 @@
 # Synthetic scenes of 64 x 64 pixels, 7 classes. Write them first:
 #   python tools/dataset_converters/make_scenes.py data/scenes
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# `train_dataloader.dataset.data_root=DIR`, and the same for `val_` and `test_`: the
-# variable is copied into each when this file is read.
+# Another data root or crop size: see semantic.py.
 _base_ = './semantic.py'
 from eomt_mm.crop_size import set_crop_size
 

@@ -1,9 +1,7 @@
 # Synthetic scenes of 64 x 64 pixels, 5 classes of things. Write them first:
 #   python tools/dataset_converters/make_scenes.py data/scenes
 #
-# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
-# override each `data_root`, `ann_file` and `seg_prefix` below: the variable is copied
-# into them when this file is read.
+# Another data root or crop size: see detection.py.
 _base_ = './instance.py'
 from eomt_mm.crop_size import set_crop_size
 

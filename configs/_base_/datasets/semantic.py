@@ -1,5 +1,12 @@
 # Shared by the semantic datasets: pipelines, loaders and evaluator. A dataset adds its
 # type, its files and, through set_crop_size, its crop.
+#
+# Another data root: `--cfg-options data_root=DIR` with this package's tools. Elsewhere
+# `train_dataloader.dataset.data_root=DIR`, and the same for `val_` and `test_`: the
+# variable is copied into each when the file of the dataset is read.
+# Another crop size, in a config that inherits that file:
+#   from eomt_mm.crop_size import set_crop_size
+#   set_crop_size(_base_, (896, 896))
 crop_size = (512, 512)
 train_pipeline = [
     # Pillow raises on a truncated file.

@@ -3,16 +3,9 @@
 # step0_scenes_semantic.py and step5_scenes_semantic.py.
 _base_ = [
     '../../_base_/datasets/scenes.py',
-    '../../_base_/schedules/eomt.py',
+    '../../_base_/schedules/eomt_from_nothing.py',
     '../../_base_/default_runtime.py',
 ]
-# Those of configs/demo/eomt_scenes_semantic.py.
-optim_wrapper = dict(
-    optimizer=dict(lr=1.5e-3, betas=(0.9, 0.98)),
-    paramwise_cfg=dict(decay_rate=1.0),
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = dict(warmup=(30, 60))
 # 4,000 scenes / 16 = 250 iterations an epoch; 3 epochs.
 train_cfg = dict(max_iters=750, val_interval=750)
 default_hooks = dict(

@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from measuring.calibration import (
-    Trial,
-    lowest_within,
-    merged_fraction,
-    threshold_for,
-)
+from measuring.calibration import Trial, lowest_within, merged_fraction, threshold_for
 
 
 @pytest.mark.parametrize('fraction', [0.0, 0.1, 0.5, 0.77, 1.0])

@@ -8,12 +8,7 @@ from eomt_mm.models.windows import class_map, resized_argmax
 from measuring import core, inputs
 from measuring.check import compare
 from measuring.limit import matmul_rate
-from measuring.naive import (
-    NaiveEoMT,
-    naive_instances,
-    naive_panoptic,
-    naive_semantic,
-)
+from measuring.naive import NaiveEoMT, naive_instances, naive_panoptic, naive_semantic
 
 SIZES = ((48, 64), (64, 64), (90, 120))
 

@@ -51,14 +51,14 @@ class Trial:
         merged (float): Share of the windows that are merged.
         tokens (list[float]): Mean tokens of an image at the MLP of every block.
         gflops (float): Giga multiply-accumulates of an image, or window of one.
-        score (float, optional): Score on the images tried, in percent.
+        score (float): Score on the images tried, in percent.
     """
 
     threshold: float | None
     merged: float
     tokens: list[float]
     gflops: float
-    score: float | None
+    score: float
 
 
 def method_options(cfg: Config) -> dict:
@@ -130,8 +130,7 @@ def attempt(
     method: TokenMerging | None,
     merged: float,
     batch_size: int,
-    with_score: bool,
-) -> tuple[Trial, str | None]:
+) -> tuple[Trial, str]:
     """Test a model on some images.
 
     Args:
@@ -141,13 +140,11 @@ def attempt(
         method: The token merging, or None.
         merged: Share of the windows that it merges, for the record.
         batch_size: Images at a time.
-        with_score: Whether to evaluate.
 
     Returns:
-        tuple[Trial, str | None]: The result, and the name of the score.
+        tuple[Trial, str]: The result, and the name of the score.
     """
-    name = value = None
-    evaluator = images.evaluator(cfg) if with_score else None
+    evaluator = images.evaluator(cfg)
     with (
         merging_with(model.backbone, method),
         count_tokens(model.backbone) as tokens,
@@ -155,10 +152,8 @@ def attempt(
     ):
         for batch in images.batches(batch_size):
             results = model.test_step(batch)
-            if evaluator:
-                evaluator.process(data_samples=results, data_batch=batch)
-    if evaluator:
-        name, value = score(evaluator.evaluate(len(images)))
+            evaluator.process(data_samples=results, data_batch=batch)
+    name, value = score(evaluator.evaluate(len(images)))
     macs = forward_macs(model.backbone, model.mask_head, tokens)
     threshold = method.threshold if isinstance(method, ALGM) else None
     return Trial(threshold, merged, tokens.means(), macs / 1e9, value), name

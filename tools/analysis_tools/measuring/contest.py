@@ -10,15 +10,7 @@ import torch
 from eomt_mm.errors import UserError
 
 from .check import compare
-from .measure import (
-    Clock,
-    Outcome,
-    Work,
-    alternate,
-    first_line,
-    memory_of,
-    peak_memory,
-)
+from .measure import Clock, Outcome, Work, alternate, first_line, memory_of, peak_memory
 from .rows import Row
 
 

@@ -6,25 +6,21 @@ or MMDetection.
 """
 
 import copy
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
 from eomt_mm.errors import UserError
 from eomt_mm.models import Criterion
-from eomt_mm.models.network import (
-    FastNetwork,
-    Network,
-    autocast,
-    compiled_function,
-)
-from eomt_mm.models.postprocess import instance_result, panoptic_result
+from eomt_mm.models.network import FastNetwork, Network, autocast, compiled_function
+from eomt_mm.models.postprocess import Size, instance_result, panoptic_result
 from eomt_mm.models.windows import class_map, resized_argmax
 
 from . import attention, inputs, stock
+from . import hugging_face as hf
 from .check import TrainingStep
 from .measure import Work
 from .naive import NaiveEoMT, naive_instances, naive_panoptic, naive_semantic
@@ -83,7 +79,7 @@ class Case:
         )
 
     @property
-    def shapes(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    def shapes(self) -> tuple[Size, Size, Size]:
         """The sizes of the image in the input, of the input, and of the results."""
         factor = self.image_size / max(self.ori_shape)
         within = tuple(round(side * factor) for side in self.ori_shape)
@@ -159,7 +155,7 @@ def prepare(case: Case, contender: Contender, device: torch.device) -> Work:
     run = _network(_shared(case, device), contender, device)
     if case.task == 'network':
         return torch.inference_mode()(lambda: run(images))
-    finish = _POSTPROCESS['panoptic', contender.who]()
+    finish = _POSTPROCESS['panoptic', contender.who]
 
     @torch.inference_mode()
     def work() -> list[Tensor]:
@@ -180,9 +176,7 @@ def _network(
     """Return a contender's class logits and mask logits of images."""
     dtype, compiled = contender.dtype, contender.compiled
     if contender.who == 'hugging face':
-        from .hugging_face import reference_model
-
-        model = reference_model(*network).to(device)
+        model = hf.reference_model(*network).to(device)
         if dtype != 'fp32':
             model = model.to(autocast(device, dtype).fast_dtype)
 
@@ -212,9 +206,7 @@ def _training_step(case: Case, contender: Contender, device: torch.device) -> Wo
     targets = inputs.targets(case.batch, case.image_size, device)
     prob = PHASES[case.task.removeprefix('train ')]
     if contender.who == 'hugging face':
-        from .hugging_face import reference_model
-
-        model = reference_model(*network).to(device).train()
+        model = hf.reference_model(*network).to(device).train()
         model.attn_mask_probs.fill_(prob)
         masks = [target.masks.float() for target in targets]
         labels = [target.labels for target in targets]
@@ -260,96 +252,69 @@ def _postprocess(case: Case, contender: Contender, device: torch.device) -> Work
     # Made before the work begins, so that memory does not count them.
     classes = inputs.class_logits(case.queries, case.kept).to(device)
     masks = inputs.mask_logits(case.queries, case.image_size // 4).to(device)
-    finish = _POSTPROCESS[case.task, contender.who]()
+    finish = _POSTPROCESS[case.task, contender.who]
     return torch.inference_mode()(lambda: finish(case, classes, masks))
 
 
-def _panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
-    return panoptic_result(
-        classes, masks, *case.shapes, inputs.THINGS, overlap_thr=case.overlap_thr
-    )
+def _panoptic(by: Callable, case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    return by(classes, masks, *case.shapes, inputs.THINGS, overlap_thr=case.overlap_thr)
 
 
-def _instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
-    return instance_result(classes, masks, *case.shapes, inputs.THINGS)
+def _instances(
+    by: Callable, case: Case, classes: Tensor, masks: Tensor
+) -> tuple[Tensor, ...]:
+    return by(classes, masks, *case.shapes, inputs.THINGS)
 
 
-def _semantic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+def _semantic(by: Callable, case: Case, classes: Tensor, masks: Tensor) -> Tensor:
     _, size, ori_shape = case.shapes
+    return by(classes, masks, size, ori_shape)
+
+
+def _our_semantic(
+    classes: Tensor, masks: Tensor, size: Size, ori_shape: Size
+) -> Tensor:
     return resized_argmax(class_map(classes, masks, size), ori_shape)
 
 
-def _naive_panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
-    return naive_panoptic(
-        classes, masks, *case.shapes, inputs.THINGS, overlap_thr=case.overlap_thr
+def _hf_panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    (result,) = hf.processor(case.image_size).post_process_panoptic_segmentation(
+        hf.outputs(classes[None].float(), masks[None].float()),
+        [case.ori_shape],
+        stuff_classes=list(range(inputs.THINGS, inputs.CLASSES)),
+        overlap_mask_area_threshold=case.overlap_thr,
     )
+    return hf.panoptic_ids(result, inputs.CLASSES, inputs.THINGS)
 
 
-def _naive_instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
-    return naive_instances(classes, masks, *case.shapes, inputs.THINGS)
+def _hf_semantic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
+    (result,) = hf.processor(case.image_size).post_process_semantic_segmentation(
+        hf.outputs(classes[None].float(), masks[None].float()), [case.ori_shape]
+    )
+    return result
 
 
-def _naive_semantic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
-    _, size, ori_shape = case.shapes
-    return naive_semantic(classes, masks, size, ori_shape)
-
-
-def _stock_panoptic(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
-    return stock.panoptic(classes, masks, case.shapes)
-
-
-def _stock_instances(case: Case, classes: Tensor, masks: Tensor) -> tuple[Tensor, ...]:
-    return stock.instances(classes, masks, case.shapes)
-
-
-def _hugging_face(task: str) -> Callable[[Case, Tensor, Tensor], Tensor]:
-    """Make a post-processing step by transformers' image processor."""
-    from . import hugging_face as hf
-
-    processors = {}
-
-    def finish(case: Case, classes: Tensor, masks: Tensor) -> Tensor:
-        if case.image_size not in processors:
-            processors[case.image_size] = hf.processor(case.image_size)
-        processor = processors[case.image_size]
-        outputs = hf.outputs(classes[None].float(), masks[None].float())
-        if task == 'semantic':
-            (result,) = processor.post_process_semantic_segmentation(
-                outputs, [case.ori_shape]
-            )
-            return result
-        stuff = list(range(inputs.THINGS, inputs.CLASSES))
-        (result,) = processor.post_process_panoptic_segmentation(
-            outputs,
-            [case.ori_shape],
-            stuff_classes=stuff,
-            overlap_mask_area_threshold=case.overlap_thr,
-        )
-        return hf.panoptic_ids(result, inputs.CLASSES, inputs.THINGS)
-
-    return finish
-
-
-def _no_instances() -> None:
+def _hf_instances(case: Case, classes: Tensor, masks: Tensor) -> None:
     raise UserError('its instances follow another protocol (no top 100)')
 
 
+# Functions of a case, class logits and mask logits.
 _POSTPROCESS = {
-    ('panoptic', 'ours'): lambda: _panoptic,
-    ('instance', 'ours'): lambda: _instances,
-    ('semantic', 'ours'): lambda: _semantic,
-    ('panoptic', 'naive'): lambda: _naive_panoptic,
-    ('instance', 'naive'): lambda: _naive_instances,
-    ('semantic', 'naive'): lambda: _naive_semantic,
-    ('panoptic', 'mmdet'): lambda: _stock_panoptic,
-    ('instance', 'mmdet'): lambda: _stock_instances,
-    ('panoptic', 'hugging face'): functools.partial(_hugging_face, 'panoptic'),
-    ('instance', 'hugging face'): _no_instances,
-    ('semantic', 'hugging face'): functools.partial(_hugging_face, 'semantic'),
+    ('panoptic', 'ours'): partial(_panoptic, panoptic_result),
+    ('instance', 'ours'): partial(_instances, instance_result),
+    ('semantic', 'ours'): partial(_semantic, _our_semantic),
+    ('panoptic', 'naive'): partial(_panoptic, naive_panoptic),
+    ('instance', 'naive'): partial(_instances, naive_instances),
+    ('semantic', 'naive'): partial(_semantic, naive_semantic),
+    ('panoptic', STOCK): partial(_panoptic, stock.panoptic),
+    ('instance', STOCK): partial(_instances, stock.instances),
+    ('panoptic', 'hugging face'): _hf_panoptic,
+    ('instance', 'hugging face'): _hf_instances,
+    ('semantic', 'hugging face'): _hf_semantic,
 }
 
 
-@functools.cache
+@cache
 def giga_operations(case: Case) -> float | None:
     """Return the paper's GFLOPs of one forward pass of one image.
 

@@ -1,5 +1,7 @@
 """Hugging Face's EoMT with this package's weights and encoding of results."""
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 
@@ -48,6 +50,7 @@ def reference_model(backbone: QueryViT, head: MaskHead) -> nn.Module:
     return model.eval()
 
 
+@cache
 def processor(side: int, windows: bool = False) -> object:
     """Build its image processor, which fits an image into a square or cuts windows."""
     return _transformers().EomtImageProcessor(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from eomt_mm.cli import check_evaluator
 from eomt_mm.cli import config_reading as reading
+from eomt_mm.datasets.frames import IMAGES
 from eomt_mm.errors import UserError
 from eomt_mm.models.segmentor import WindowedSegmentor
 from eomt_mm.models.token_merging import TokenMerging
@@ -24,7 +25,6 @@ from eomt_mm.models.windows import WindowAverage
 
 # The score that stands for a model, and its factor to percent.
 SCORES = {'mIoU': 1, 'coco_panoptic/PQ': 1, 'coco/segm_mAP': 100}
-_PHOTOS = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
 
 def load_model(
@@ -144,11 +144,11 @@ class _Photos:
 
     def __init__(self, folder: Path, cfg: Config) -> None:
         found = folder.rglob('*') if folder.is_dir() else []
-        self.paths = sorted(p for p in found if p.suffix.lower() in _PHOTOS)
+        self.paths = sorted(p for p in found if p.suffix.lower() in IMAGES)
         if not self.paths:
             raise UserError(
                 f'no photographs in {folder}: expected files ending in '
-                f'{", ".join(sorted(_PHOTOS))}'
+                f'{", ".join(sorted(IMAGES))}'
             )
         self.pipeline = photo_pipeline(cfg)
 

@@ -18,6 +18,10 @@ from pathlib import Path
 
 import torch
 
+# Of the free memory, which a contender may take.
+FREE_SHARE = 0.9
+WIDTH = 160  # of a reason in a table
+
 Work = Callable[[], object]
 Clock = Callable[[], float]
 
@@ -145,18 +149,14 @@ def memory_of(command: list[str]) -> tuple[int | None, str | None]:
     return None, shortened(lines[-1].removeprefix('error: '))
 
 
-def bound_memory(share: float = 0.9) -> None:
-    """Let this process fail instead of the machine if a contender needs too much.
-
-    Args:
-        share (float): Share of the free memory. Defaults to 0.9.
-    """
+def bound_memory() -> None:
+    """Let this process fail instead of the machine if a contender needs too much."""
     free = next(
         1024 * int(line.split()[1])
         for line in Path('/proc/meminfo').read_text().splitlines()
         if line.startswith('MemAvailable')
     )
-    limit = _of_process('VmSize') + int(share * free)
+    limit = _of_process('VmSize') + int(FREE_SHARE * free)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     # Others may want memory in the meantime: then it is this process that has to go.
     Path('/proc/self/oom_score_adj').write_text('1000')
@@ -173,7 +173,7 @@ def first_line(error: BaseException) -> str:
     return shortened(lines[0] if lines else type(error).__name__)
 
 
-def shortened(line: str, length: int = 160) -> str:
+def shortened(line: str) -> str:
     """Shorten a line to the width of a table."""
     line = line.replace('|', '/')
-    return line if len(line) <= length else line[: length - 3] + '...'
+    return line if len(line) <= WIDTH else line[: WIDTH - 3] + '...'

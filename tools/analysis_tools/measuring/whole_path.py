@@ -14,7 +14,6 @@ import functools
 from pathlib import Path
 
 import mmcv
-import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from eomt_mm.cli import config_reading as reading
 from eomt_mm.errors import UserError
+from eomt_mm.evaluation import id2rgb
 from eomt_mm.models.backbone_sizes import write_sizes
 from eomt_mm.models.network import DTYPES, is_eomt, speed_up
 from eomt_mm.models.postprocess import INSTANCE_OFFSET
@@ -219,8 +219,6 @@ def _hugging_face(
 
 def _write_ids(ids: Tensor, num_classes: int, path: Path) -> None:
     """Write a panoptic PNG, as MMDetection's inferencer does."""
-    from panopticapi.utils import id2rgb
-
     ids = ids.cpu().numpy()
     ids[ids % INSTANCE_OFFSET == num_classes] = VOID
-    mmcv.imwrite(id2rgb(ids).astype(np.uint8)[:, :, ::-1], str(path))
+    mmcv.imwrite(id2rgb(ids)[:, :, ::-1], str(path))

@@ -1,6 +1,5 @@
 """The exported file against PyTorch, on a photograph."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eomt_mm.deploy.model_file import KEY
 from eomt_mm.deploy.predictor import Windows, load_photo
 from eomt_mm.errors import UserError
 
@@ -51,14 +49,6 @@ def open_file(path: Path) -> Run:
         return [torch.from_numpy(output) for output in found]
 
     return run
-
-
-def read_program_meta(path: Path) -> dict:
-    """The metadata of a `.pt2` file."""
-    found = {f'{KEY}.json': ''}
-    with quiet():
-        torch.export.load(path, extra_files=found)
-    return json.loads(found[f'{KEY}.json'])
 
 
 @torch.no_grad()
