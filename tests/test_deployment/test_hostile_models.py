@@ -251,7 +251,7 @@ def test_networks_that_fail(write):
     made.graph.node.add(
         op_type='ConstantOfShape', input=['huge'], output=['mask_logits']
     )
-    with pytest.raises(UserError, match='ONNX Runtime cannot (open|run) .*model.onnx: '):
+    with pytest.raises(UserError, match='ONNX Runtime cannot (open|run) '):
         Predictor(write(made))(np.zeros((8, 8, 3), np.uint8))
 
 
