@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from mmdet.apis import DetInferencer
 from mmengine.config import Config
-from mmengine.visualization import Visualizer
 from PIL import Image
 
 from eomt_mm import checkpoints
@@ -103,15 +102,13 @@ def test_inferencer_writes_a_picture(
         no_save_pred=False,
         pred_score_thr=least_score,
     )
-    with Image.open(photo) as image:
-        before = np.asarray(image)
-    for _ in range(2):  # as often as MMDetection; Matplotlib before 3.11 resamples it
-        before = Visualizer(image=before).get_image()
     (painted,) = (tmp_path / 'out/vis').iterdir()
-    painted = np.asarray(Image.open(painted))
-    assert painted.shape == before.shape
-    # The picture is written as JPEG, whose noise is no paint.
-    difference = np.abs(painted.astype(int) - before).mean()
+    before, painted = Image.open(photo), Image.open(painted)
+    assert painted.size == before.size
+    # Noise of JPEG is no paint, nor that Matplotlib before 3.11 resamples the photo.
+    coarse = [np.asarray(image.reduce(8)).astype(int) for image in (before, painted)]
+    difference = np.abs(coarse[1] - coarse[0]).mean()
+    print(f'difference {difference:.2f}')
     assert (difference > 5) == (least_score == 0)
     (found,) = result['predictions']
     if task == 'panoptic':
