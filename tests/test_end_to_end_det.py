@@ -108,17 +108,16 @@ def test_inferencer_writes_a_picture(
     # Noise of JPEG is no paint, nor that Matplotlib before 3.11 resamples the photo.
     coarse = [np.asarray(image.reduce(8)).astype(int) for image in (before, painted)]
     difference = np.abs(coarse[1] - coarse[0]).mean()
-    print(f'difference {difference:.2f}')
-    assert (difference > 5) == (least_score == 0)
+    assert (difference > 20) == (least_score == 0)
     (found,) = result['predictions']
     if task == 'panoptic':
         (path,) = (tmp_path / 'out/preds').glob('*_panoptic_seg.png')
         segments = np.asarray(Image.open(path))
-        assert segments.shape == before.shape
+        assert segments.shape[1::-1] == before.size
         assert segments.any() == (least_score == 0)
     else:
         assert len(found['labels']) == len(found['masks']) > 0
-        assert tuple(found['masks'][0]['size']) == before.shape[:2]
+        assert tuple(found['masks'][0]['size'][::-1]) == before.size
 
 
 def test_the_inferencer_takes_encoded_masks(run_tool, tiny, tmp_path, real_data):
