@@ -5,6 +5,7 @@ config's test pipeline, then its post-processing.
 """
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -18,7 +19,7 @@ from . import postprocess
 from .model_file import read_meta
 from .network import Network
 
-Photo = str | Path | np.ndarray
+Photo = str | Path | BinaryIO | np.ndarray
 # What MMCV puts under grey images with transparency.
 CANVAS = (124, 117, 104)
 
@@ -153,7 +154,8 @@ def load_photo(photo: Photo, upright: bool = True) -> np.ndarray:
     """Load a photo as MMCV's loader does, but in RGB.
 
     Args:
-        photo (str | Path | np.ndarray): A file, or pixels, which are only checked.
+        photo (str | Path | BinaryIO | np.ndarray): A file, one that is open, or
+            pixels, which are only checked.
         upright (bool): Whether EXIF orientation is applied. Defaults to True.
 
     Returns:
@@ -169,7 +171,8 @@ def load_photo(photo: Photo, upright: bool = True) -> np.ndarray:
                 '(H, W, 3) uint8 in RGB'
             )
         return photo
-    refuse_special(photo)
+    if isinstance(photo, (str, Path)):
+        refuse_special(photo)
     try:
         with Image.open(photo) as file:
             image = ImageOps.exif_transpose(file) if upright else file

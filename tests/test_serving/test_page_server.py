@@ -290,7 +290,9 @@ def test_results_that_nobody_waited_for_are_counted_as_held(slow, png):
             gone.sendall(f'{head}Content-Length: {len(body)}\r\n\r\n'.encode() + body)
             said = b''
             while b'waiting' not in said:  # however it comes in pieces
-                said += gone.recv(10_000)
+                part = gone.recv(10_000)
+                assert part, said  # the end
+                said += part
     slow.model.gate.set()
     session = slow.service.sessions.open(client.token)
     # The line is empty a moment before the last result arrives.
