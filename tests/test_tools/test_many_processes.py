@@ -218,9 +218,9 @@ def scores_of(process):
 def test_lost_process_ends_the_other(start):
     endless = ['train_cfg.max_iters=100000', 'train_cfg.val_interval=100000']
     process = start(2, 'lost', options=endless)
-    second = process.work_dir / 'losses_1.jsonl'
+    files = [process.work_dir / f'losses_{rank}.jsonl' for rank in (0, 1)]
     try:
-        while not (second.exists() and second.read_text()):
+        while not all(file.exists() and '\n' in file.read_text() for file in files):
             assert process.poll() is None, process.log.read_text()[-3000:]
             time.sleep(0.2)
         pids = [notes(process, rank)[0]['pid'] for rank in (0, 1)]
